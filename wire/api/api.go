@@ -1,0 +1,171 @@
+// Package api holds the documents of the administration API under /api/v1: what the
+// server answers and what its clients (the CLI, the TUI, other programs) send.
+//
+// They are views, made for the reader: never rows, never secrets. The one secret
+// that crosses is an enrolment key's, once, in the answer that creates it. The
+// server publishes the same shapes as OpenAPI 3.1 at /api/v1/openapi.json.
+package api
+
+import (
+	"net/netip"
+	"time"
+
+	"enclave/wire"
+)
+
+// Problem is an error answer (RFC 9457) with a stable code.
+type Problem struct {
+	Type     string         `json:"type"`
+	Title    string         `json:"title"`
+	Status   int            `json:"status"`
+	Detail   string         `json:"detail,omitempty"`
+	Code     string         `json:"code"`
+	Hint     string         `json:"hint,omitempty"`
+	Problems []wire.Problem `json:"problems,omitempty"` // every mistake in the document, with its path
+}
+
+func (p *Problem) Error() string {
+	if p.Detail != "" {
+		return p.Detail
+	}
+	return p.Title
+}
+
+// The codes of Problem. They are a contract: scripts compare them.
+const (
+	CodeBadRequest   = "bad_request"
+	CodeInvalid      = "invalid" // the document has mistakes; see Problems
+	CodeUnauthorised = "unauthorised"
+	CodeForbidden    = "forbidden"
+	CodeNotFound     = "not_found"
+	CodeAmbiguous    = "ambiguous" // the name fits several
+	CodeConflict     = "conflict"  // exists already, or not possible in this state
+	CodeStale        = "stale"     // If-Match names an older state
+	CodeTooLarge     = "too_large"
+	CodeTryAgain     = "try_again"
+	CodeInternal     = "internal"
+	CodeClockSkew    = "clock_skew"
+	CodeKeyUnknown   = "key_unknown" // wrong, disabled or deleted: not told apart
+	CodeKeyExpired   = "key_expired"
+	CodeKeyUsedUp    = "key_used_up"
+)
+
+// System is a system as an administrator sees it.
+type System struct {
+	ID          wire.SystemID    `json:"id"`
+	Name        string           `json:"name"`
+	State       wire.SystemState `json:"state"`
+	Kind        string           `json:"kind"` // general, ephemeral, run
+	Tags        []wire.Tag       `json:"tags"`
+	IPv4        netip.Addr       `json:"ipv4"`
+	IPv6        netip.Addr       `json:"ipv6"`
+	Host        wire.Host        `json:"host"`
+	Key         wire.KeyID       `json:"key,omitempty"` // the enrolment key it used
+	NAT         string           `json:"nat,omitempty"`
+	Relay       wire.RelayID     `json:"relay,omitempty"`
+	SeenFrom    string           `json:"seen_from,omitempty"` // address its control connection comes from
+	Trust       []TrustMark      `json:"trust,omitempty"`
+	Applied     wire.Revision    `json:"applied"` // revision it has acknowledged
+	EnrolledAt  time.Time        `json:"enrolled_at"`
+	ConnectedAt *time.Time       `json:"connected_at,omitempty"`
+	LastSeen    *time.Time       `json:"last_seen,omitempty"`
+	ExpiresAt   *time.Time       `json:"expires_at,omitempty"`
+	Notes       string           `json:"notes,omitempty"`
+	Version     wire.Revision    `json:"version"` // for If-Match
+}
+
+// TrustMark says that a system meets a requirement until an instant.
+type TrustMark struct {
+	Requirement string    `json:"requirement"`
+	Until       time.Time `json:"until,omitzero"`
+}
+
+// Tag is a tag with how often it is used.
+type Tag struct {
+	Name     wire.Tag `json:"name"`
+	Systems  int      `json:"systems"`
+	Keys     int      `json:"keys"`
+	Policies int      `json:"policies"`
+	Explicit bool     `json:"explicit"` // stays when unused
+	Notes    string   `json:"notes,omitempty"`
+	// Trust lists requirements a system must meet for this tag to count.
+	Trust []string `json:"trust,omitempty"`
+}
+
+// Key is an enrolment key without its secret.
+type Key struct {
+	ID        wire.KeyID `json:"id"`
+	Name      string     `json:"name"`
+	Kind      string     `json:"kind"`     // general, ephemeral, relay
+	Approval  string     `json:"approval"` // manual, automatic
+	Uses      *int       `json:"uses"`     // left; null is unlimited
+	Used      int        `json:"used"`
+	Tags      []wire.Tag `json:"tags"`
+	Enabled   bool       `json:"enabled"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// Retention is how long an ephemeral system stays after it disconnects, in seconds.
+	Retention int       `json:"retention_seconds,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// KeyCreate asks for a new enrolment key.
+type KeyCreate struct {
+	Name      string     `json:"name"`
+	Kind      string     `json:"kind,omitempty"`     // general (default), ephemeral, relay
+	Approval  string     `json:"approval,omitempty"` // manual (default for general), automatic
+	Uses      *int       `json:"uses,omitempty"`
+	Tags      []wire.Tag `json:"tags,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Retention int        `json:"retention_seconds,omitempty"`
+}
+
+// KeyCreated carries the secret, the only time it is shown.
+type KeyCreated struct {
+	Key
+	Secret string `json:"secret"`
+}
+
+// Policy is a policy with its derived state.
+type Policy struct {
+	wire.Policy
+	State   string        `json:"state"` // active, disabled, expired, outside hours, inactive: no rules
+	Version wire.Revision `json:"version"`
+}
+
+// Changed answers every change: the revision it made and how many connected
+// systems have to apply it.
+type Changed struct {
+	Revision wire.Revision `json:"revision"`
+	Affected int           `json:"affected"`
+}
+
+// RevisionStatus is where the organisation is, and who has followed.
+type RevisionStatus struct {
+	Revision wire.Revision   `json:"revision"`
+	At       time.Time       `json:"at"`
+	Applied  bool            `json:"applied"`           // every affected connected system has acknowledged it
+	Waiting  []wire.SystemID `json:"waiting,omitempty"` // those that have not
+}
+
+// Activity is one line of the activity log.
+type Activity struct {
+	Seq      int64         `json:"seq"`
+	At       time.Time     `json:"at"`
+	Actor    string        `json:"actor"`
+	Action   string        `json:"action"` // policy.create, system.approve, key.use
+	Object   string        `json:"object"`
+	Revision wire.Revision `json:"revision,omitempty"`
+	Detail   string        `json:"detail,omitempty"`
+}
+
+// Relay is a relay as an administrator sees it.
+type Relay struct {
+	wire.Relay
+	EnrolledAt time.Time `json:"enrolled_at"`
+}
+
+// Page is one page of a list. Next is empty on the last.
+type Page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}

@@ -1,0 +1,46 @@
+package wire
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Grant is what a policy comes to between two systems: From may open flows to To.
+// It counts in [NotBefore, NotAfter); a zero time is unbounded. Because the instant
+// travels with the grant, the receiver closes on time without the control plane.
+type Grant struct {
+	From      SystemID  `json:"from"`
+	To        SystemID  `json:"to"`
+	Proto     Proto     `json:"proto"`
+	Ports     Ports     `json:"ports,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Policy    PolicyID  `json:"policy"`
+	Rule      int       `json:"rule"` // index into the policy's rules
+}
+
+// ActiveAt reports whether the grant counts at t.
+func (g *Grant) ActiveAt(t time.Time) bool {
+	return (g.NotBefore.IsZero() || !t.Before(g.NotBefore)) && (g.NotAfter.IsZero() || t.Before(g.NotAfter))
+}
+
+// Flow names one flow and the rule that accepted it.
+type Flow struct {
+	Proto  Proto          `json:"proto"`
+	Src    netip.AddrPort `json:"src"` // who opened it; port 0 for ICMP
+	Dst    netip.AddrPort `json:"dst"`
+	Policy PolicyID       `json:"policy,omitempty"`
+	Rule   int            `json:"rule"`
+	Run    string         `json:"run,omitempty"` // sandbox run that owns it
+}
+
+func (f Flow) String() string { return fmt.Sprintf("%s %s -> %s", f.Proto, f.Src, f.Dst) }
+
+// Problem is one mistake in a document, with the place it stands at.
+type Problem struct {
+	Path    string `json:"path"` // policies[0].acls[1].ports
+	Message string `json:"message"`
+}
+
+func (p Problem) Error() string { return p.Path + ": " + p.Message }

@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Unmarshal decodes one JSON document into v and is strict where encoding/json is
+// not: duplicate keys, unknown fields, trailing data and nesting beyond
+// MaxJSONDepth are refused. Two readers of one document must never differ about
+// what it says, which duplicate keys would allow.
+func Unmarshal(data []byte, v any) error {
+	if err := CheckJSON(data); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
+}
+
+// CheckJSON refuses malformed text, duplicate keys, trailing data and deep nesting.
+// The error is a Problem with the place.
+func CheckJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := checkValue(d, "", 0); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return Problem{Message: "the document ends too early"}
+		}
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Problem{Message: "data after the end of the document"}
+	}
+	return nil
+}
+
+func checkValue(d *json.Decoder, path string, depth int) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	delim, ok := t.(json.Delim)
+	if !ok {
+		return nil
+	}
+	if depth++; depth > MaxJSONDepth {
+		return Problem{Path: path, Message: fmt.Sprintf("nested deeper than %d", MaxJSONDepth)}
+	}
+	var seen map[string]bool
+	if delim == '{' {
+		seen = make(map[string]bool)
+	}
+	for i := 0; d.More(); i++ {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if seen != nil {
+			k, err := d.Token()
+			if err != nil {
+				return err
+			}
+			key, _ := k.(string)
+			at = joinPath(path, key)
+			// encoding/json matches keys without regard to case, so "A" and "a" are one.
+			folded := strings.ToLower(strings.ToUpper(key))
+			if seen[folded] {
+				return Problem{Path: at, Message: "given twice"}
+			}
+			seen[folded] = true
+		}
+		if err := checkValue(d, at, depth); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token() // the closing bracket
+	return err
+}
+
+func joinPath(path, key string) string {
+	if len(key) > 40 {
+		key = key[:40]
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
