@@ -1,0 +1,79 @@
+package wire_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"enclave/wire"
+)
+
+func TestUnmarshalIsStrict(t *testing.T) {
+	type doc struct {
+		A int            `json:"a"`
+		B map[string]int `json:"b"`
+	}
+	for _, tc := range []struct{ in, want string }{
+		{`{"a":1}`, ""},
+		{`{"a":1,"b":{"x":1}}`, ""},
+		{`{"a":1,"a":2}`, "a: given twice"},
+		{`{"a":1,"A":2}`, "A: given twice"},
+		{`{"b":{"x":1,"x":2}}`, "b.x: given twice"},
+		{`{"c":1}`, "unknown field"},
+		{`{"a":1} {}`, "after the end"},
+		{`{"a":1`, "ends too early"},
+		{``, "ends too early"},
+		{strings.Repeat("[", 33) + strings.Repeat("]", 33), "nested deeper"},
+		{`{"a":"x"}`, "cannot unmarshal"},
+		{`{"a":1,}`, "invalid"},
+	} {
+		var d doc
+		err := wire.Unmarshal([]byte(tc.in), &d)
+		switch {
+		case tc.want == "" && err != nil:
+			t.Errorf("%s: %v", tc.in, err)
+		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
+			t.Errorf("%s: got %v, want an error with %q", tc.in, err, tc.want)
+		}
+	}
+}
+
+func TestWindowsReadOneOrMany(t *testing.T) {
+	one := `{"tz":"UTC","days":["mon"],"start":"08:00","end":"09:00"}`
+	for in, want := range map[string]int{"null": 0, one: 1, "[" + one + "," + one + "]": 2, "[]": 0} {
+		var p wire.Policy
+		if err := wire.Unmarshal([]byte(`{"type":"direct","active_hours":`+in+`}`), &p); err != nil {
+			t.Errorf("%s: %v", in, err)
+		}
+		if len(p.ActiveHours) != want {
+			t.Errorf("%s: %d windows, want %d", in, len(p.ActiveHours), want)
+		}
+	}
+	var p wire.Policy
+	if err := wire.Unmarshal([]byte(`{"type":"direct","active_hours":{"zone":"UTC"}}`), &p); err == nil {
+		t.Error("an unknown field inside a window was accepted")
+	}
+}
+
+// FuzzPolicyDocument: whatever is accepted reads back as itself.
+func FuzzPolicyDocument(f *testing.F) {
+	f.Add(`{"id":"p1","type":"direct","enabled":true,"sender_tags":["a"],"receiver_tags":["b"],"acls":[{"protocol":"tcp","ports":"22,80,8000-8100"}],"active_hours":{"tz":"Europe/London","days":["mon"],"start":"22:00","end":"02:00"}}`)
+	f.Add(`{"type":"gateway","gateways":[{"system":"g1","subnets":["0.0.0.0/0"]}],"acls":[{"protocol":"any","ports":null}]}`)
+	f.Fuzz(func(t *testing.T, in string) {
+		var p, again wire.Policy
+		if wire.Unmarshal([]byte(in), &p) != nil {
+			return
+		}
+		out, err := json.Marshal(p)
+		if err != nil {
+			return // a protocol left out has no text; validation names it
+		}
+		if err := wire.Unmarshal(out, &again); err != nil {
+			t.Fatalf("what was written does not read: %v\n%s", err, out)
+		}
+		out2, _ := json.Marshal(again)
+		if string(out) != string(out2) {
+			t.Fatalf("one document, two meanings:\n%s\n%s", out, out2)
+		}
+	})
+}
