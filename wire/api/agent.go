@@ -1,0 +1,100 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+
+	"enclave/wire"
+)
+
+// AgentStatus is what an agent says about itself on its local socket.
+type AgentStatus struct {
+	State      string           `json:"state"` // one of the Agent constants
+	Self       wire.Self        `json:"self"`
+	Control    ControlStatus    `json:"control"`
+	Revision   wire.Revision    `json:"revision"`
+	ValidUntil *time.Time       `json:"valid_until,omitempty"` // the map fails closed then; null is never
+	SVIDUntil  time.Time        `json:"svid_until,omitzero"`
+	Reach      wire.Reach       `json:"reach"`
+	Peers      []AgentPeer      `json:"peers"`
+	Rejected   []RejectedPeer   `json:"rejected,omitempty"` // peers control named that did not verify
+	Filter     map[string]int64 `json:"filter"`             // packets by verdict
+	Flows      []AgentFlow      `json:"flows"`
+	Denied     []Denial         `json:"denied,omitempty"`
+	Spoofed    uint64           `json:"spoofed"` // packets with an inner source that is not the peer's
+	Version    string           `json:"version"`
+	Warnings   []string         `json:"warnings,omitempty"`
+}
+
+// The states of an agent.
+const (
+	AgentStarting = "starting"
+	AgentPending  = "pending" // enrolled, waits for approval
+	AgentRunning  = "running"
+	AgentOffline  = "offline" // runs on the last map; control is not reachable
+	AgentClosed   = "closed"  // the map's life is over; fails closed until control is back
+	AgentDisabled = "disabled"
+	AgentRevoked  = "revoked"
+)
+
+// ControlStatus is an agent's view of its control plane.
+type ControlStatus struct {
+	URL       string        `json:"url"`
+	Connected bool          `json:"connected"`
+	Since     time.Time     `json:"since,omitzero"`
+	LastHeard time.Time     `json:"last_heard,omitzero"`
+	ClockSkew time.Duration `json:"clock_skew_ns"`
+	Error     string        `json:"error,omitempty"`
+}
+
+// AgentPeer is one introduced system as an agent sees it.
+type AgentPeer struct {
+	ID            wire.SystemID `json:"id"`
+	Name          string        `json:"name"`
+	IPv4          netip.Addr    `json:"ipv4"`
+	IPv6          netip.Addr    `json:"ipv6"`
+	Route         string        `json:"route"`         // direct, relay, none
+	Via           string        `json:"via,omitempty"` // address or relay
+	Since         time.Time     `json:"since,omitzero"`
+	RTT           time.Duration `json:"rtt_ns,omitempty"`
+	WhyNotDirect  string        `json:"why_not_direct,omitempty"`
+	LastHandshake time.Time     `json:"last_handshake,omitzero"`
+	Received      uint64        `json:"received_bytes"`
+	Sent          uint64        `json:"sent_bytes"`
+	Grants        []wire.Grant  `json:"grants"`
+}
+
+// RejectedPeer is a peer that control named and that the agent does not believe.
+type RejectedPeer struct {
+	ID     wire.SystemID `json:"id"`
+	Reason string        `json:"reason"`
+}
+
+// AgentFlow is a live flow.
+type AgentFlow struct {
+	wire.Flow
+	Peer    wire.SystemID `json:"peer"`
+	Inbound bool          `json:"inbound"`
+	Since   time.Time     `json:"since"`
+	Bytes   uint64        `json:"bytes"`
+}
+
+// Denial is a packet the filter refused, with how often.
+type Denial struct {
+	Proto  string         `json:"proto"`
+	Src    netip.AddrPort `json:"src"`
+	Dst    netip.AddrPort `json:"dst"`
+	Reason string         `json:"reason"`
+	Count  uint64         `json:"count"`
+	Last   time.Time      `json:"last"`
+}
+
+// PingResult is one probe of a peer over the path that data takes.
+type PingResult struct {
+	Peer  wire.SystemID `json:"peer"`
+	Name  string        `json:"name"`
+	Addr  netip.Addr    `json:"addr"`
+	Route string        `json:"route"`
+	Via   string        `json:"via,omitempty"`
+	RTT   time.Duration `json:"rtt_ns"`
+}
