@@ -11,5 +11,5 @@
 // docs/format/svid.md; why narrow: docs/decisions/0050-svid-profile.md.
 //
 // The package holds no key and issues nothing (control/enrol does). Verification
-// takes the instant as an argument; only the TLS configurations read the clock.
+// takes the instant as an argument; the TLS configurations take a clock.
 package svid

@@ -10,10 +10,12 @@ import (
 	"enclave/wire"
 )
 
-// Trust is what a party believes: its organisation and the roots it has pinned.
+// Trust is what a party believes: its organisation, the roots it has pinned and
+// its clock. A nil Now is time.Now; it is asked once a handshake.
 type Trust struct {
 	Org   wire.OrgID
 	Roots *x509.CertPool
+	Now   func() time.Time
 }
 
 // Source returns the certificate to show, anew for each handshake, so that a
@@ -41,6 +43,7 @@ var ErrNoPeer = errors.New("client showed no certificate")
 // against t. TLS 1.3 only; no session tickets, so that every connection is verified
 // at its own instant.
 func ServerConfig(t Trust, cert Source, demand Demand) *tls.Config {
+	clock := orRealTime(t.Now)
 	auth := tls.RequireAnyClientCert
 	if demand != ClientRequired {
 		auth = tls.RequestClientCert
@@ -54,7 +57,7 @@ func ServerConfig(t Trust, cert Source, demand Demand) *tls.Config {
 			if len(cs.PeerCertificates) == 0 && demand != ClientRequired {
 				return nil
 			}
-			now := time.Now()
+			now := clock()
 			if demand == ClientOptionalExpired && len(cs.PeerCertificates) > 0 {
 				now = earlier(now, cs.PeerCertificates[0].NotAfter)
 			}
@@ -69,8 +72,9 @@ func ServerConfig(t Trust, cert Source, demand Demand) *tls.Config {
 // client without an identity yet. Host names play no part: who is called is known
 // by SPIFFE ID, wherever it runs.
 func ClientConfig(t Trust, cert Source, want ID) *tls.Config {
+	clock := orRealTime(t.Now)
 	return clientConfig(cert, func(chain [][]byte) error {
-		id, _, err := Verify(chain, t.Roots, t.Org, time.Now())
+		id, _, err := Verify(chain, t.Roots, t.Org, clock())
 		if err != nil {
 			return err
 		}
@@ -83,10 +87,11 @@ func ClientConfig(t Trust, cert Source, want ID) *tls.Config {
 
 // FirstContactConfig makes the TLS side of a client that knows only the fingerprint
 // of the root and expects the control plane. After the handshake FirstContact
-// returns what was learned.
-func FirstContactConfig(fingerprint string) *tls.Config {
+// returns what was learned. A nil now is time.Now.
+func FirstContactConfig(fingerprint string, now func() time.Time) *tls.Config {
+	clock := orRealTime(now)
 	return clientConfig(nil, func(chain [][]byte) error {
-		_, _, err := VerifyFirst(chain, fingerprint, KindControl, time.Now())
+		_, _, err := VerifyFirst(chain, fingerprint, KindControl, clock())
 		return err
 	})
 }
@@ -148,6 +153,13 @@ func raw(certs []*x509.Certificate) [][]byte {
 		chain[i] = c.Raw
 	}
 	return chain
+}
+
+func orRealTime(now func() time.Time) func() time.Time {
+	if now == nil {
+		return time.Now
+	}
+	return now
 }
 
 func earlier(a, b time.Time) time.Time {
