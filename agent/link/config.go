@@ -1,0 +1,85 @@
+package link
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"time"
+
+	"enclave/agent/path"
+	"enclave/wire"
+	"enclave/wire/disco"
+)
+
+// Config is what a Link is made of. Only the callbacks, Logger and the two last
+// fields may be left out.
+type Config struct {
+	Network   Network
+	Self      wire.SystemID
+	WireGuard wire.WireGuardKey // own public key; named in pings
+	Disco     disco.PrivateKey
+	// TLS returns the client configuration for a relay: the system's SVID and the
+	// verification of the relay's. ALPN and TLS 1.3 are set by the link.
+	TLS    func(wire.RelayID) *tls.Config
+	Logger *slog.Logger
+
+	// OnReach is called, never concurrently, when what others should know of this
+	// system has changed: candidates, the home relay, the kind of NAT.
+	OnReach func(wire.Reach)
+	// OnRoute is called, never concurrently, when a peer's route has changed.
+	OnRoute func(PeerStatus)
+
+	Port uint16 // of the UDP socket; 0 is any
+	// LoopbackCandidates also offers 127.0.0.1. It is set when control itself was
+	// reached over loopback: then peers may be processes of this machine.
+	LoopbackCandidates bool
+}
+
+func (c *Config) validate() error {
+	var errs []error
+	missing := func(bad bool, what string) {
+		if bad {
+			errs = append(errs, errors.New("link config: "+what+" is missing"))
+		}
+	}
+	missing(c.Network == nil, "Network")
+	missing(c.Self == "", "Self")
+	missing(c.WireGuard.IsZero(), "WireGuard")
+	missing(c.Disco == disco.PrivateKey{}, "Disco")
+	missing(c.TLS == nil, "TLS")
+	return errors.Join(errs...)
+}
+
+// Peer is a system that may be reached: a wire.Peer without what the link has no
+// use for.
+type Peer struct {
+	ID        wire.SystemID
+	WireGuard wire.WireGuardKey
+	Disco     wire.DiscoKey
+	Reach     wire.Reach
+	Ticket    []byte // opens the pair at a relay
+}
+
+// Route is the way to a peer.
+type Route = path.Route
+
+// PeerStatus is how a peer is reached now.
+type PeerStatus struct {
+	ID    wire.SystemID `json:"id"`
+	Route Route         `json:"route"`
+	Since time.Time     `json:"since"`         // of the route
+	RTT   time.Duration `json:"rtt,omitempty"` // of the direct path, smoothed
+	Why   path.Why      `json:"why,omitempty"` // why it is not direct
+	Seen  time.Time     `json:"seen,omitzero"` // last data from the peer
+
+	TxBytes   uint64 `json:"tx_bytes"` // WireGuard messages, headers below not counted
+	TxPackets uint64 `json:"tx_packets"`
+	RxBytes   uint64 `json:"rx_bytes"`
+	RxPackets uint64 `json:"rx_packets"`
+}
+
+// Result answers Ping.
+type Result struct {
+	RTT   time.Duration `json:"rtt"`
+	Route Route         `json:"route"`
+}
