@@ -1,0 +1,248 @@
+package frame
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"enclave/wire"
+)
+
+var alice, bob = ID([]byte("alice")), ID([]byte("bob00"))
+
+// must unwraps the two Append functions that can refuse.
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// every holds one frame of each type.
+func every() []byte {
+	data := [8]byte{1, 2, 3, 4, 5, 6, 7, 8}
+	b := AppendHello(nil, Version)
+	b = must(AppendOpen(b, []byte("ticket")))
+	b = AppendOpened(b, bob, true)
+	b = AppendRefused(b, bob, Expired)
+	b = must(AppendSend(b, bob, []byte("sealed")))
+	b = must(AppendRecv(b, alice, []byte("sealed")))
+	b = AppendPong(AppendPing(b, data), data)
+	b = AppendPeerGone(b, bob)
+	b = AppendDrain(b, 5*time.Second)
+	return AppendNote(b, "going for an update")
+}
+
+func TestEveryFrameReadsBack(t *testing.T) {
+	for name, r := range map[string]io.Reader{
+		"whole":        bytes.NewReader(every()),
+		"byte by byte": iotest.OneByteReader(bytes.NewReader(every())),
+		"data and EOF": iotest.DataErrReader(bytes.NewReader(every())),
+	} {
+		fr := NewReader(r)
+		var again []byte
+		for want := Hello; want <= Note; want++ {
+			typ, body, err := fr.Next()
+			if err != nil || typ != want {
+				t.Fatalf("%s: Next = %v, %v; want %v", name, typ, err, want)
+			}
+			if again, err = reappend(again, typ, body); err != nil {
+				t.Fatalf("%s: %v: %v", name, typ, err)
+			}
+		}
+		if !bytes.Equal(again, every()) {
+			t.Errorf("%s: read and written again differs:\n%x\n%x", name, again, every())
+		}
+		if _, _, err := fr.Next(); err != io.EOF {
+			t.Errorf("%s: at the end: %v", name, err)
+		}
+	}
+}
+
+// reappend parses a body and writes it again.
+func reappend(b []byte, t Type, body []byte) ([]byte, error) {
+	switch t {
+	case Hello:
+		v, err := ParseHello(body)
+		return AppendHello(b, v), err
+	case Open:
+		return AppendOpen(b, body)
+	case Opened:
+		peer, here, err := ParseOpened(body)
+		return AppendOpened(b, peer, here), err
+	case Refused:
+		peer, code, err := ParseRefused(body)
+		return AppendRefused(b, peer, code), err
+	case Send, Recv:
+		peer, payload, err := ParsePacket(body)
+		if err != nil {
+			return b, err
+		}
+		return appendPacket(b, t, peer, payload)
+	case Ping:
+		data, err := ParsePing(body)
+		return AppendPing(b, data), err
+	case Pong:
+		data, err := ParsePing(body)
+		return AppendPong(b, data), err
+	case PeerGone:
+		peer, err := ParsePeer(body)
+		return AppendPeerGone(b, peer), err
+	case Drain:
+		grace, err := ParseDrain(body)
+		return AppendDrain(b, grace), err
+	case Note:
+		return AppendNote(b, string(body)), nil
+	}
+	return b, ErrType
+}
+
+func TestReaderRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   []byte
+		want error
+	}{
+		{"type zero", []byte{0, 0, 0}, ErrType},
+		{"type after the last", []byte{byte(Note) + 1, 0, 0}, ErrType},
+		{"type 255", []byte{255, 255, 255}, ErrType},
+		{"send over the maximum", []byte{byte(Send), 0xff, 0xff}, ErrLength},
+		{"send without payload", append([]byte{byte(Send), 0, 5}, "alice"...), ErrLength},
+		{"ping of nine", []byte{byte(Ping), 0, 9}, ErrLength},
+		{"open of 64 KiB", []byte{byte(Open), 0xff, 0xff}, ErrLength},
+		{"empty hello", []byte{byte(Hello), 0, 0}, ErrLength},
+		{"cut in the header", []byte{byte(Ping), 0}, io.ErrUnexpectedEOF},
+		{"cut in the body", []byte{byte(Ping), 0, 8, 1}, io.ErrUnexpectedEOF},
+	} {
+		typ, body, err := NewReader(bytes.NewReader(c.in)).Next()
+		if !errors.Is(err, c.want) || typ != 0 || body != nil {
+			t.Errorf("%s: %v, %x, %v; want %v", c.name, typ, body, err, c.want)
+		}
+	}
+}
+
+// A refused length must not cost the memory it asks for, nor make the reader wait.
+func TestReaderJudgesTheHeaderAlone(t *testing.T) {
+	r := NewReader(io.MultiReader(bytes.NewReader([]byte{byte(Open), 0xff, 0xff}), iotest.ErrReader(errors.New("waited for the body"))))
+	if _, _, err := r.Next(); !errors.Is(err, ErrLength) || len(r.buf) != readerSize {
+		t.Errorf("%v with a buffer of %d", err, len(r.buf))
+	}
+}
+
+func TestReaderGrowsToTheLargestFrameOnly(t *testing.T) {
+	payload := bytes.Repeat([]byte{7}, MaxPayload)
+	in := every()
+	in = must(AppendSend(in, bob, payload))
+	in = must(AppendSend(in, bob, payload))
+	r := NewReader(bytes.NewReader(in))
+	large := 0
+	for {
+		typ, body, err := r.Next()
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, p, _ := ParsePacket(body); typ == Send && bytes.Equal(p, payload) {
+			large++
+		}
+	}
+	if large != 2 || len(r.buf) != HeaderLen+MaxBody {
+		t.Errorf("%d large frames with a buffer of %d", large, len(r.buf))
+	}
+}
+
+func TestReaderGivesUpOnNoProgress(t *testing.T) {
+	if _, _, err := NewReader(emptyReader{}).Next(); err != io.ErrNoProgress {
+		t.Errorf("got %v", err)
+	}
+}
+
+type emptyReader struct{}
+
+func (emptyReader) Read([]byte) (int, error) { return 0, nil }
+
+func TestAppendRefusesWhatNoFrameCarries(t *testing.T) {
+	pre := []byte("pre")
+	for name, f := range map[string]func() ([]byte, error){
+		"empty payload": func() ([]byte, error) { return AppendSend(pre, bob, nil) },
+		"large payload": func() ([]byte, error) { return AppendRecv(pre, bob, make([]byte, MaxPayload+1)) },
+		"empty ticket":  func() ([]byte, error) { return AppendOpen(pre, nil) },
+		"large ticket":  func() ([]byte, error) { return AppendOpen(pre, make([]byte, wire.MaxTicketLen+1)) },
+	} {
+		if b, err := f(); !errors.Is(err, ErrSize) || !bytes.Equal(b, pre) {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if b := AppendNote(nil, strings.Repeat("x", 1000)); len(b) != HeaderLen+MaxNote {
+		t.Errorf("note of %d bytes", len(b))
+	}
+	for d, want := range map[time.Duration]time.Duration{-time.Second: 0, 1500 * time.Millisecond: time.Second, 100 * time.Hour: 0xffff * time.Second} {
+		if got, err := ParseDrain(AppendDrain(nil, d)[HeaderLen:]); err != nil || got != want {
+			t.Errorf("drain of %v reads as %v, %v", d, got, err)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	for s, ok := range map[wire.SystemID]bool{"alice": true, "00000": true, "Alice": false, "alic": false, "alices": false, "": false, "al ce": false} {
+		id, got := IDOf(s)
+		if got != ok || (ok && id.System() != s) || (!ok && id != NoPeer) {
+			t.Errorf("IDOf(%q) = %v, %t", s, id, got)
+		}
+	}
+	if NoPeer.System() != "" {
+		t.Error("NoPeer names somebody")
+	}
+	// A trailing field of a later version is no mistake, a bad name is.
+	if peer, here, err := ParseOpened(append(AppendOpened(nil, bob, true)[HeaderLen:], "later"...)); peer != bob || !here || err != nil {
+		t.Errorf("trailing bytes: %v, %t, %v", peer, here, err)
+	}
+	if _, _, err := ParsePacket([]byte("Alice\x01")); !errors.Is(err, ErrBody) {
+		t.Errorf("upper case peer: %v", err)
+	}
+}
+
+func TestNextDoesNotAllocate(t *testing.T) {
+	in := must(AppendSend(nil, bob, make([]byte, 1420)))
+	src := bytes.NewReader(in)
+	r := NewReader(src)
+	out := make([]byte, 0, 2048)
+	if n := testing.AllocsPerRun(1000, func() {
+		src.Reset(in)
+		_, body, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, payload, _ := ParsePacket(body)
+		if _, err := AppendRecv(out[:0], alice, payload); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
+func BenchmarkNextAndAppend(b *testing.B) {
+	batch := bytes.Repeat(must(AppendSend(nil, bob, make([]byte, 1420))), 11) // fills a TLS record
+	src := bytes.NewReader(batch)
+	r := NewReader(src)
+	out := make([]byte, 0, 2048)
+	b.ReportAllocs()
+	b.SetBytes(1420)
+	for b.Loop() {
+		if src.Len() == 0 && r.Buffered() == 0 {
+			src.Reset(batch)
+		}
+		_, body, err := r.Next()
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, payload, _ := ParsePacket(body)
+		out, _ = AppendRecv(out[:0], alice, payload)
+	}
+}
