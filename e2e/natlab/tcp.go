@@ -1,0 +1,169 @@
+package natlab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+)
+
+// ListenTCP accepts connections on all addresses of the host, IPv4 only or IPv4 and
+// IPv6 as the host has them. Port 0 picks a free one.
+func (h *Host) ListenTCP(port uint16) (net.Listener, error) {
+	return h.ListenTCPAddrPort(netip.AddrPortFrom(netip.Addr{}, port))
+}
+
+// ListenTCPAddrPort accepts connections on one address of the host.
+func (h *Host) ListenTCPAddrPort(local netip.AddrPort) (net.Listener, error) {
+	fail := func(err error) error {
+		return &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(local), Err: err}
+	}
+	s, err := h.netstack()
+	if err != nil {
+		return nil, fail(err)
+	}
+	addr := local.Addr().Unmap()
+	if addr.IsValid() && !addr.IsUnspecified() {
+		l, err := gonet.ListenTCP(s.stack, full(netip.AddrPortFrom(addr, local.Port())), family(addr))
+		if err != nil {
+			return nil, fail(err)
+		}
+		return &listener{TCPListener: l}, nil
+	}
+	// A socket of the IPv6 family bound to no address hears IPv4 too.
+	l, err := gonet.ListenTCP(s.stack, tcpip.FullAddress{NIC: nic, Port: local.Port()}, ipv6.ProtocolNumber)
+	if err != nil {
+		return nil, fail(err)
+	}
+	return &listener{TCPListener: l}, nil
+}
+
+// listener makes Accept answer net.ErrClosed after Close, as servers expect.
+type listener struct {
+	*gonet.TCPListener
+	closed closeOnce
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.TCPListener.Accept()
+	if err != nil && l.closed.done() {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+	return c, err
+}
+
+func (l *listener) Close() error {
+	if !l.closed.first() {
+		return nil
+	}
+	l.TCPListener.Shutdown()
+	return l.TCPListener.Close()
+}
+
+// DialContext connects to "ip:port" or "name:port", over "tcp", "tcp4", "tcp6" or
+// "udp". It fits http.Transport.DialContext.
+func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	fail := func(err error) error {
+		return &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("%s: %w", address, err)}
+	}
+	remotes, err := h.resolve(network, address)
+	if err != nil {
+		return nil, fail(err)
+	}
+	if strings.HasPrefix(network, "udp") {
+		c, err := h.dialUDP(remotes[0])
+		if err != nil {
+			return nil, fail(err)
+		}
+		return c, nil
+	}
+	s, err := h.netstack()
+	if err != nil {
+		return nil, fail(err)
+	}
+	var errs []error
+	for _, r := range remotes {
+		c, err := gonet.DialContextTCP(ctx, s.stack, full(r), family(r.Addr()))
+		if err == nil {
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fail(errors.Join(errs...))
+}
+
+// resolve answers the endpoints of address that h has an address family for.
+func (h *Host) resolve(network, address string) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("port %q: %w", service, err)
+	}
+	var addrs []netip.Addr
+	if a, err := netip.ParseAddr(host); err == nil {
+		addrs = []netip.Addr{a.Unmap()}
+	} else if addrs, err = h.lab.Resolve(host); err != nil {
+		return nil, err
+	}
+	h.lab.mu.Lock()
+	defer h.lab.mu.Unlock()
+	var out []netip.AddrPort
+	for _, a := range addrs {
+		wanted := !strings.HasSuffix(network, "4") && a.Is6() || !strings.HasSuffix(network, "6") && a.Is4()
+		if wanted && h.firstAddr(a.Is6()).IsValid() {
+			out = append(out, netip.AddrPortFrom(a, uint16(port)))
+		}
+	}
+	if out == nil {
+		return nil, errNoAddress
+	}
+	return out, nil
+}
+
+func full(ap netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFromSlice(ap.Addr().AsSlice()), Port: ap.Port()}
+}
+
+func family(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is6() {
+		return ipv6.ProtocolNumber
+	}
+	return ipv4.ProtocolNumber
+}
+
+// udpFlow is a connected UDP socket.
+type udpFlow struct {
+	*UDPConn
+	remote netip.AddrPort
+}
+
+func (h *Host) dialUDP(remote netip.AddrPort) (net.Conn, error) {
+	c, err := h.ListenUDP(0)
+	if err != nil {
+		return nil, err
+	}
+	return &udpFlow{c, remote}, nil
+}
+
+func (f *udpFlow) Read(b []byte) (int, error) {
+	for {
+		n, from, err := f.ReadFromUDPAddrPort(b)
+		if err != nil || from == f.remote {
+			return n, err
+		}
+	}
+}
+
+func (f *udpFlow) Write(b []byte) (int, error) { return f.WriteToUDPAddrPort(b, f.remote) }
+func (f *udpFlow) RemoteAddr() net.Addr        { return net.UDPAddrFromAddrPort(f.remote) }
