@@ -1,0 +1,108 @@
+package tunnel
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// TCPConn is a connection of the overlay. Beyond net.Conn it closes each direction by
+// itself (CloseRead, CloseWrite) and can be reset, as a *net.TCPConn can.
+type TCPConn struct {
+	*gonet.TCPConn
+	ep tcpip.Endpoint
+}
+
+// Keep-alive notices a peer that vanished under a connection nobody writes to. The
+// first probe comes late, because each one wakes the path.
+const (
+	keepIdle     = 2 * time.Minute
+	keepInterval = 15 * time.Second
+	keepCount    = 4
+)
+
+func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
+	idle := tcpip.KeepaliveIdleOption(keepIdle)
+	interval := tcpip.KeepaliveIntervalOption(keepInterval)
+	// The three calls refuse only values out of range, and these are constants.
+	ep.SetSockOpt(&idle)
+	ep.SetSockOpt(&interval)
+	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
+	ep.SocketOptions().SetKeepAlive(true)
+	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+}
+
+// SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the
+// connection, with a negative number it closes it in order.
+func (c *TCPConn) SetLinger(sec int) error {
+	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{
+		Enabled: sec >= 0,
+		Timeout: time.Duration(max(sec, 0)) * time.Second,
+	})
+	return nil
+}
+
+// Read reads as net.Conn. A reset is syscall.ECONNRESET, never io.EOF.
+func (c *TCPConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	return n, errnoOf(err)
+}
+
+// Write writes as net.Conn.
+func (c *TCPConn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	return n, errnoOf(err)
+}
+
+// errnoOf puts the number of the operating system in place of the text that gonet
+// makes of the stack's errors, so that errors.Is works as with any other socket.
+func errnoOf(err error) error {
+	var op *net.OpError
+	if err == nil || !errors.As(err, &op) {
+		return err
+	}
+	text := op.Err.Error()
+	for _, e := range errnos {
+		if text == e.stack.String() {
+			op.Err = e.sys
+			break
+		}
+	}
+	return err
+}
+
+// errnos is read only.
+var errnos = []struct {
+	stack tcpip.Error
+	sys   syscall.Errno
+}{
+	{&tcpip.ErrConnectionReset{}, syscall.ECONNRESET},
+	{&tcpip.ErrConnectionRefused{}, syscall.ECONNREFUSED},
+	{&tcpip.ErrConnectionAborted{}, syscall.ECONNABORTED},
+	{&tcpip.ErrAborted{}, syscall.ECONNABORTED},
+	{&tcpip.ErrTimeout{}, syscall.ETIMEDOUT},
+	{&tcpip.ErrHostUnreachable{}, syscall.EHOSTUNREACH},
+	{&tcpip.ErrHostDown{}, syscall.EHOSTUNREACH},
+	{&tcpip.ErrNetworkUnreachable{}, syscall.ENETUNREACH},
+	{&tcpip.ErrClosedForSend{}, syscall.EPIPE},
+	{&tcpip.ErrPortInUse{}, syscall.EADDRINUSE},
+	{&tcpip.ErrBadLocalAddress{}, syscall.EADDRNOTAVAIL},
+}
+
+// opError names what was attempted and maps the stack's error.
+func opError(op, network string, at netip.AddrPort, err tcpip.Error) error {
+	e := &net.OpError{Op: op, Net: network, Err: errors.New(err.String())}
+	switch network {
+	case "udp":
+		e.Addr = net.UDPAddrFromAddrPort(at)
+	default:
+		e.Addr = net.TCPAddrFromAddrPort(at)
+	}
+	return errnoOf(e)
+}

@@ -1,0 +1,133 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// backlog is how many connections a listener holds that nobody has accepted yet.
+const backlog = 128
+
+// DialTCP opens a connection to an overlay address; the result is a *TCPConn. A flow
+// that the filter denies fails at once with syscall.ECONNREFUSED. One to a peer that
+// does not answer waits as long as ctx lets it.
+func (t *Tunnel) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var wq waiter.Queue
+	ep, terr := t.nic.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(dst.Addr()), &wq)
+	if terr != nil {
+		return nil, opError("dial", "tcp", dst, terr)
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
+	wq.EventRegister(&entry)
+	defer wq.EventUnregister(&entry)
+
+	terr = ep.Connect(fullAddr(dst))
+	if _, started := terr.(*tcpip.ErrConnectStarted); started {
+		select {
+		case <-ctx.Done():
+			ep.Close()
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(dst), Err: ctx.Err()}
+		case <-ready:
+		}
+		terr = ep.LastError()
+	}
+	if terr != nil {
+		ep.Close()
+		return nil, opError("dial", "tcp", dst, terr)
+	}
+	return newTCPConn(&wq, ep), nil
+}
+
+// ListenTCP listens on one of the tunnel's addresses; port 0 picks one. Accept
+// returns *TCPConn.
+func (t *Tunnel) ListenTCP(at netip.AddrPort) (net.Listener, error) {
+	l := &listener{done: make(chan struct{})}
+	ep, terr := t.nic.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(at.Addr()), &l.wq)
+	if terr != nil {
+		return nil, opError("listen", "tcp", at, terr)
+	}
+	l.ep = ep
+	// A service that restarts must get its port back while old connections linger.
+	ep.SocketOptions().SetReuseAddress(true)
+	if terr = ep.Bind(fullAddr(at)); terr == nil {
+		terr = ep.Listen(backlog)
+	}
+	var local tcpip.FullAddress
+	if terr == nil {
+		local, terr = ep.GetLocalAddress()
+	}
+	if terr != nil {
+		ep.Close()
+		return nil, opError("listen", "tcp", at, terr)
+	}
+	l.at = netip.AddrPortFrom(at.Addr(), local.Port)
+	return l, nil
+}
+
+type listener struct {
+	wq    waiter.Queue
+	ep    tcpip.Endpoint
+	at    netip.AddrPort
+	done  chan struct{}
+	close sync.Once
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp)
+	l.wq.EventRegister(&entry)
+	defer l.wq.EventUnregister(&entry)
+	for {
+		ep, wq, terr := l.ep.Accept(nil)
+		if terr == nil {
+			return newTCPConn(wq, ep), nil
+		}
+		if _, wait := terr.(*tcpip.ErrWouldBlock); !wait {
+			// The endpoint left the listening state: Close, or the stack ended.
+			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+		}
+		select {
+		case <-ready:
+		case <-l.done:
+		}
+	}
+}
+
+func (l *listener) Close() error {
+	l.close.Do(func() {
+		l.ep.Close()
+		close(l.done)
+	})
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
+
+// DialUDP returns a socket that talks to dst alone. Nothing is sent yet.
+func (t *Tunnel) DialUDP(dst netip.AddrPort) (net.Conn, error) {
+	to := fullAddr(dst)
+	return udpConn(gonet.DialUDP(t.nic.stack, nil, &to, protoOf(dst.Addr())))
+}
+
+// ListenUDP returns a socket on one of the tunnel's addresses; port 0 picks one.
+func (t *Tunnel) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
+	local := fullAddr(at)
+	return udpConn(gonet.DialUDP(t.nic.stack, &local, nil, protoOf(at.Addr())))
+}
+
+// udpConn keeps a nil *gonet.UDPConn out of the interfaces.
+func udpConn(c *gonet.UDPConn, err error) (*gonet.UDPConn, error) {
+	if err != nil {
+		return nil, errnoOf(err)
+	}
+	return c, nil
+}

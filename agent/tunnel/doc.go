@@ -1,0 +1,22 @@
+// Package tunnel is the data plane of one agent: WireGuard over a bind that agent/link
+// provides, a user-space TCP/IP stack (gVisor) above it, and the policy filter between
+// decryption and that stack. It needs no privilege and no device of the host.
+//
+//	local programs           Dial, Listen, Ping
+//	      |                        |
+//	      |                  nic: gVisor stack          tun.Device, the upper seam
+//	      |                        |
+//	      |                  guard: Filter.In / Out     every packet, both directions
+//	      |                        |
+//	      |                  wireguard/device           Noise IK, allowed addresses
+//	      |                        |
+//	   (path)                conn.Bind                  the lower seam
+//
+// Both seams are the interfaces of wireguard-go, so that a faster device or bind can
+// replace ours without touching the rest. The package knows neither policies nor maps:
+// a peer here is a key, its addresses and nothing else. It refuses to run without a
+// filter, and a packet that the filter does not accept is delivered to nobody.
+//
+// Specifications: the WireGuard paper (Donenfeld, NDSS 2017), RFC 9293 for the resets.
+// Why the stack is assembled here and not taken from wireguard-go: docs/decisions/0070.
+package tunnel

@@ -1,0 +1,147 @@
+package tunnel
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// maxUrgent bounds what Inject may have waiting, in packets. A cut makes one packet
+// per flow; a thousand flows that end in one instant are served in full.
+const maxUrgent = 1024
+
+// link is what guard stands on: a tun.Device whose blocked Read can be called back.
+type link interface {
+	tun.Device
+	// Wake makes a Read that blocks, or else the next one, return no packet.
+	Wake()
+}
+
+// guard is the tun.Device that WireGuard sees. It adds no copy and no allocation to
+// a packet that is accepted.
+type guard struct {
+	link
+	filter Filter
+
+	// waiting spares Read the lock while urgent is empty, which is nearly always.
+	waiting atomic.Bool
+	mu      sync.Mutex // guards urgent
+	urgent  [][]byte   // packets that pass unfiltered, oldest first
+}
+
+func newGuard(l link, f Filter) *guard { return &guard{link: l, filter: f} }
+
+// Read returns the packets to encrypt: what was injected first, then what the stack
+// sends and the filter accepts. The order of accepted packets is kept.
+func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	for {
+		if g.waiting.Load() {
+			if n := g.takeUrgent(bufs, sizes, offset); n > 0 {
+				return n, nil
+			}
+		}
+		n, err := g.link.Read(bufs, sizes, offset)
+		kept := 0
+		if n > 0 {
+			now := time.Now()
+			for i := range n {
+				pkt := bufs[i][offset : offset+sizes[i]]
+				if !g.filter.Out(pkt, now) {
+					g.refuse(pkt)
+					continue
+				}
+				if kept != i {
+					// Swap, never copy: every buffer must stay in the batch.
+					bufs[kept], bufs[i] = bufs[i], bufs[kept]
+					sizes[kept] = sizes[i]
+				}
+				kept++
+			}
+		}
+		if kept > 0 || err != nil {
+			return kept, err
+		}
+	}
+}
+
+// refuse answers a new TCP flow that the filter denies with a reset, so that a dial
+// fails at once instead of after minutes of retransmission. It runs on the goroutine
+// that drains the stack and may therefore hand up only packets that the stack never
+// answers by itself; a reset is one (RFC 9293 section 3.10.7).
+func (g *guard) refuse(pkt []byte) {
+	if rst := refusal(pkt); rst != nil {
+		g.link.Write([][]byte{rst}, 0)
+	}
+}
+
+// Write hands decrypted packets to the stack, in runs of accepted ones so that the
+// batch of the caller stays as it is.
+func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
+	now := time.Now()
+	start := 0
+	for i, buf := range bufs {
+		if len(buf) > offset && g.filter.In(buf[offset:], now) {
+			continue
+		}
+		if err := g.deliver(bufs[start:i], offset); err != nil {
+			return start, err
+		}
+		start = i + 1
+	}
+	if err := g.deliver(bufs[start:], offset); err != nil {
+		return start, err
+	}
+	return len(bufs), nil
+}
+
+func (g *guard) deliver(bufs [][]byte, offset int) error {
+	if len(bufs) == 0 {
+		return nil
+	}
+	_, err := g.link.Write(bufs, offset)
+	return err
+}
+
+func (g *guard) inject(local, remote [][]byte) {
+	for _, pkt := range local {
+		if len(pkt) > 0 {
+			g.link.Write([][]byte{pkt}, 0)
+		}
+	}
+	if len(remote) == 0 {
+		return
+	}
+	g.mu.Lock()
+	for _, pkt := range remote {
+		if len(pkt) > 0 && len(g.urgent) < maxUrgent {
+			g.urgent = append(g.urgent, slices.Clone(pkt))
+		}
+	}
+	g.waiting.Store(len(g.urgent) > 0)
+	g.mu.Unlock()
+	g.Wake()
+}
+
+// takeUrgent fills the batch with what Inject left. A packet that does not fit the
+// caller's buffer is larger than any MTU and is dropped.
+func (g *guard) takeUrgent(bufs [][]byte, sizes []int, offset int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for n < len(bufs) && len(g.urgent) > 0 {
+		pkt := g.urgent[0]
+		g.urgent = g.urgent[1:]
+		if len(pkt) <= len(bufs[n])-offset {
+			sizes[n] = copy(bufs[n][offset:], pkt)
+			n++
+		}
+	}
+	if len(g.urgent) == 0 {
+		g.urgent = nil // lets go of the array that append grew
+		g.waiting.Store(false)
+	}
+	return n
+}
