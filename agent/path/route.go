@@ -36,12 +36,11 @@ type Why string
 // The reasons. They are words for people and stable for scripts.
 const (
 	WhyDirect       Why = ""
-	WhyIdle         Why = "idle"          // nothing to send; not probing hard
-	WhyProbing      Why = "probing"       // a round of probes is under way
 	WhyNoCandidates Why = "no-candidates" // nobody has named an address of the peer
-	WhyNoAnswer     Why = "no-answer"     // no address answers; probing again with back-off
-	WhyOneWay       Why = "one-way"       // its pings arrive, ours are not answered
-	WhyHardNAT      Why = "hard-nat"      // both sides' NATs map by destination
-	WhyUDPBlocked   Why = "udp-blocked"   // UDP does not leave this network, or not the peer's
+	WhyUDPBlocked   Why = "udp-blocked"   // UDP does not leave one of the two networks
 	WhyLost         Why = "lost"          // the direct path fell silent; looking for another
+	WhyProbing      Why = "probing"       // a round of probes is under way
+	WhyOneWay       Why = "one-way"       // its pings arrive, ours are not answered
+	WhyHardNAT      Why = "hard-nat"      // both NATs map by destination: no port to aim at
+	WhyNoAnswer     Why = "no-answer"     // no address answers; probing again with back-off
 )

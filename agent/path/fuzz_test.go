@@ -1,0 +1,85 @@
+package path
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"enclave/wire"
+)
+
+// FuzzPeer throws events at one side, in any order and at any time, and checks the
+// laws: consent before data, bounded probing, a next instant that comes.
+func FuzzPeer(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
+	f.Add([]byte{0, 10, 7, 200, 3, 1, 7, 200, 3, 2, 8, 255, 8, 255})
+	f.Add([]byte{4, 7, 8, 7, 3, 3, 3, 3, 9, 1, 8, 90, 8, 90, 8, 90})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		s := &sim{}
+		now := start
+		p := New(now, s.newTx)
+		var pings []Ping
+		begin, sent := now, 0
+		addr := func(b byte) netip.AddrPort {
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{b % 7 * 40, 0, 2, b}), uint16(b)) // some not sendable
+		}
+		for i := 0; i+1 < len(script) && i < 400; i += 2 {
+			arg := script[i+1]
+			switch script[i] % 10 {
+			case 0:
+				p.SetCandidates(now, []wire.Candidate{{Addr: addr(arg)}, {Addr: addr(arg + 1)}})
+			case 1:
+				p.HearCallMe(now, []netip.AddrPort{addr(arg), addr(arg / 2)})
+			case 2:
+				p.HearPing(now, addr(arg))
+			case 3:
+				if len(pings) > 0 {
+					g := pings[int(arg)%len(pings)]
+					p.HearPong(now, g.To, g.Tx)
+				}
+			case 4:
+				p.SetRelay(wire.RelayID([]string{"", "r1", "r2"}[arg%3]))
+			case 5:
+				p.Traffic(now, now.Add(-time.Duration(arg)*time.Second))
+			case 6:
+				p.Moved(now)
+			case 7:
+				now = now.Add(time.Duration(arg) * time.Millisecond)
+			case 8:
+				now = now.Add(time.Duration(arg) * time.Second)
+			case 9:
+				p.Failed(now, addr(arg))
+			}
+			out := p.Step(now)
+			if !out.Next.After(now) || out.Next.Sub(now) > idleRetry+time.Second {
+				t.Fatalf("next is %v from now", out.Next.Sub(now))
+			}
+			if d := out.Route.Direct; d.IsValid() {
+				if c := p.find(d); c == nil || now.Sub(c.pong) >= Consent {
+					t.Fatalf("route %v without consent", d)
+				}
+			}
+			if p.Why(now) != "" == out.Route.IsDirect() {
+				t.Fatalf("route %v, why %q", out.Route, p.Why(now))
+			}
+			if out.CallMe && out.Route.Relay == "" {
+				t.Fatal("a call without a relay to carry it")
+			}
+			pings = append(pings, out.Pings...)
+			sent += len(out.Pings)
+		}
+		if most := 2*len(script) + int(now.Sub(begin)/probeGap); sent > most {
+			t.Fatalf("%d pings; at most %d", sent, most)
+		}
+	})
+}
+
+func BenchmarkStepDirect(b *testing.B) {
+	s := newSim(&testing.T{}, "easy", "easy")
+	s.run(10*time.Second, true)
+	p, now := s.hosts[0], s.now
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Step(now)
+	}
+}
