@@ -82,5 +82,5 @@ func EqualReach(a, b *wire.Reach) bool {
 func equalGrant(a, b wire.Grant) bool {
 	return a.From == b.From && a.To == b.To && a.Proto == b.Proto && a.Policy == b.Policy && a.Rule == b.Rule &&
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) &&
-		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports)
+		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Subnets, b.Subnets)
 }
