@@ -1,0 +1,22 @@
+// Package store keeps an organisation's state in one SQLite file, in domain words:
+// systems, tags, enrolment keys, policies, relays, tokens and the activity log.
+//
+//	<state directory, 0700>/
+//	  enclave.db        the database; -wal and -shm beside it while it is open
+//	  enclave.lock      held for as long as a process has the store open
+//
+// Every change is one transaction: the conditional write, its activity record and,
+// where policy is concerned, the next revision; none of the three without the
+// others. An acknowledged change survives the loss of power (WAL with
+// synchronous=FULL). Every table, key and query carries the organisation.
+//
+// It refuses to open a directory that others can read (ErrOpenToOthers), a store
+// that another process holds (ErrLocked), a damaged file, which it leaves untouched
+// (ErrDamaged), and a file of a newer program (ErrNewer). It makes no decision that
+// depends on a policy, keeps no secret of a key or token but its hash, and reads no
+// clock: instants are arguments.
+//
+// Tables: store/migrate. Choices: docs/decisions/0051-one-file-one-writer.md,
+// 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md. The hash chain
+// of the activity log: docs/format/activity.md.
+package store

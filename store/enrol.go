@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"enclave/wire"
+)
+
+// EnrolParams is what a machine that enrols brings. The caller has verified the
+// key statement.
+type EnrolParams struct {
+	Secret SecretHash
+	Name   string
+	Keys   wire.Keys
+	Host   wire.Host
+	From   string // the address it calls from
+}
+
+// Enrol makes a system with an enrolment key, in one transaction with the use of
+// the key. The same identity again returns the same system, with created false,
+// and uses nothing up: an agent that lost the answer simply asks again.
+func (s *Store) Enrol(ctx context.Context, at time.Time, p EnrolParams) (sys System, created bool, err error) {
+	if _, err := wire.ParseName(p.Name); err != nil {
+		return System{}, false, fmt.Errorf("enrol: %w", err)
+	}
+	_, err = s.change(ctx, "enrol", Change{By: "enrolment", At: at}, func(w *writing) error {
+		id, err := w.enrolled(ctx, "systems", p.Secret, p.Keys.Identity)
+		if err != nil {
+			return err
+		}
+		if created = id == ""; created {
+			if id, err = w.enrol(ctx, p); err != nil {
+				return err
+			}
+		}
+		sys, err = system(ctx, w, w.org, wire.SystemID(id))
+		if err != nil {
+			return err
+		}
+		if sys.Revoked {
+			return ErrRevoked
+		}
+		if !created && (sys.Keys.WireGuard != p.Keys.WireGuard || sys.Keys.Disco != p.Keys.Disco) {
+			return conflict("this identity enrolled with other keys")
+		}
+		return nil
+	})
+	return sys, created && err == nil, err
+}
+
+// enrolled returns the ID under which an identity is enrolled already, or "". The
+// secret must be the one it enrolled with, so that knowing a public key is not
+// enough to be answered; the key may be used up or deleted since.
+func (w *writing) enrolled(ctx context.Context, table string, secret SecretHash, identity wire.IdentityKey) (id string, err error) {
+	var used SecretHash
+	err = w.QueryRowContext(ctx, "SELECT id, secret_hash FROM "+table+" WHERE org_id = ? AND identity = ?", w.org, identity[:]).
+		Scan(&id, keyCol{(*[32]byte)(&used)})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", nil
+	case err == nil && used != secret:
+		return "", ErrKeyUnknown
+	}
+	return id, err
+}
+
+func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
+	var revoked int
+	err := w.QueryRowContext(ctx, "SELECT count(*) FROM retired_systems WHERE org_id = ? AND identity = ? AND revoked",
+		w.org, p.Keys.Identity[:]).Scan(&revoked)
+	if err != nil {
+		return "", err
+	}
+	if revoked > 0 {
+		return "", ErrRevoked
+	}
+	key, err := w.useKey(ctx, p.Secret, General, Ephemeral)
+	if err != nil {
+		return "", err
+	}
+	id, err := w.freeID(ctx)
+	if err != nil {
+		return "", err
+	}
+	v4, v6, err := w.freeAddresses(ctx)
+	if err != nil {
+		return "", err
+	}
+	w.c.By = Actor("key:" + string(key.ID))
+	if key.Automatic { // a pending system is in nobody's map
+		if err := w.bump(ctx); err != nil {
+			return "", err
+		}
+	}
+	_, err = w.ExecContext(ctx, `INSERT INTO systems (org_id, id, name, kind, approved, ipv4, ipv6, identity, wireguard, disco,
+		signature, hostname, platform, agent_version, key_id, secret_hash, retention, enrolled_at, version)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		w.org, id, p.Name, key.Kind, key.Automatic, v4.String(), v6.String(), p.Keys.Identity[:], p.Keys.WireGuard[:], p.Keys.Disco[:],
+		p.Keys.Signature, p.Host.Hostname, p.Host.Platform, p.Host.Version, key.ID, p.Secret[:], int64(key.Retention), w.c.At.UnixNano(), w.rev)
+	if err != nil {
+		return "", err
+	}
+	_, err = w.ExecContext(ctx, "INSERT INTO system_live (org_id, system_id, seen_from) VALUES (?, ?, ?)", w.org, id, p.From)
+	if err != nil {
+		return "", err
+	}
+	_, err = w.ExecContext(ctx, `INSERT INTO system_tags SELECT org_id, ?, tag FROM key_tags WHERE org_id = ? AND key_id = ?`, id, w.org, key.ID)
+	if err != nil {
+		return "", err
+	}
+	return string(id), w.record(ctx, "system.enrol", "system:"+string(id),
+		map[string]any{"name": p.Name, "key": key.ID, "from": p.From, "approved": key.Automatic})
+}
+
+// useKey takes one use of a key with a single conditional update. A check before
+// the update, however soon before, would let two machines share the last use.
+func (w *writing) useKey(ctx context.Context, secret SecretHash, kinds ...string) (k Key, err error) {
+	now := w.c.At.UnixNano()
+	err = w.QueryRowContext(ctx, `UPDATE enrolment_keys SET used = used + 1, uses_left = uses_left - 1, last_used = ?1
+		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5) AND enabled
+		AND (uses_left IS NULL OR uses_left > 0) AND (expires_at IS NULL OR expires_at > ?1)
+		RETURNING id, kind, automatic, retention`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
+		Scan(&k.ID, &k.Kind, &k.Automatic, (*int64)(&k.Retention))
+	if !errors.Is(err, sql.ErrNoRows) {
+		return k, err
+	}
+	// Why not? A disabled key is not told apart from an unknown one.
+	var expired, usedUp bool
+	err = w.QueryRowContext(ctx, `SELECT coalesce(expires_at <= ?1, 0), coalesce(uses_left = 0, 0) FROM enrolment_keys
+		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5) AND enabled`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
+		Scan(&expired, &usedUp)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return k, ErrKeyUnknown
+	case err != nil:
+		return k, err
+	case expired:
+		return k, ErrKeyExpired
+	case usedUp:
+		return k, ErrKeyUsedUp
+	}
+	return k, ErrKeyUnknown
+}

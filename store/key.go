@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"enclave/wire"
+)
+
+// RelayKey is the kind of enrolment key that enrols relays; the other kinds are
+// General and Ephemeral.
+const RelayKey = "relay"
+
+// SecretHash is SHA-256 of the secret of an enrolment key or token. The secrets
+// have at least 120 random bits, so a plain hash is not to be guessed at, and a
+// look-up by hash tells by its time nothing about a secret.
+type SecretHash [32]byte
+
+// Key is an enrolment key.
+type Key struct {
+	ID        wire.KeyID
+	Name      string
+	Kind      string // General, Ephemeral or RelayKey
+	Automatic bool   // its systems need no approval
+	UsesLeft  *int   // nil: unlimited
+	Used      int
+	Tags      []wire.Tag
+	Enabled   bool
+	Retention time.Duration // of ephemeral systems, after they disconnect
+	ExpiresAt time.Time
+	CreatedAt time.Time
+	LastUsed  time.Time
+}
+
+// KeyParams make an enrolment key.
+type KeyParams struct {
+	Name      string
+	Kind      string // empty is General
+	Automatic bool   // implied by every kind but General
+	Uses      *int   // nil: unlimited; refused for Ephemeral
+	Tags      []wire.Tag
+	Retention time.Duration // for Ephemeral only; 0 there is DefaultRetention
+	ExpiresAt time.Time
+	Secret    SecretHash
+}
+
+// DefaultRetention is how long an ephemeral system stays after it disconnects.
+const DefaultRetention = 30 * time.Minute
+
+// keyIDLen is the length of the IDs of keys, policies and tokens: 40 random bits,
+// which a person can still copy.
+const keyIDLen = 8
+
+// CreateKey makes an enrolment key.
+func (s *Store) CreateKey(ctx context.Context, c Change, p KeyParams) (Key, error) {
+	k, err := newKey(c, p)
+	if err != nil {
+		return Key{}, fmt.Errorf("create key: %w", err)
+	}
+	_, err = s.change(ctx, "create key", c, func(w *writing) error {
+		_, err := w.ExecContext(ctx, `INSERT INTO enrolment_keys
+			(org_id, id, name, kind, automatic, secret_hash, uses_left, retention, expires_at, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.org, k.ID, k.Name, k.Kind, k.Automatic, p.Secret[:], k.UsesLeft,
+			int64(k.Retention), instant(k.ExpiresAt), c.At.UnixNano())
+		if err != nil {
+			return err
+		}
+		for _, tag := range k.Tags {
+			if _, err := w.ExecContext(ctx, "INSERT INTO key_tags VALUES (?, ?, ?) ON CONFLICT DO NOTHING", w.org, k.ID, tag); err != nil {
+				return err
+			}
+		}
+		return w.record(ctx, "key.create", "key:"+string(k.ID), map[string]any{"name": k.Name, "kind": k.Kind, "tags": k.Tags})
+	})
+	return k, err
+}
+
+func newKey(c Change, p KeyParams) (Key, error) {
+	k := Key{ID: wire.KeyID(wire.NewID(keyIDLen)), Name: p.Name, Kind: p.Kind, Automatic: p.Automatic, UsesLeft: p.Uses,
+		Tags: p.Tags, Enabled: true, Retention: p.Retention, ExpiresAt: p.ExpiresAt, CreatedAt: c.At.UTC()}
+	if k.Kind == "" {
+		k.Kind = General
+	}
+	switch {
+	case k.Kind != General && k.Kind != Ephemeral && k.Kind != RelayKey:
+		return k, fmt.Errorf("kind %.20q: want general, ephemeral or relay", k.Kind)
+	case len(k.Name) > wire.MaxNameLen:
+		return k, fmt.Errorf("name: %d bytes, at most %d", len(k.Name), wire.MaxNameLen)
+	case k.UsesLeft != nil && *k.UsesLeft < 1:
+		return k, fmt.Errorf("uses: %d, want at least 1", *k.UsesLeft)
+	case k.Kind == Ephemeral && k.UsesLeft != nil:
+		return k, fmt.Errorf("uses: an ephemeral key is unlimited")
+	case k.Kind != Ephemeral && k.Retention != 0:
+		return k, fmt.Errorf("retention: only an ephemeral key has one")
+	case k.Retention < 0:
+		return k, fmt.Errorf("retention: %s is negative", k.Retention)
+	case !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(c.At):
+		return k, conflict("expiry %s is in the past", k.ExpiresAt.Format(time.RFC3339))
+	case p.Secret == SecretHash{}:
+		return k, fmt.Errorf("secret: it has none")
+	}
+	if k.Kind != General {
+		k.Automatic = true
+	}
+	if k.Kind == Ephemeral && k.Retention == 0 {
+		k.Retention = DefaultRetention
+	}
+	return k, checkTags(k.Tags, wire.MaxTagsPerSystem)
+}
+
+// Keys returns the enrolment keys, oldest first.
+func (s *Store) Keys(ctx context.Context) (list []Key, err error) {
+	err = s.view(ctx, "list keys", func(r reader, org wire.OrgID) (err error) {
+		list, err = keys(ctx, r, org)
+		return err
+	})
+	return list, err
+}
+
+func keys(ctx context.Context, r reader, org wire.OrgID) (list []Key, err error) {
+	at := make(map[wire.KeyID]int)
+	err = rows(ctx, r, `SELECT id, name, kind, automatic, uses_left, used, enabled, retention, expires_at, created_at, last_used
+		FROM enrolment_keys WHERE org_id = ? ORDER BY created_at, id`, []any{org}, func(scan func(...any) error) error {
+		var k Key
+		err := scan(&k.ID, &k.Name, &k.Kind, &k.Automatic, &k.UsesLeft, &k.Used, &k.Enabled, (*int64)(&k.Retention),
+			instantCol{&k.ExpiresAt}, instantCol{&k.CreatedAt}, instantCol{&k.LastUsed})
+		at[k.ID] = len(list)
+		list = append(list, k)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, rows(ctx, r, "SELECT key_id, tag FROM key_tags WHERE org_id = ? ORDER BY tag", []any{org}, func(scan func(...any) error) error {
+		var id wire.KeyID
+		var tag wire.Tag
+		err := scan(&id, &tag)
+		list[at[id]].Tags = append(list[at[id]].Tags, tag)
+		return err
+	})
+}
+
+// FindKey returns the key with this ID or, when there is none, the only one with
+// this name.
+func (s *Store) FindKey(ctx context.Context, idOrName string) (k Key, err error) {
+	err = s.view(ctx, "find key", func(r reader, org wire.OrgID) error {
+		id, err := find(ctx, r, org, "key", "enrolment_keys", idOrName)
+		if err != nil {
+			return err
+		}
+		list, err := keys(ctx, r, org)
+		for _, one := range list {
+			if string(one.ID) == id {
+				k = one
+			}
+		}
+		return err
+	})
+	return k, err
+}
+
+// SetKeyEnabled lets a key be used, or stops it.
+func (s *Store) SetKeyEnabled(ctx context.Context, c Change, id wire.KeyID, enabled bool) (wire.Revision, error) {
+	return s.changeKey(ctx, verb("key", enabled), c, id, "UPDATE enrolment_keys SET enabled = ?1 WHERE org_id = ?2 AND id = ?3", enabled)
+}
+
+// DeleteKey removes a key. Systems that enrolled with it stay.
+func (s *Store) DeleteKey(ctx context.Context, c Change, id wire.KeyID) (wire.Revision, error) {
+	return s.changeKey(ctx, "key.delete", c, id, "DELETE FROM enrolment_keys WHERE ?1 IS NULL AND org_id = ?2 AND id = ?3", nil)
+}
+
+func (s *Store) changeKey(ctx context.Context, action string, c Change, id wire.KeyID, query string, arg any) (wire.Revision, error) {
+	return s.change(ctx, action, c, func(w *writing) error {
+		if err := w.exec(ctx, notFound("key", id), query, arg, w.org, id); err != nil {
+			return err
+		}
+		return w.record(ctx, action, "key:"+string(id), nil)
+	})
+}

@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"modernc.org/sqlite"
+
+	"enclave/store/migrate"
+	"enclave/wire"
+)
+
+const (
+	dbName   = "enclave.db"
+	lockName = "enclave.lock"
+
+	// readers is how many connections read at once. WAL lets them go on while the
+	// one writer works; more than a few only fight for the processor.
+	readers = 4
+
+	// applicationID marks the file as ours in its header: "ENCL". The first
+	// migration sets it.
+	applicationID = 0x454e434c
+
+	// minSQLite is the first release without the WAL corruption that two
+	// connections writing and checkpointing at once can cause.
+	minSQLite = "3.51.3"
+)
+
+// pragmas are set on every connection and asserted on the writer's. temp_store
+// keeps sorts in memory, because nothing may reach the disk beside the database;
+// recursive_triggers lets REPLACE run into the triggers of the activity log.
+var pragmas = []struct{ name, value, want string }{
+	{"busy_timeout", "5000", "5000"},
+	{"journal_mode", "wal", "wal"},
+	{"synchronous", "full", "2"},
+	{"foreign_keys", "on", "1"},
+	{"trusted_schema", "off", "0"},
+	{"cell_size_check", "on", "1"},
+	{"mmap_size", "0", "0"},
+	{"temp_store", "memory", "2"},
+	{"recursive_triggers", "on", "1"},
+}
+
+// Store is an open store. Its methods may be called from many goroutines: changes
+// take turns on one connection, reads run beside them on a consistent snapshot.
+type Store struct {
+	write, read *sql.DB
+	lock        *os.File
+	org         atomic.Pointer[wire.OrgID] // nil until Init
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the store in dir, and makes the directory and the file when there are
+// none. A file that fails a check is not written to.
+func Open(ctx context.Context, dir string) (s *Store, err error) {
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	lock, err := acquire(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	s = &Store{lock: lock}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	path := filepath.Join(dir, dbName)
+	if err := inspect(ctx, path); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	if s.write, err = connect(path, 1, "_txlock=immediate"); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	if s.read, err = connect(path, readers, "_pragma=query_only(on)"); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, translate(err))
+	}
+	return s, nil
+}
+
+// prepare asserts the settings, brings the schema up and learns the organisation.
+func (s *Store) prepare(ctx context.Context) error {
+	for _, p := range pragmas {
+		var got string
+		if err := s.write.QueryRowContext(ctx, "PRAGMA "+p.name).Scan(&got); err != nil {
+			return err
+		}
+		if got != p.want {
+			return fmt.Errorf("%s is %s, want %s", p.name, got, p.want)
+		}
+	}
+	if err := migrate.Up(ctx, s.write); err != nil {
+		return err
+	}
+	var org wire.OrgID
+	switch err := s.read.QueryRowContext(ctx, "SELECT org_id FROM organisation").Scan(&org); {
+	case err == nil:
+		s.org.Store(&org)
+	case !errors.Is(err, sql.ErrNoRows):
+		return err
+	}
+	return nil
+}
+
+// Close ends all work and gives the lock back. It may be called again.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		// Readers first: the last connection to close writes the WAL back, and it
+		// should be the one that may.
+		for _, db := range []*sql.DB{s.read, s.write} {
+			if db != nil {
+				s.closeErr = errors.Join(s.closeErr, db.Close())
+			}
+		}
+		if s.lock != nil {
+			s.closeErr = errors.Join(s.closeErr, s.lock.Close())
+		}
+	})
+	return s.closeErr
+}
+
+// inspect looks at an existing file before anything may write to it. It reads
+// through a connection that cannot write, so that a damaged or newer file stays as
+// it is, for whoever wants to rescue something from it.
+func inspect(ctx context.Context, path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	db, err := connect(path, 1, "mode=ro")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var version string
+	if err := db.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+		return damaged(err)
+	}
+	if older(version, minSQLite) {
+		return fmt.Errorf("SQLite is %s, need %s", version, minSQLite)
+	}
+	if info.Size() == 0 {
+		return nil // a first start
+	}
+	var schema, app int
+	if err := db.QueryRowContext(ctx, "SELECT user_version, application_id FROM pragma_user_version, pragma_application_id").Scan(&schema, &app); err != nil {
+		return damaged(err)
+	}
+	if app != 0 && app != applicationID {
+		return fmt.Errorf("%w: it is a database of another program", ErrDamaged)
+	}
+	if latest := migrate.Latest(); schema > latest {
+		return fmt.Errorf("%w: its schema is version %d, this program knows %d; upgrade the program", ErrNewer, schema, latest)
+	}
+	var verdict string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return damaged(err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", ErrDamaged, verdict)
+	}
+	return nil
+}
+
+func damaged(err error) error {
+	if e := translate(err); !errors.Is(e, ErrConflict) {
+		return e
+	}
+	return err
+}
+
+// connect is the only place that opens the database: the encrypting file layer
+// will be named here, as the vfs of the connection string.
+func connect(path string, connections int, extra ...string) (*sql.DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	abs = filepath.ToSlash(abs)
+	if !strings.HasPrefix(abs, "/") {
+		abs = "/" + abs // C:/dir
+	}
+	params := []string{"_defensive=1", "_dqs=0", "_error_rc=1"}
+	for _, p := range pragmas {
+		if p.name == "journal_mode" && len(extra) > 0 && extra[0] == "mode=ro" {
+			continue // would be a write
+		}
+		params = append(params, "_pragma="+p.name+"("+p.value+")")
+	}
+	u := url.URL{Scheme: "file", Path: abs, RawQuery: strings.Join(append(params, extra...), "&")}
+	c, err := sqlite.NewConnector(u.String())
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// older compares dotted version numbers.
+func older(a, b string) bool {
+	var x, y [3]int
+	fmt.Sscanf(a, "%d.%d.%d", &x[0], &x[1], &x[2])
+	fmt.Sscanf(b, "%d.%d.%d", &y[0], &y[1], &y[2])
+	for i := range x {
+		if x[i] != y[i] {
+			return x[i] < y[i]
+		}
+	}
+	return false
+}

@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"enclave/wire"
+)
+
+// Policy is a policy document with its history. Whether the document makes sense
+// is control/policy's to say, before it comes here.
+type Policy struct {
+	wire.Policy
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Version   wire.Revision
+}
+
+// CreatePolicy stores a new policy and gives it an ID.
+func (s *Store) CreatePolicy(ctx context.Context, c Change, doc wire.Policy) (p Policy, rev wire.Revision, err error) {
+	if err := checkPolicy(&doc); err != nil {
+		return Policy{}, 0, fmt.Errorf("create policy: %w", err)
+	}
+	doc.ID = wire.PolicyID(wire.NewID(keyIDLen))
+	rev, err = s.change(ctx, "create policy", c, func(w *writing) error {
+		if err := w.bump(ctx); err != nil {
+			return err
+		}
+		text, err := toJSON(doc)
+		if err != nil {
+			return err
+		}
+		_, err = w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
+			doc.Enabled, expiry(&doc), text, c.At.UnixNano(), c.At.UnixNano(), w.rev)
+		if err != nil {
+			return err
+		}
+		if err := w.tagPolicy(ctx, &doc); err != nil {
+			return err
+		}
+		if err := w.record(ctx, "policy.create", "policy:"+string(doc.ID), doc); err != nil {
+			return err
+		}
+		p, err = policy(ctx, w, w.org, doc.ID)
+		return err
+	})
+	return p, rev, err
+}
+
+// UpdatePolicy replaces the document of a policy; doc.ID is ignored.
+func (s *Store) UpdatePolicy(ctx context.Context, c Change, id wire.PolicyID, doc wire.Policy) (wire.Revision, error) {
+	if err := checkPolicy(&doc); err != nil {
+		return 0, fmt.Errorf("update policy: %w", err)
+	}
+	return s.changePolicy(ctx, "policy.update", c, id, func(old *wire.Policy) (any, error) {
+		*old = doc
+		return doc, nil
+	})
+}
+
+// SetPolicyEnabled switches a policy on or off.
+func (s *Store) SetPolicyEnabled(ctx context.Context, c Change, id wire.PolicyID, enabled bool) (wire.Revision, error) {
+	return s.changePolicy(ctx, verb("policy", enabled), c, id, func(doc *wire.Policy) (any, error) {
+		doc.Enabled = enabled
+		return nil, nil
+	})
+}
+
+// DeletePolicy removes a policy.
+func (s *Store) DeletePolicy(ctx context.Context, c Change, id wire.PolicyID) (wire.Revision, error) {
+	return s.change(ctx, "delete policy", c, func(w *writing) error {
+		if _, err := w.freshPolicy(ctx, id); err != nil {
+			return err
+		}
+		if err := w.bump(ctx); err != nil {
+			return err
+		}
+		if err := w.exec(ctx, notFound("policy", id), "DELETE FROM policies WHERE org_id = ? AND id = ?", w.org, id); err != nil {
+			return err
+		}
+		return w.record(ctx, "policy.delete", "policy:"+string(id), nil)
+	})
+}
+
+// changePolicy is the frame of every change to one policy. f edits the document
+// and returns the detail for the record.
+func (s *Store) changePolicy(ctx context.Context, action string, c Change, id wire.PolicyID,
+	f func(doc *wire.Policy) (any, error)) (wire.Revision, error) {
+	return s.change(ctx, action, c, func(w *writing) error {
+		p, err := w.freshPolicy(ctx, id)
+		if err != nil {
+			return err
+		}
+		detail, err := f(&p.Policy)
+		if err != nil {
+			return err
+		}
+		p.ID = id
+		if err := w.bump(ctx); err != nil {
+			return err
+		}
+		if err := w.putPolicy(ctx, &p.Policy); err != nil {
+			return err
+		}
+		return w.record(ctx, action, "policy:"+string(id), detail)
+	})
+}
+
+// freshPolicy reads a policy and compares its version with the one the caller saw.
+func (w *writing) freshPolicy(ctx context.Context, id wire.PolicyID) (Policy, error) {
+	p, err := policy(ctx, w, w.org, id)
+	if err == nil && w.c.IfMatch != 0 && w.c.IfMatch != p.Version {
+		return p, fmt.Errorf("policy %s: %w (version %d, you have %d)", id, ErrStale, p.Version, w.c.IfMatch)
+	}
+	return p, err
+}
+
+// putPolicy writes a document over the one with its ID.
+func (w *writing) putPolicy(ctx context.Context, doc *wire.Policy) error {
+	text, err := toJSON(doc)
+	if err != nil {
+		return err
+	}
+	err = w.exec(ctx, notFound("policy", doc.ID), `UPDATE policies SET name = ?, kind = ?, enabled = ?, expires_at = ?,
+		document = ?, updated_at = ?, version = ? WHERE org_id = ? AND id = ?`,
+		doc.Name, doc.Kind, doc.Enabled, expiry(doc), text, w.c.At.UnixNano(), w.rev, w.org, doc.ID)
+	if err != nil {
+		return err
+	}
+	return w.tagPolicy(ctx, doc)
+}
+
+// tagPolicy replaces the copies of a policy's tags.
+func (w *writing) tagPolicy(ctx context.Context, doc *wire.Policy) error {
+	if _, err := w.ExecContext(ctx, "DELETE FROM policy_tags WHERE org_id = ? AND policy_id = ?", w.org, doc.ID); err != nil {
+		return err
+	}
+	for _, tag := range slices.Concat(doc.SenderTags, doc.ReceiverTags) {
+		_, err := w.ExecContext(ctx, "INSERT INTO policy_tags VALUES (?, ?, ?) ON CONFLICT DO NOTHING", w.org, doc.ID, tag)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Policies returns all policies, oldest first.
+func (s *Store) Policies(ctx context.Context) (list []Policy, err error) {
+	err = s.view(ctx, "list policies", func(r reader, org wire.OrgID) (err error) {
+		list, err = policies(ctx, r, org)
+		return err
+	})
+	return list, err
+}
+
+// Policy returns one policy.
+func (s *Store) Policy(ctx context.Context, id wire.PolicyID) (p Policy, err error) {
+	err = s.view(ctx, "read policy", func(r reader, org wire.OrgID) (err error) {
+		p, err = policy(ctx, r, org, id)
+		return err
+	})
+	return p, err
+}
+
+// FindPolicy returns the policy with this ID or, when there is none, the only one
+// with this name. Several are an AmbiguousError.
+func (s *Store) FindPolicy(ctx context.Context, idOrName string) (p Policy, err error) {
+	err = s.view(ctx, "find policy", func(r reader, org wire.OrgID) error {
+		id, err := find(ctx, r, org, "policy", "policies", idOrName)
+		if err == nil {
+			p, err = policy(ctx, r, org, wire.PolicyID(id))
+		}
+		return err
+	})
+	return p, err
+}
+
+const policyColumns = "SELECT document, created_at, updated_at, version FROM policies WHERE org_id = ? "
+
+func policy(ctx context.Context, r reader, org wire.OrgID, id wire.PolicyID) (Policy, error) {
+	p, err := scanPolicy(r.QueryRowContext(ctx, policyColumns+"AND id = ?", org, id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Policy{}, notFound("policy", id)
+	}
+	return p, err
+}
+
+func policies(ctx context.Context, r reader, org wire.OrgID) (list []Policy, err error) {
+	err = rows(ctx, r, policyColumns+"ORDER BY created_at, id", []any{org}, func(scan func(...any) error) error {
+		p, err := scanPolicy(scan)
+		list = append(list, p)
+		return err
+	})
+	return list, err
+}
+
+func scanPolicy(scan func(...any) error) (p Policy, err error) {
+	err = scan(jsonCol{&p.Policy}, instantCol{&p.CreatedAt}, instantCol{&p.UpdatedAt}, &p.Version)
+	return p, err
+}
+
+// checkPolicy bounds a document and its tags; the rest is validation's.
+func checkPolicy(doc *wire.Policy) error {
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return err
+	}
+	if len(text) > wire.MaxRequestBody {
+		return fmt.Errorf("document: %d bytes, at most %d", len(text), wire.MaxRequestBody)
+	}
+	return errors.Join(checkTags(doc.SenderTags, wire.MaxTagsPerSide), checkTags(doc.ReceiverTags, wire.MaxTagsPerSide))
+}
+
+func expiry(doc *wire.Policy) any {
+	if doc.ExpiresAt == nil {
+		return nil
+	}
+	return instant(*doc.ExpiresAt)
+}
