@@ -2,6 +2,7 @@ package natlab
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -214,6 +215,18 @@ func TestTaps(t *testing.T) {
 		var file bytes.Buffer
 		if err := lab.WritePCAP(&file); err != nil || !bytes.Contains(file.Bytes(), []byte("s3cret")) {
 			t.Errorf("pcap of %d bytes: %v", file.Len(), err)
+		}
+		kinds, rest := map[uint32]int{}, file.Bytes()
+		for len(rest) > 0 { // every block says its length at both ends
+			n := binary.LittleEndian.Uint32(rest[4:])
+			if n%4 != 0 || n > uint32(len(rest)) || binary.LittleEndian.Uint32(rest[n-4:]) != n {
+				t.Fatalf("a block of %d bytes, %d left", n, len(rest))
+			}
+			kinds[binary.LittleEndian.Uint32(rest)]++
+			rest = rest[n:]
+		}
+		if kinds[0x0a0d0d0a] != 1 || kinds[1] != 3 || kinds[6] != 10 {
+			t.Errorf("blocks %v", kinds)
 		}
 	})
 	if err := New(Config{}).WritePCAP(nil); !errors.Is(err, ErrNotRecording) {

@@ -1,6 +1,7 @@
 package natlab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,24 +46,22 @@ type Lab struct {
 	// packet walks from link to link, never while anything blocks and never while
 	// gVisor runs: a host's netstack gets its packets from its own goroutine, since
 	// it calls back into the switch with its own locks held.
-	mu        sync.Mutex
-	events    eventHeap
-	seq       uint64
-	internet  *Network
-	hosts     map[string]*Host
-	routers   map[string]*Router
-	names     map[string]*Host
-	cut       map[pair]struct{}
-	traffic   map[pair]*Traffic
-	dropped   [drops]uint64
-	taps      []*tap
-	recorder  *recorder
-	alloc     allocator
-	running   bool
-	closed    bool
-	cancel    context.CancelFunc // set by Start
-	ended     chan struct{}      // closed when Run has returned
-	forwarded uint64
+	mu       sync.Mutex
+	events   eventHeap
+	seq      uint64
+	internet *Network
+	hosts    map[string]*Host
+	routers  map[string]*Router
+	names    map[string]*Host
+	cut      map[pair]struct{}
+	traffic  map[pair]*Traffic
+	dropped  [drops]uint64
+	taps     []*tap
+	recorder *recorder
+	alloc    allocator
+	closed   bool
+	stop     context.CancelFunc // set once the lab runs
+	ended    chan struct{}      // closed when it has ended
 }
 
 type pair struct{ from, to *Host }
@@ -128,6 +127,20 @@ func (l *Lab) AddName(name string, h *Host) {
 	l.names[name] = h
 }
 
+// Hosts answers all hosts, ordered by name.
+func (l *Lab) Hosts() []*Host {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Values(l.hosts), func(a, b *Host) int { return cmp.Compare(a.label, b.label) })
+}
+
+// Routers answers all routers, ordered by name.
+func (l *Lab) Routers() []*Router {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.SortedFunc(maps.Values(l.routers), func(a, b *Router) int { return cmp.Compare(a.label, b.label) })
+}
+
 // Partition drops all packets between a and b, in both directions and through
 // whatever NATs, until Heal. Neither side notices anything but silence.
 func (l *Lab) Partition(a, b *Host) {
@@ -146,50 +159,53 @@ func (l *Lab) Heal(a, b *Host) {
 
 // Start runs the lab in the background until Close. A lab that runs goes on.
 func (l *Lab) Start() *Lab {
-	ctx, cancel := context.WithCancel(context.Background())
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cancel != nil || l.running || l.closed {
-		cancel()
-		return l
+	if ctx, err := l.begin(context.Background()); err == nil {
+		go l.run(ctx)
 	}
-	l.cancel = cancel
-	go l.Run(ctx)
 	return l
+}
+
+// Run carries packets until ctx ends or Close, then closes every host. It returns
+// when all goroutines of the lab have ended. A lab runs once.
+func (l *Lab) Run(ctx context.Context) error {
+	ctx, err := l.begin(ctx)
+	if err != nil {
+		return err
+	}
+	l.run(ctx)
+	return nil
 }
 
 // Close ends the lab and returns when all its goroutines have. All sockets of all
 // hosts are closed.
 func (l *Lab) Close() error {
 	l.mu.Lock()
-	cancel, running := l.cancel, l.running
+	stop := l.stop
 	l.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		<-l.ended
+	if stop == nil {
+		l.shutdown() // never ran
 		return nil
 	}
-	if running {
-		return nil // whoever called Run ends it by its context
-	}
-	l.shutdown()
+	stop()
+	<-l.ended
 	return nil
 }
 
-// Run carries packets until ctx ends, then closes every host. It returns when all
-// goroutines of the lab have ended. A lab runs once.
-func (l *Lab) Run(ctx context.Context) error {
+func (l *Lab) begin(ctx context.Context) (context.Context, error) {
 	l.mu.Lock()
-	if l.running || l.closed {
-		l.mu.Unlock()
-		return ErrRunning
+	defer l.mu.Unlock()
+	if l.stop != nil || l.closed {
+		return nil, ErrRunning
 	}
-	l.running = true
-	l.mu.Unlock()
-	defer close(l.ended)
-	defer l.shutdown()
+	ctx, l.stop = context.WithCancel(ctx)
+	return ctx, nil
+}
+
+func (l *Lab) run(ctx context.Context) {
 	l.loop(ctx)
-	return nil
+	l.stop()
+	l.shutdown()
+	close(l.ended)
 }
 
 // shutdown closes all hosts and empties the heap.

@@ -87,11 +87,10 @@ type port struct {
 
 // pipe is one direction of a link.
 type pipe struct {
-	cfg   LinkConfig
-	rng   *rand.Rand
-	free  time.Time // when the last bit of what was sent so far has left
-	last  time.Time // when the last packet arrives
-	fates uint64    // packets that were given a fate; determinism tests compare it
+	cfg  LinkConfig
+	rng  *rand.Rand
+	free time.Time // when the last bit of what was sent so far has left
+	last time.Time // when the last packet arrives
 }
 
 // fate is what the dice say about one packet.
@@ -110,7 +109,6 @@ func (pp *pipe) roll(size int) fate {
 		return f
 	}
 	r := pp.rng
-	pp.fates++
 	f.lost, f.twice, f.late = r.Float64() < c.Loss, r.Float64() < c.Duplicate, r.Float64() < c.Reorder
 	bit, corrupt := r.Float64(), r.Float64() < c.Corrupt
 	if corrupt {
@@ -181,7 +179,6 @@ func (l *Lab) arrive(now time.Time, pt *port, d direction, p *packet) {
 		l.discard(now, pt.node.name(), p, DropDown)
 		return
 	}
-	l.forwarded++
 	if d == up {
 		pt.net.route(now, p, pt)
 		return

@@ -62,23 +62,29 @@ func (h *eventHeap) pop() event {
 // batch is how many packets the loop carries before it lets others have the lock.
 const batch = 64
 
+// idle is carryDue's answer when nothing is parked. An idle loop sets no timer: one
+// that ticked would keep a bubble's clock running where a deadlock should be found.
+const idle time.Duration = -1
+
 // loop carries parked packets onward when they are due.
 func (l *Lab) loop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
-		wait := l.carryDue()
-		if wait > 0 {
+	for ctx.Err() == nil {
+		var due <-chan time.Time
+		switch wait := l.carryDue(); wait {
+		case 0:
+			continue
+		case idle:
+			timer.Stop()
+		default:
 			timer.Reset(wait)
-			select {
-			case <-ctx.Done():
-				return
-			case <-l.wake:
-			case <-timer.C:
-			}
+			due = timer.C
 		}
-		if ctx.Err() != nil {
-			return
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-due:
 		}
 	}
 }
@@ -91,7 +97,7 @@ func (l *Lab) carryDue() time.Duration {
 	now := time.Now()
 	for range batch {
 		if len(l.events) == 0 {
-			return time.Hour
+			return idle
 		}
 		if wait := l.events[0].at.Sub(now); wait > 0 {
 			return wait

@@ -36,36 +36,14 @@ func (h *Host) ListenTCPAddrPort(local netip.AddrPort) (net.Listener, error) {
 		if err != nil {
 			return nil, fail(err)
 		}
-		return &listener{TCPListener: l}, nil
+		return &listener{TCPListener: l, host: h}, nil
 	}
 	// A socket of the IPv6 family bound to no address hears IPv4 too.
 	l, err := gonet.ListenTCP(s.stack, tcpip.FullAddress{NIC: nic, Port: local.Port()}, ipv6.ProtocolNumber)
 	if err != nil {
 		return nil, fail(err)
 	}
-	return &listener{TCPListener: l}, nil
-}
-
-// listener makes Accept answer net.ErrClosed after Close, as servers expect.
-type listener struct {
-	*gonet.TCPListener
-	closed closeOnce
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.TCPListener.Accept()
-	if err != nil && l.closed.done() {
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
-	}
-	return c, err
-}
-
-func (l *listener) Close() error {
-	if !l.closed.first() {
-		return nil
-	}
-	l.TCPListener.Shutdown()
-	return l.TCPListener.Close()
+	return &listener{TCPListener: l, host: h}, nil
 }
 
 // DialContext connects to "ip:port" or "name:port", over "tcp", "tcp4", "tcp6" or
@@ -93,7 +71,10 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 	for _, r := range remotes {
 		c, err := gonet.DialContextTCP(ctx, s.stack, full(r), family(r.Addr()))
 		if err == nil {
-			return c, nil
+			return &tcpConn{TCPConn: c}, nil
+		}
+		if known := knownError(err); known != nil {
+			err = known
 		}
 		errs = append(errs, err)
 	}
