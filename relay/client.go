@@ -1,0 +1,227 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"enclave/wire/frame"
+	"enclave/wire/ticket"
+)
+
+// client is one authenticated connection. Two goroutines serve it: the reader, which
+// is ServeConn's, and the writer.
+type client struct {
+	srv     *Server
+	id      frame.ID
+	conn    *tls.Conn
+	certEnd time.Time // of the certificate it came with; the connection ends then
+	queue   queue
+	sending *rate.Limiter // bytes; the reader waits for it, so the client's own TCP slows down
+	notices *rate.Limiter // refusals and departures; beyond it they are left out
+	heard   atomic.Bool   // something was read since the last tick
+
+	pairs map[frame.ID]time.Time // peer to end of the ticket; guarded by roster.mu
+
+	// mu guards what follows and the order of setting write deadlines.
+	mu     sync.Mutex
+	ending event     // why it was cut, 0 while it lives
+	linger time.Time // until then the rest of the queue may be written
+	stop   context.CancelFunc
+}
+
+const (
+	// writeChunk is what one write deadline is for, so that a full queue on a thin
+	// line shows progress: at the default timeout, 6 kB a second keep a client.
+	writeChunk = 64 << 10
+
+	// lingerFor is how long a client that is cut gets to read the rest and the reason.
+	lingerFor = time.Second
+
+	// openPrice is what an Open costs of the sender's rate: checking a signature
+	// takes about as long as forwarding this many bytes.
+	openPrice = 64 << 10
+
+	// framePrice is the least any frame costs: small ones are as much work as large.
+	framePrice = 128
+
+	minBurst = openPrice // and the largest frame, which is a little smaller
+
+	maxUnheard = 3
+)
+
+// cut ends the connection, once. It never blocks: it is called with the roster's and
+// other clients' work waiting.
+func (c *client) cut(why event, note string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != 0 {
+		return
+	}
+	c.ending, c.linger = why, time.Now().Add(lingerFor)
+	if note != "" {
+		c.queue.control(frame.AppendNote(nil, note))
+	}
+	c.queue.close()
+	c.conn.SetReadDeadline(time.Unix(1, 0))
+	c.conn.SetWriteDeadline(c.linger)
+	c.stop()
+}
+
+// run serves the connection until it ends and returns why it did.
+func (c *client) run(ctx context.Context, r *frame.Reader) event {
+	var writer sync.WaitGroup
+	writer.Go(func() { c.write(ctx) })
+	why, err := c.read(ctx, r)
+	note := ""
+	if why == endProtocol {
+		note = err.Error()
+	}
+	c.cut(why, note)
+	writer.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
+}
+
+// read handles frames until the connection ends.
+func (c *client) read(ctx context.Context, r *frame.Reader) (event, error) {
+	for {
+		t, body, err := r.Next()
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			return endLeft, err
+		case errors.Is(err, frame.ErrType), errors.Is(err, frame.ErrLength):
+			return endProtocol, err
+		default:
+			return endLost, err
+		}
+		if !c.heard.Load() { // a load leaves the cache line shared, a store does not
+			c.heard.Store(true)
+		}
+		now := time.Now()
+		price := max(frame.HeaderLen+len(body), framePrice)
+		if t == frame.Open {
+			price = openPrice
+		}
+		if !c.sending.AllowN(now, price) {
+			c.srv.count(throttled, 1)
+			if err := c.sending.WaitN(ctx, price); err != nil {
+				return endLost, err
+			}
+			now = time.Now()
+		}
+		if err := c.handle(t, body, now); err != nil {
+			return endProtocol, err
+		}
+	}
+}
+
+// errUnasked is a type that only a relay sends.
+var errUnasked = errors.New("relay frame: not for an agent to send")
+
+func (c *client) handle(t frame.Type, body []byte, now time.Time) error {
+	switch t {
+	case frame.Send:
+		to, payload, err := frame.ParsePacket(body)
+		if err != nil {
+			return err
+		}
+		c.forward(to, payload, now)
+	case frame.Open:
+		c.open(body, now)
+	case frame.Ping:
+		data, err := frame.ParsePing(body)
+		if err != nil {
+			return err
+		}
+		var b [16]byte
+		c.control(frame.AppendPong(b[:0], data))
+	case frame.Pong: // being heard was all that mattered
+	default:
+		return errUnasked
+	}
+	return nil
+}
+
+// forward hands a payload to the queue of its receiver, or says why not.
+func (c *client) forward(to frame.ID, payload []byte, now time.Time) {
+	dst, ev := c.srv.roster.route(c, to, now)
+	if dst != nil && !dst.queue.packet(c.id, payload) {
+		ev = dropQueueFull
+	}
+	c.srv.count(ev, 1)
+	switch ev {
+	case forwarded:
+		c.srv.count(forwardedBytes, uint64(len(payload)))
+	case dropPeerGone:
+		c.peerGone(to)
+	case dropNoTicket:
+		c.refuse(to, frame.NoTicket)
+	case dropExpired:
+		c.refuse(to, frame.Expired)
+	}
+}
+
+// open takes a ticket. It counts only when this client is one of the two it names.
+func (c *client) open(raw []byte, now time.Time) {
+	tk, err := ticket.Verify(c.srv.cfg.TicketKey, raw, c.srv.org(), now)
+	if err != nil {
+		ev, code := ticketBad, frame.BadTicket
+		if errors.Is(err, ticket.ErrExpired) {
+			ev, code = ticketExpired, frame.Expired
+		}
+		c.srv.count(ev, 1)
+		c.refuse(frame.NoPeer, code)
+		return
+	}
+	other, ok := tk.Other(c.id.System())
+	peer, valid := frame.IDOf(other)
+	if !ok || !valid {
+		c.srv.count(ticketNotYours, 1)
+		c.refuse(frame.NoPeer, frame.NotYours)
+		return
+	}
+	here, ok := c.srv.roster.open(c, peer, tk.NotAfter, c.srv.limits.Pairs, now)
+	if !ok {
+		c.srv.count(ticketTooMany, 1)
+		c.refuse(peer, frame.TooMany)
+		return
+	}
+	c.srv.count(ticketAccepted, 1)
+	c.opened(peer, here)
+}
+
+// opened, refuse and peerGone build on the stack: queue.control copies.
+
+func (c *client) opened(peer frame.ID, here bool) {
+	var b [16]byte
+	c.control(frame.AppendOpened(b[:0], peer, here))
+}
+
+func (c *client) refuse(peer frame.ID, code frame.Code) {
+	if c.notices.Allow() {
+		var b [16]byte
+		c.control(frame.AppendRefused(b[:0], peer, code))
+	}
+}
+
+func (c *client) peerGone(peer frame.ID) {
+	if c.notices.Allow() {
+		var b [16]byte
+		c.control(frame.AppendPeerGone(b[:0], peer))
+	}
+}
+
+func (c *client) control(b []byte) {
+	if !c.queue.control(b) {
+		c.srv.count(dropControl, 1)
+	}
+}
