@@ -18,6 +18,11 @@ type Grant struct {
 	NotAfter  time.Time `json:"not_after,omitzero"`
 	Policy    PolicyID  `json:"policy"`
 	Rule      int       `json:"rule"` // index into the policy's rules
+
+	// Subnets makes this the grant of a gateway policy: From may open flows to these
+	// addresses behind To, and by this grant to none of To's own. None is a direct
+	// grant, to To's own addresses only.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
 }
 
 // ActiveAt reports whether the grant counts at t.

@@ -1,0 +1,232 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"enclave/wire"
+)
+
+// never lists what no subnet of a gateway covers, 0.0.0.0/0 least of all: this host
+// and this network (RFC 1122), loopback, link-local (among them the metadata services
+// of clouds), multicast, broadcast, and IPv4 in IPv6 clothes (RFC 4291 section
+// 2.5.5.2), which a dialler would undress and reach loopback after all.
+func never() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
+		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4"),
+		netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("::/128"),
+		netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("::ffff:0:0/96"),
+		netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+	}
+}
+
+// DefaultOverlay is what an engine takes for the overlay until SetOverlay says more
+// exactly: RFC 6598 shared space and all unique local addresses (RFC 4193).
+func DefaultOverlay() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fc00::/7")}
+}
+
+// gateway is one gateway of a policy and the addresses it carries for it: the subnets
+// of its routes, narrowed by the filter, less what is never reached.
+type gateway struct {
+	id    wire.SystemID
+	reach []netip.Prefix
+}
+
+// compileGateways joins the entries of each gateway, in the order of the document. A
+// gateway that is left with no address is left out.
+func compileGateways(p *wire.Policy, overlay []netip.Prefix) (out []gateway) {
+	var filter []netip.Prefix
+	for _, f := range p.SubnetFilter {
+		prefixes, _, _ := parseFilter(f)
+		filter = append(filter, prefixes...)
+	}
+	for _, route := range p.Gateways {
+		var reach []netip.Prefix
+		for _, s := range route.Subnets {
+			if prefix, err := parseSubnet(s); err == nil {
+				reach = append(reach, prefix)
+			}
+		}
+		if len(p.SubnetFilter) > 0 {
+			reach = intersect(reach, filter)
+		}
+		if i := slices.IndexFunc(out, func(g gateway) bool { return g.id == route.System }); i >= 0 {
+			out[i].reach = append(out[i].reach, reach...)
+		} else {
+			out = append(out, gateway{route.System, reach})
+		}
+	}
+	for i := range out {
+		out[i].reach = subtract(out[i].reach, never())
+		out[i].reach = tidy(subtract(out[i].reach, overlay))
+	}
+	return slices.DeleteFunc(out, func(g gateway) bool { return len(g.reach) == 0 })
+}
+
+// parseSubnet reads a CIDR without host bits, or one address.
+func parseSubnet(s string) (netip.Prefix, error) {
+	if a, err := parseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("subnet %.60q: want a CIDR like 192.168.1.0/24", s)
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Errorf("subnet %.60q has host bits: write %s", s, p.Masked())
+	}
+	return p, nil
+}
+
+// parseAddr reads an address in the one spelling of its family: no zone, no IPv4 in
+// IPv6 clothes.
+func parseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" || a.Is4In6() {
+		return netip.Addr{}, fmt.Errorf("address %.60q: want an IPv4 or IPv6 address", s)
+	}
+	return a, nil
+}
+
+var (
+	namePattern = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	errFilter   = errors.New("want an address, a CIDR, a range like 10.0.0.1 - 10.0.0.9, or a DNS name")
+)
+
+// parseFilter reads one entry of a subnet filter: prefixes, or a DNS name. A name
+// matches no address here: which addresses it has is for the gateway to find out.
+func parseFilter(s string) (prefixes []netip.Prefix, name string, err error) {
+	if namePattern.MatchString(s) && len(s) <= 253 {
+		return nil, s, nil
+	}
+	if lo, hi, ok := strings.Cut(s, "-"); ok {
+		a, errA := parseAddr(strings.TrimSpace(lo))
+		b, errB := parseAddr(strings.TrimSpace(hi))
+		switch {
+		case errA != nil || errB != nil || a.BitLen() != b.BitLen():
+			return nil, "", fmt.Errorf("filter %.90q: %w", s, errFilter)
+		case b.Less(a):
+			return nil, "", fmt.Errorf("filter %.90q is reversed: write %s - %s", s, b, a)
+		}
+		return rangePrefixes(a, b), "", nil
+	}
+	p, err := parseSubnet(s)
+	if err != nil {
+		if strings.Contains(s, "/") {
+			return nil, "", err
+		}
+		return nil, "", fmt.Errorf("filter %.90q: %w", s, errFilter)
+	}
+	return []netip.Prefix{p}, "", nil
+}
+
+// rangePrefixes covers [a, b] with the fewest prefixes.
+func rangePrefixes(a, b netip.Addr) (out []netip.Prefix) {
+	for {
+		p := netip.PrefixFrom(a, a.BitLen())
+		for p.Bits() > 0 {
+			wider := netip.PrefixFrom(a, p.Bits()-1)
+			if wider.Masked().Addr() != a || b.Less(last(wider)) {
+				break
+			}
+			p = wider
+		}
+		out = append(out, p)
+		end := last(p)
+		if end == b {
+			return out
+		}
+		a = end.Next()
+	}
+}
+
+// last is the highest address of p.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+func covers(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// within reports whether all of p lies in q.
+func within(p, q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) }
+
+func intersect(a, b []netip.Prefix) (out []netip.Prefix) {
+	b = tidy(slices.Clone(b))
+	for _, p := range tidy(slices.Clone(a)) {
+		for _, q := range b {
+			if within(p, q) {
+				out = append(out, p)
+			} else if within(q, p) {
+				out = append(out, q)
+			}
+		}
+	}
+	return out
+}
+
+// subtract removes every address of b from a, splitting prefixes in halves.
+func subtract(a, b []netip.Prefix) []netip.Prefix {
+	for _, q := range b {
+		var out []netip.Prefix
+		for _, p := range a {
+			out = cut(out, p, q)
+		}
+		a = out
+	}
+	return a
+}
+
+// cut appends p less q: on the way from p down to q it keeps the half without q.
+func cut(out []netip.Prefix, p, q netip.Prefix) []netip.Prefix {
+	if within(p, q) {
+		return out
+	}
+	for within(q, p) && p != q {
+		left := netip.PrefixFrom(p.Addr(), p.Bits()+1)
+		right := netip.PrefixFrom(last(left).Next(), p.Bits()+1)
+		if within(q, left) {
+			out, p = append(out, right), left
+		} else {
+			out, p = append(out, left), right
+		}
+	}
+	if p == q {
+		return out
+	}
+	return append(out, p)
+}
+
+// tidy sorts and drops prefixes that lie in another.
+func tidy(list []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(list, func(a, b netip.Prefix) int {
+		if c := a.Addr().Compare(b.Addr()); c != 0 {
+			return c
+		}
+		return a.Bits() - b.Bits()
+	})
+	out := list[:0]
+	for _, p := range list {
+		if n := len(out); n == 0 || !within(p, out[n-1]) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -1,0 +1,160 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"enclave/wire"
+)
+
+// rules is a policy compiled for evaluation.
+type rules struct {
+	id       wire.PolicyID
+	slot     int
+	enabled  bool
+	gateway  bool
+	tags     [2][]wire.Tag
+	trust    [2][]string
+	gateways []gateway
+	acls     []rule
+	expires  time.Time // zero: never
+	hours    hours
+	windows  wire.Windows // what hours were compiled from
+	doc      wire.Policy
+	next     time.Time // its edge that stands in the queue; zero: none
+}
+
+// rule is one ACL. Its sentences are made once, so that a verdict costs no memory.
+type rule struct {
+	proto               wire.Proto
+	ports               wire.Ports
+	why, reply, icmpErr string
+}
+
+func (e *Engine) compile(p *wire.Policy) (*rules, error) {
+	h, err := compileHours(p.ActiveHours, e.zone)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{
+		id: p.ID, enabled: p.Enabled, gateway: p.Kind == wire.Gateway,
+		hours: h, doc: clonePolicy(p),
+	}
+	r.windows = r.doc.ActiveHours
+	r.tags = [2][]wire.Tag{r.doc.SenderTags, r.doc.ReceiverTags}
+	r.trust = [2][]string{r.doc.SenderTrust, r.doc.RecvTrust}
+	if r.gateway {
+		r.gateways = compileGateways(p, e.overlay)
+	}
+	if p.ExpiresAt != nil {
+		r.expires = plain(*p.ExpiresAt)
+	}
+	for i, a := range r.doc.ACLs {
+		text := fmt.Sprintf("policy %s, rule %d (%s)", p.ID, i, ruleText(a.Proto, a.Ports))
+		r.acls = append(r.acls, rule{
+			proto: a.Proto, ports: a.Ports,
+			why:     text + " allows it",
+			reply:   "a reply in a flow that " + text + " allows",
+			icmpErr: "an ICMP error about a flow that " + text + " allows",
+		})
+	}
+	return r, nil
+}
+
+func ruleText(p wire.Proto, ports wire.Ports) string {
+	if ports == nil {
+		return p.String()
+	}
+	return p.String() + " " + ports.String()
+}
+
+// clonePolicy takes a copy that the caller's later writes do not reach.
+func clonePolicy(p *wire.Policy) wire.Policy {
+	c := *p
+	c.SenderTags, c.ReceiverTags = slices.Clone(p.SenderTags), slices.Clone(p.ReceiverTags)
+	c.SenderTrust, c.RecvTrust = slices.Clone(p.SenderTrust), slices.Clone(p.RecvTrust)
+	c.ACLs = slices.Clone(p.ACLs)
+	for i := range c.ACLs {
+		c.ACLs[i].Ports = slices.Clone(c.ACLs[i].Ports)
+	}
+	c.ActiveHours = slices.Clone(p.ActiveHours)
+	for i := range c.ActiveHours {
+		c.ActiveHours[i].Days = slices.Clone(c.ActiveHours[i].Days)
+	}
+	c.Gateways = slices.Clone(p.Gateways)
+	for i := range c.Gateways {
+		c.Gateways[i].Subnets = slices.Clone(c.Gateways[i].Subnets)
+	}
+	c.SubnetFilter = slices.Clone(p.SubnetFilter)
+	return c
+}
+
+// lives reports whether the policy counts now or may count later by the clock alone.
+func (r *rules) lives(now time.Time) bool {
+	return r.enabled && len(r.acls) > 0 && !over(r.expires, now)
+}
+
+func (r *rules) active(now time.Time) bool { return r.lives(now) && r.hours.active(now) }
+
+// edge is the first instant after now at which the policy opens, closes or expires.
+func (r *rules) edge(now time.Time) time.Time {
+	if !r.lives(now) {
+		return time.Time{}
+	}
+	return sooner(r.hours.change(now), r.expires)
+}
+
+// opening is a stretch of time in which a policy counts; a zero from has begun.
+type opening struct{ from, to time.Time }
+
+// openings appends the stretches that touch [now, horizon), or contain now.
+func (r *rules) openings(out []opening, now, horizon time.Time) []opening {
+	if !r.lives(now) {
+		return out
+	}
+	open := r.hours.active(now)
+	for at, from := now, (time.Time{}); ; at = from {
+		end := r.hours.change(at)
+		if open {
+			out = append(out, opening{from, sooner(end, r.expires)})
+		}
+		if end.IsZero() || !end.Before(horizon) || over(r.expires, end) {
+			return out
+		}
+		from, open = end, r.hours.active(end)
+	}
+}
+
+// sameTerms reports whether two versions grant the same to the same sides; who stands
+// on the sides is another question.
+func (r *rules) sameTerms(o *rules) bool {
+	return r.enabled == o.enabled && r.gateway == o.gateway && r.expires.Equal(o.expires) &&
+		slices.EqualFunc(r.acls, o.acls, func(a, b rule) bool {
+			return a.proto == b.proto && slices.Equal(a.ports, b.ports) && (a.ports == nil) == (b.ports == nil)
+		}) &&
+		slices.EqualFunc(r.windows, o.windows, func(a, b wire.Window) bool {
+			return a.Zone == b.Zone && a.Start == b.Start && a.End == b.End && slices.Equal(a.Days, b.Days)
+		}) &&
+		slices.EqualFunc(r.gateways, o.gateways, func(a, b gateway) bool {
+			return a.id == b.id && slices.Equal(a.reach, b.reach)
+		})
+}
+
+// carries returns what the gateway reaches for r: its reach less its own addresses.
+func (r *rules) carries(s *system) []netip.Prefix {
+	for _, g := range r.gateways {
+		if g.id != s.ID {
+			continue
+		}
+		reach := g.reach
+		for _, ip := range s.IPs {
+			if covers(reach, ip) {
+				reach = tidy(subtract(reach, []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}))
+			}
+		}
+		return reach
+	}
+	return nil
+}
