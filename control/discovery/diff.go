@@ -84,3 +84,10 @@ func equalGrant(a, b wire.Grant) bool {
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) &&
 		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Subnets, b.Subnets)
 }
+
+// SameToPeers reports whether two entries of a system read the same in a peer's map.
+func SameToPeers(a, b *System) bool {
+	var v View
+	pa, pb := v.peer(a, nil), v.peer(b, nil)
+	return equalPeer(&pa, &pb)
+}

@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"enclave/control/policy"
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+type (
+	PolicyRef struct {
+		Policy string `path:"policy" maxLength:"128" doc:"ID or name"`
+	}
+	PolicyAction struct {
+		PolicyRef
+		Precondition
+	}
+	policyList struct{ Body api.Page[api.Policy] }
+	policyOut  struct {
+		Status int
+		ETag   string `header:"ETag"`
+		Body   api.Policy
+	}
+	policyCreate struct{ Body wire.Policy }
+	policyUpdate struct {
+		PolicyAction
+		Body wire.Policy
+	}
+)
+
+func (a *API) routePolicies() {
+	route(a, "policy-list", func(ctx context.Context, in *Paging) (*policyList, error) {
+		all, err := a.store.Policies(ctx)
+		if err != nil {
+			return nil, refuse(err)
+		}
+		now := time.Now()
+		return &policyList{page(all, *in, policyCursor, func(p *store.Policy) api.Policy { return a.policyView(p, now) })}, nil
+	})
+	route(a, "policy-get", func(ctx context.Context, in *PolicyRef) (*policyOut, error) {
+		p, err := a.store.FindPolicy(ctx, in.Policy)
+		return a.showPolicy(http.StatusOK, p), refuse(err)
+	})
+	route(a, "policy-create", a.policyCreate)
+	route(a, "policy-update", a.policyUpdate)
+	route(a, "policy-delete", a.policyAction(a.store.DeletePolicy))
+	route(a, "policy-enable", a.policyAction(a.enablePolicy))
+	route(a, "policy-disable", a.policyAction(func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
+		return a.store.SetPolicyEnabled(ctx, c, id, false)
+	}))
+}
+
+func (a *API) policyAction(do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) func(context.Context, *PolicyAction) (*changed, error) {
+	return func(ctx context.Context, in *PolicyAction) (*changed, error) {
+		_, out, err := a.changePolicy(ctx, in, do)
+		return out, err
+	}
+}
+
+func (a *API) changePolicy(ctx context.Context, in *PolicyAction, do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) (wire.PolicyID, *changed, error) {
+	c, err := change(ctx, in.IfMatch)
+	if err != nil {
+		return "", nil, err
+	}
+	var id wire.PolicyID
+	out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+		p, err := a.store.FindPolicy(ctx, in.Policy)
+		if err != nil {
+			return Touched{}, 0, err
+		}
+		id = p.ID
+		rev, err := do(ctx, c, id)
+		return Touched{Policies: []wire.PolicyID{id}}, rev, err
+	})
+	if err != nil {
+		return "", nil, refuse(err)
+	}
+	return id, &changed{out}, nil
+}
+
+func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
+	p, err := a.store.Policy(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	if p.ExpiresAt != nil && over(*p.ExpiresAt, c.At) {
+		return 0, fail(http.StatusConflict, api.CodeConflict, "policy "+string(id)+" has expired", "replace it with another expires_at first")
+	}
+	return a.store.SetPolicyEnabled(ctx, c, id, true)
+}
+
+// checkPolicy returns every mistake of a document at the moment it is written.
+func checkPolicy(p *wire.Policy, now time.Time) error {
+	bad := policy.Validate(p, "")
+	if p.ExpiresAt != nil && !p.ExpiresAt.IsZero() && !p.ExpiresAt.After(now) {
+		bad = append(bad, wire.Problem{Path: "expires_at", Message: "is in the past"})
+	}
+	if len(bad) > 0 {
+		return invalid(bad...)
+	}
+	return nil
+}
+
+func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, error) {
+	c, err := change(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.ID != "" {
+		return nil, invalid(wire.Problem{Path: "id", Message: "is given by the server: leave it out"})
+	}
+	if err := checkPolicy(&in.Body, c.At); err != nil {
+		return nil, err
+	}
+	var p store.Policy
+	_, err = a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+		var rev wire.Revision
+		var err error
+		p, rev, err = a.store.CreatePolicy(ctx, c, in.Body)
+		return Touched{Policies: []wire.PolicyID{p.ID}}, rev, err
+	})
+	if err != nil {
+		return nil, refuse(err)
+	}
+	return a.showPolicy(http.StatusCreated, p), nil
+}
+
+func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
+	if err := checkPolicy(&in.Body, time.Now()); err != nil {
+		return nil, err
+	}
+	id, _, err := a.changePolicy(ctx, &in.PolicyAction, func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
+		if in.Body.ID != "" && in.Body.ID != id {
+			return 0, invalid(wire.Problem{Path: "id", Message: fmt.Sprintf("is not that of policy %s", id)})
+		}
+		return a.store.UpdatePolicy(ctx, c, id, in.Body)
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.store.Policy(ctx, id)
+	return a.showPolicy(http.StatusOK, p), refuse(err)
+}
+
+func (a *API) showPolicy(status int, p store.Policy) *policyOut {
+	return &policyOut{Status: status, ETag: etag(p.Version), Body: a.policyView(&p, time.Now())}
+}
+
+func (a *API) policyView(p *store.Policy, now time.Time) api.Policy {
+	v := api.Policy{Policy: p.Policy, State: a.control.PolicyState(p.ID, now), Version: p.Version}
+	v.SenderTags, v.ACLs = orEmpty(v.SenderTags), orEmpty(v.ACLs)
+	return v
+}
+
+func policyCursor(p *store.Policy) string {
+	return fmt.Sprintf("%020d-%s", p.CreatedAt.UnixNano(), p.ID)
+}

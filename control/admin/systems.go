@@ -1,0 +1,297 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+type (
+	SystemRef struct {
+		System string `path:"system" maxLength:"128" doc:"ID or name"`
+	}
+	SystemAction struct {
+		SystemRef
+		Precondition
+	}
+	systemBody struct {
+		ETag string `header:"ETag"`
+		Body api.System
+	}
+	systemList struct{ Body api.Page[api.System] }
+
+	systemQuery struct {
+		Paging
+		Search string           `query:"search" maxLength:"128" doc:"Part of the ID, name, hostname, address or notes"`
+		Tag    string           `query:"tag" maxLength:"64"`
+		State  wire.SystemState `query:"state" enum:"pending,connected,disconnected,disabled,revoked"`
+	}
+	systemUpdate struct {
+		SystemAction
+		Body struct {
+			Name         *string           `json:"name,omitempty" maxLength:"63"`
+			Notes        *string           `json:"notes,omitempty" maxLength:"4096"`
+			ExpiresAt    instant           `json:"expires_at,omitempty" doc:"null is never"`
+			ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty" enum:"disable,delete" doc:"disable when absent; with expires_at only"`
+		}
+	}
+	systemTags struct {
+		SystemAction
+		Body struct {
+			Add    []wire.Tag `json:"add,omitempty" maxItems:"64"`
+			Remove []wire.Tag `json:"remove,omitempty" maxItems:"64"`
+		}
+	}
+	TrustRef struct {
+		SystemAction
+		Requirement string `path:"requirement" maxLength:"64"`
+	}
+	trustMark struct {
+		TrustRef
+		Body *struct {
+			Until *time.Time `json:"until,omitempty" doc:"Absent is for ever"`
+		}
+	}
+)
+
+func (a *API) routeSystems() {
+	route(a, "system-list", a.systemList)
+	route(a, "system-get", func(ctx context.Context, in *SystemRef) (*systemBody, error) {
+		s, err := a.store.FindSystem(ctx, in.System)
+		return a.showSystem(s), refuse(err)
+	})
+	route(a, "system-update", a.systemUpdate)
+	route(a, "system-delete", a.systemAction(a.store.DeleteSystem))
+	route(a, "system-approve", a.systemAction(a.store.Approve))
+	route(a, "system-revoke", a.systemAction(a.store.Revoke))
+	route(a, "system-disable", a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+		return a.store.SetEnabled(ctx, c, id, false)
+	}))
+	route(a, "system-enable", a.systemAction(a.enableSystem))
+	route(a, "system-tags", a.systemTags)
+	route(a, "system-trust", func(ctx context.Context, in *trustMark) (*changed, error) {
+		var until time.Time
+		if in.Body != nil && in.Body.Until != nil {
+			until = *in.Body.Until
+		}
+		return a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+			if over(until, c.At) {
+				return 0, invalid(wire.Problem{Path: "until", Message: "is in the past"})
+			}
+			return a.store.MarkTrust(ctx, c, id, in.Requirement, until)
+		})(ctx, &in.SystemAction)
+	})
+	route(a, "system-untrust", func(ctx context.Context, in *TrustRef) (*changed, error) {
+		return a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+			return a.store.UnmarkTrust(ctx, c, id, in.Requirement)
+		})(ctx, &in.SystemAction)
+	})
+}
+
+// systemAction makes a handler of a change to one system.
+func (a *API) systemAction(do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) func(context.Context, *SystemAction) (*changed, error) {
+	return func(ctx context.Context, in *SystemAction) (*changed, error) {
+		return a.changeSystem(ctx, in, do)
+	}
+}
+
+// changeSystem runs do on the system that in names, in the turn, so that nobody else
+// changes it between finding it and changing it.
+func (a *API) changeSystem(ctx context.Context, in *SystemAction, do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) (*changed, error) {
+	c, err := change(ctx, in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+		s, err := a.store.FindSystem(ctx, in.System)
+		if err != nil {
+			return Touched{}, 0, err
+		}
+		rev, err := do(ctx, c, s.ID)
+		return Touched{Systems: []wire.SystemID{s.ID}}, rev, err
+	})
+	if err != nil {
+		return nil, refuse(err)
+	}
+	return &changed{out}, nil
+}
+
+func (a *API) enableSystem(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+	s, err := a.store.System(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	if over(s.ExpiresAt, c.At) {
+		return 0, fail(http.StatusConflict, api.CodeConflict, "system "+string(id)+" has expired", "set another expires_at first")
+	}
+	return a.store.SetEnabled(ctx, c, id, true)
+}
+
+// systemUpdate makes the changes of a PATCH one after the other, each a revision, and
+// in effect together. They are checked before the first is made, and If-Match counts
+// for the first: nobody else has the turn in between.
+func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, error) {
+	b := &in.Body
+	now := time.Now()
+	var bad []wire.Problem
+	if b.Name != nil {
+		if _, err := wire.ParseName(*b.Name); err != nil {
+			bad = append(bad, wire.Problem{Path: "name", Message: err.Error()})
+		}
+	}
+	if b.ExpiresAt.Value != nil && !b.ExpiresAt.Value.After(now) {
+		bad = append(bad, wire.Problem{Path: "expires_at", Message: "is in the past"})
+	}
+	if b.ExpiryAction != "" && !b.ExpiresAt.Set {
+		bad = append(bad, wire.Problem{Path: "expiry_action", Message: "goes with expires_at"})
+	}
+	if b.Name == nil && b.Notes == nil && !b.ExpiresAt.Set {
+		bad = append(bad, wire.Problem{Message: "nothing to change: give name, notes or expires_at"})
+	}
+	if len(bad) > 0 {
+		return nil, invalid(bad...)
+	}
+	var id wire.SystemID
+	_, err := a.changeSystem(ctx, &in.SystemAction, func(ctx context.Context, c store.Change, found wire.SystemID) (rev wire.Revision, err error) {
+		id = found
+		step := func(do func() (wire.Revision, error)) {
+			if err == nil {
+				rev, err = do()
+				c.IfMatch = 0
+			}
+		}
+		if b.Name != nil {
+			step(func() (wire.Revision, error) { return a.store.Rename(ctx, c, id, *b.Name) })
+		}
+		if b.Notes != nil {
+			step(func() (wire.Revision, error) { return a.store.SetNotes(ctx, c, id, *b.Notes) })
+		}
+		if b.ExpiresAt.Set {
+			var at time.Time
+			if b.ExpiresAt.Value != nil {
+				at = *b.ExpiresAt.Value
+			}
+			step(func() (wire.Revision, error) { return a.store.SetSystemExpiry(ctx, c, id, at, b.ExpiryAction) })
+		}
+		return rev, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.store.System(ctx, id)
+	return a.showSystem(s), refuse(err)
+}
+
+// systemTags removes and adds in one turn: the system's peers see the end alone.
+func (a *API) systemTags(ctx context.Context, in *systemTags) (*changed, error) {
+	var bad []wire.Problem
+	for i, t := range in.Body.Add {
+		if slices.Contains(in.Body.Remove, t) {
+			bad = append(bad, wire.Problem{Path: fmt.Sprintf("add[%d]", i), Message: "is in remove, too"})
+		}
+	}
+	if len(in.Body.Add)+len(in.Body.Remove) == 0 {
+		bad = append(bad, wire.Problem{Message: "nothing to change: give add or remove"})
+	}
+	if len(bad) > 0 {
+		return nil, invalid(bad...)
+	}
+	return a.changeSystem(ctx, &in.SystemAction, func(ctx context.Context, c store.Change, id wire.SystemID) (rev wire.Revision, err error) {
+		if len(in.Body.Add) > 0 {
+			// Adding can fail, at the limit of tags; removing cannot, so it comes second.
+			if rev, err = a.store.AddTags(ctx, c, id, in.Body.Add...); err != nil {
+				return rev, err
+			}
+			c.IfMatch = 0
+		}
+		if len(in.Body.Remove) > 0 {
+			rev, err = a.store.RemoveTags(ctx, c, id, in.Body.Remove...)
+		}
+		return rev, err
+	})
+}
+
+func (a *API) systemList(ctx context.Context, in *systemQuery) (*systemList, error) {
+	all, err := a.store.Systems(ctx)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	now := time.Now()
+	kept := all[:0]
+	for _, s := range all {
+		a.withLive(&s)
+		if in.matches(&s, now) {
+			kept = append(kept, s)
+		}
+	}
+	out := page(kept, in.Paging, func(s *store.System) string { return string(s.ID) },
+		func(s *store.System) api.System { return systemView(s, now) })
+	return &systemList{out}, nil
+}
+
+func (q *systemQuery) matches(s *store.System, now time.Time) bool {
+	if q.State != "" && s.State(now) != q.State || q.Tag != "" && !slices.Contains(s.Tags, wire.Tag(q.Tag)) {
+		return false
+	}
+	if q.Search == "" {
+		return true
+	}
+	for _, text := range []string{string(s.ID), s.Name, s.Host.Hostname, s.IPv4.String(), s.IPv6.String(), s.Notes} {
+		if strings.Contains(strings.ToLower(text), strings.ToLower(q.Search)) {
+			return true
+		}
+	}
+	return false
+}
+
+// withLive replaces what the store says of where a system is by what the control plane
+// knows while it is connected.
+func (a *API) withLive(s *store.System) {
+	live, ok := a.control.Live(s.ID)
+	if ok {
+		s.Live = live
+	} else {
+		s.Live.Online = false
+	}
+}
+
+func (a *API) showSystem(s store.System) *systemBody {
+	a.withLive(&s)
+	return &systemBody{ETag: etag(s.Version), Body: systemView(&s, time.Now())}
+}
+
+func systemView(s *store.System, now time.Time) api.System {
+	v := api.System{
+		ID: s.ID, Name: s.Name, State: s.State(now), Kind: s.Kind, Tags: orEmpty(s.Tags), IPv4: s.IPv4, IPv6: s.IPv6,
+		Host: s.Host, Key: s.Key, NAT: s.Live.Reach.NAT, Relay: s.Live.Reach.Relay, SeenFrom: s.Live.SeenFrom,
+		Applied: s.Live.Applied, EnrolledAt: s.EnrolledAt, ConnectedAt: orNil(s.Live.ConnectedAt), LastSeen: orNil(s.Live.LastSeen),
+		ExpiresAt: orNil(s.ExpiresAt), Notes: s.Notes, Version: s.Version,
+	}
+	for _, m := range s.Trust {
+		v.Trust = append(v.Trust, api.TrustMark{Requirement: m.Requirement, Until: m.Until})
+	}
+	return v
+}
+
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func over(end, now time.Time) bool { return !end.IsZero() && !now.Before(end) }

@@ -1,0 +1,86 @@
+package admin
+
+// Scope is what a token may be used for.
+type Scope string
+
+// The scopes. All holds every other; Read lets see everything but the activity log.
+const (
+	All      Scope = "admin"
+	Read     Scope = "read"
+	Systems  Scope = "systems"  // change systems and their tags and trust
+	Tags     Scope = "tags"     // change tags themselves
+	Keys     Scope = "keys"     // change enrolment keys
+	Policies Scope = "policies" // change policies
+	Relays   Scope = "relays"   // remove relays
+	Audit    Scope = "audit"    // read the activity log
+
+	// Signed asks for any valid token, Public for none. No token carries either.
+	Signed Scope = "signed"
+	Public Scope = "public"
+)
+
+// Scopes lists what a token may carry.
+func Scopes() []Scope {
+	return []Scope{All, Read, Systems, Tags, Keys, Policies, Relays, Audit}
+}
+
+// rule is one row of the authorisation table.
+type rule struct {
+	method, path string // path below /api/v1
+	scope        Scope
+	id           string // operation ID of the OpenAPI document; "" is not in it
+	summary      string
+}
+
+// table is the authorisation table: every route of the API and who may use it.
+var table = [...]rule{
+	{"GET", "/docs", Public, "", "This documentation"},
+	{"GET", "/openapi.json", Public, "", "The OpenAPI 3.1 document"},
+	{"GET", "/openapi.yaml", Public, "", "The OpenAPI 3.1 document"},
+	{"GET", "/version", Public, "version", "Versions of the server and of the agent protocol"},
+
+	{"GET", "/whoami", Signed, "whoami", "Whose token this is and what it may do"},
+	{"GET", "/revision", Read, "revision", "Where the organisation is; with applied, waits until systems have followed"},
+	{"GET", "/activity", Audit, "activity-list", "Activity after a sequence number, oldest first"},
+	{"GET", "/activity/stream", Audit, "activity-stream", "Activity as it happens, one JSON object a line"},
+
+	{"GET", "/systems", Read, "system-list", "List systems"},
+	{"GET", "/systems/{system}", Read, "system-get", "Show a system, by ID or name"},
+	{"PATCH", "/systems/{system}", Systems, "system-update", "Change a system's name, notes or expiry"},
+	{"DELETE", "/systems/{system}", Systems, "system-delete", "Remove a system and its identity"},
+	{"POST", "/systems/{system}/approve", Systems, "system-approve", "Let a pending system in"},
+	{"POST", "/systems/{system}/enable", Systems, "system-enable", "Let a disabled system take part again"},
+	{"POST", "/systems/{system}/disable", Systems, "system-disable", "Take a system out of every policy for now"},
+	{"POST", "/systems/{system}/revoke", Systems, "system-revoke", "End a system's identity for good"},
+	{"POST", "/systems/{system}/tags", Systems, "system-tags", "Add and remove tags of a system in one revision"},
+	{"PUT", "/systems/{system}/trust/{requirement}", Systems, "system-trust", "Mark a system as meeting a requirement"},
+	{"DELETE", "/systems/{system}/trust/{requirement}", Systems, "system-untrust", "Take such a mark away"},
+
+	{"GET", "/tags", Read, "tag-list", "List tags with how often each is used"},
+	{"PUT", "/tags/{tag}", Tags, "tag-set", "Keep a tag, and set its notes and trust requirements"},
+	{"POST", "/tags/{tag}/rename", Tags, "tag-rename", "Rename a tag wherever it stands"},
+
+	{"GET", "/keys", Read, "key-list", "List enrolment keys"},
+	{"POST", "/keys", Keys, "key-create", "Create an enrolment key; its secret is shown this once"},
+	{"GET", "/keys/{key}", Read, "key-get", "Show an enrolment key"},
+	{"POST", "/keys/{key}/enable", Keys, "key-enable", "Let an enrolment key be used again"},
+	{"POST", "/keys/{key}/disable", Keys, "key-disable", "Stop an enrolment key; systems it enrolled stay"},
+	{"DELETE", "/keys/{key}", Keys, "key-delete", "Remove an enrolment key; systems it enrolled stay"},
+
+	{"GET", "/policies", Read, "policy-list", "List policies with their state at this instant"},
+	{"POST", "/policies", Policies, "policy-create", "Create a policy"},
+	{"GET", "/policies/{policy}", Read, "policy-get", "Show a policy, by ID or name"},
+	{"PUT", "/policies/{policy}", Policies, "policy-update", "Replace a policy"},
+	{"DELETE", "/policies/{policy}", Policies, "policy-delete", "Remove a policy"},
+	{"POST", "/policies/{policy}/enable", Policies, "policy-enable", "Enable a policy"},
+	{"POST", "/policies/{policy}/disable", Policies, "policy-disable", "Disable a policy; flows that only it allows are cut"},
+
+	{"GET", "/relays", Read, "relay-list", "List relays"},
+	{"DELETE", "/relays/{relay}", Relays, "relay-delete", "Remove a relay and its identity"},
+}
+
+// Prefix is the path the API lives under.
+const Prefix = "/api/v1"
+
+// pattern is the rule's pattern in a http.ServeMux.
+func (r *rule) pattern() string { return r.method + " " + Prefix + r.path }

@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"enclave/control/admin"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/svid"
+)
+
+// agentRoutes serves the agent protocol. Who calls is known by the certificate of the
+// connection, and looked up in the hub at every request: a connection can outlive an
+// identity.
+func (s *Server) agentRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+wire.PathEnrol, s.brief(s.enrol))
+	mux.HandleFunc("POST "+wire.PathRenew, s.brief(s.renew))
+	mux.HandleFunc("POST "+wire.PathReport, s.brief(s.report))
+	mux.HandleFunc("GET "+wire.PathStream, s.stream)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		admin.WriteProblem(w, admin.NewProblem(http.StatusNotFound, api.CodeNotFound, "no such route", ""))
+	})
+	return mux
+}
+
+// brief wraps a handler of a request that is no stream: it has a deadline for all of
+// it, and its error is its answer.
+func (s *Server) brief(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
+		defer cancel()
+		deadline := time.Now().Add(s.cfg.RequestTimeout)
+		c := http.NewResponseController(w)
+		if err := errors.Join(c.SetReadDeadline(deadline), c.SetWriteDeadline(deadline)); err != nil {
+			s.log.Error("request without a deadline refused", "error", err)
+			return
+		}
+		if err := handle(w, r.WithContext(ctx)); err != nil {
+			s.refuse(w, r, err)
+		}
+	}
+}
+
+// refuse answers an error; one that is no answer yet is ours, and is not shown.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var p *api.Problem
+	if !errors.As(err, &p) {
+		if r.Context().Err() != nil {
+			return // the caller is gone
+		}
+		s.log.Error("agent request failed", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
+		p = admin.NewProblem(http.StatusServiceUnavailable, api.CodeTryAgain, "the request could not be served now", "try again later")
+	} else {
+		s.log.Info("agent request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", p.Code, "detail", p.Error())
+	}
+	admin.WriteProblem(w, p)
+}
+
+// peer returns the system that calls. An unknown or revoked one is told so with the
+// code of the Bye, whichever route it calls.
+func (s *Server) peer(r *http.Request) (wire.SystemID, error) {
+	id, key, err := svid.Peer(r.TLS, time.Now())
+	switch {
+	case errors.Is(err, svid.ErrNoPeer):
+		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
+	case err != nil:
+		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, err.Error(), "renew the certificate and connect again")
+	case id.Kind != svid.KindSystem:
+		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route is for systems", "")
+	}
+	if _, ok := s.hub.known(id.SystemID(), key); !ok {
+		return "", revoked()
+	}
+	return id.SystemID(), nil
+}
+
+func revoked() *api.Problem {
+	return admin.NewProblem(http.StatusGone, wire.ByeRevoked, "this identity has been removed or revoked", "enrol again with a new key")
+}
+
+// readMessage reads a request body: JSON, strict, within its limit.
+func readMessage(w http.ResponseWriter, r *http.Request, v any) error {
+	if ct, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || ct != "application/json" {
+		return admin.NewProblem(http.StatusUnsupportedMediaType, api.CodeBadRequest, "a request body is application/json", "")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxRequestBody))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return admin.NewProblem(http.StatusRequestEntityTooLarge, api.CodeTooLarge, fmt.Sprintf("a request body has at most %d bytes", wire.MaxRequestBody), "")
+	}
+	if err != nil {
+		return admin.NewProblem(http.StatusBadRequest, api.CodeBadRequest, "the request body ended early", "")
+	}
+	if err := wire.Unmarshal(body, v); err != nil {
+		return admin.NewProblem(http.StatusBadRequest, api.CodeBadRequest, err.Error(), "")
+	}
+	return nil
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, err = w.Write(b)
+	return err
+}
+
+func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
+	var req wire.EnrolRequest
+	if err := readMessage(w, r, &req); err != nil {
+		return err
+	}
+	var resp *wire.EnrolResponse
+	_, err := s.hub.Change(r.Context(), func(ctx context.Context) (admin.Touched, wire.Revision, error) {
+		var err error
+		if resp, err = s.desk.Enrol(ctx, &req, host(r.RemoteAddr), time.Now()); err != nil {
+			// A refusal changed nothing. Another failure may have come half-way, with an
+			// identity in the store that has no name here.
+			var p *api.Problem
+			return admin.Touched{All: !errors.As(err, &p)}, 0, err
+		}
+		if resp.Relay != "" {
+			return admin.Touched{Relays: true}, 0, nil
+		}
+		return admin.Touched{Systems: []wire.SystemID{resp.System}}, 0, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.log.Info("enrolled", "system", resp.System, "relay", resp.Relay, "state", resp.State, "from", r.RemoteAddr)
+	return answer(w, resp)
+}
+
+func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
+	id, key, err := svid.PeerToRenew(r.TLS)
+	if err != nil {
+		return admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
+	}
+	if sys := id.SystemID(); sys != "" {
+		if _, ok := s.hub.known(sys, key); !ok {
+			return revoked()
+		}
+	}
+	var req wire.RenewRequest
+	if err := readMessage(w, r, &req); err != nil {
+		return err
+	}
+	var resp *wire.RenewResponse
+	_, err = s.hub.Change(r.Context(), func(ctx context.Context) (touched admin.Touched, _ wire.Revision, err error) {
+		if sys := id.SystemID(); sys != "" {
+			touched.Systems = []wire.SystemID{sys}
+		}
+		resp, err = s.desk.Renew(ctx, id, key, &req, time.Now())
+		return touched, 0, err
+	})
+	if err != nil {
+		return err
+	}
+	return answer(w, resp)
+}
+
+func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
+	id, err := s.peer(r)
+	if err != nil {
+		return err
+	}
+	var rep wire.Report
+	if err := readMessage(w, r, &rep); err != nil {
+		return err
+	}
+	if rep.Reach != nil {
+		if problem := checkReach(rep.Reach); problem != "" {
+			return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, problem, "")
+		}
+	}
+	now := time.Now()
+	if s.hub.heard(id, &rep, now) {
+		if err := s.cfg.Store.SetReach(r.Context(), id, now, *rep.Reach); err != nil {
+			return err
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// checkReach bounds what a system tells its peers about itself. Whether an address is
+// true is for them to probe.
+func checkReach(r *wire.Reach) string {
+	switch {
+	case len(r.Candidates) > wire.MaxCandidates:
+		return fmt.Sprintf("reach: %d candidates, at most %d", len(r.Candidates), wire.MaxCandidates)
+	case len(r.Relay) > wire.MaxNameLen:
+		return "reach: relay: too long"
+	case r.NAT != "" && r.NAT != "easy" && r.NAT != "hard" && r.NAT != "blocked":
+		return "reach: nat: want easy, hard or blocked"
+	}
+	for i, c := range r.Candidates {
+		switch {
+		case c.Kind != wire.HostCandidate && c.Kind != wire.ObservedCandidate && c.Kind != wire.MappedCandidate:
+			return fmt.Sprintf("reach: candidates[%d]: unknown kind", i)
+		case !c.Addr.IsValid() || c.Addr.Port() == 0 || c.Addr.Addr().IsUnspecified() || c.Addr.Addr().IsMulticast():
+			return fmt.Sprintf("reach: candidates[%d]: no address to send to", i)
+		}
+	}
+	return ""
+}
+
+// stream serves a system's map stream until either side ends it.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
+	id, err := s.peer(r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	ctx := r.Context()
+	st := newStream(id, r.RemoteAddr, time.Now())
+	if err := s.hub.connect(ctx, st); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	log := s.log.With("system", id, "from", r.RemoteAddr)
+	log.Info("stream opened")
+	defer func() {
+		// The request is over, its context with it; what it leaves behind is not.
+		if err := s.hub.disconnect(context.WithoutCancel(ctx), st, time.Now()); err != nil {
+			log.Error("the end of a stream could not be stored", "error", err)
+		}
+	}()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	out := &lines{w: w, control: http.NewResponseController(w), timeout: s.cfg.WriteTimeout}
+	sender := &sender{hub: s.hub, st: st}
+	err = sender.run(ctx, out, s.cfg.Heartbeat, r.TLS.PeerCertificates[0].NotAfter)
+	log.Info("stream ended", "cause", err)
+}

@@ -1,0 +1,301 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"enclave/control/admin"
+	"enclave/control/discovery"
+	"enclave/control/policy"
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// Change implements admin.Control. The order is fixed: the store's transaction, which
+// is the truth; then the hub, read again from the store; then the streams. What the
+// store has taken takes effect even if the caller has gone away meanwhile.
+func (h *hub) Change(ctx context.Context, do func(context.Context) (admin.Touched, wire.Revision, error)) (api.Changed, error) {
+	if err := h.take(ctx); err != nil {
+		return api.Changed{}, err
+	}
+	defer h.give()
+	touched, rev, err := do(ctx)
+	affected, reloadErr := h.reload(context.WithoutCancel(ctx), touched)
+	if reloadErr != nil {
+		h.log.Error("a change stands in the store but not in effect yet; trying again", "error", reloadErr)
+	}
+	h.recorded()
+	h.look()
+	return api.Changed{Revision: rev, Affected: affected}, err
+}
+
+// reload brings the hub to what the store says of what was touched, and wakes the
+// streams that it concerns. What cannot be read stays owed, and the timer loop asks
+// again. The caller has the turn.
+func (h *hub) reload(ctx context.Context, touched admin.Touched) (affected int, err error) {
+	h.mu.Lock()
+	touched.Add(h.behind)
+	h.behind = admin.Touched{}
+	h.mu.Unlock()
+	read, err := h.read(ctx, touched)
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		h.behind = touched
+		return 0, err
+	}
+	return h.apply(read, now), nil
+}
+
+// fresh is what reload has read. A nil value is of something that is gone.
+type fresh struct {
+	revision wire.Revision
+	systems  map[wire.SystemID]*store.System
+	policies map[wire.PolicyID]*store.Policy
+	trust    map[wire.Tag][]string // nil when not read
+	relays   []wire.Relay          // nil when not read
+	whole    bool                  // what is not in it is gone
+}
+
+func (h *hub) read(ctx context.Context, touched admin.Touched) (fresh, error) {
+	f := fresh{systems: make(map[wire.SystemID]*store.System), policies: make(map[wire.PolicyID]*store.Policy)}
+	if touched.All {
+		return f, f.readAll(ctx, h.store)
+	}
+	var err error
+	if f.revision, err = h.store.Revision(ctx); err != nil {
+		return f, err
+	}
+	for _, id := range touched.Systems {
+		s, err := h.store.System(ctx, id)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return f, err
+		}
+		f.systems[id] = unless(err, &s)
+	}
+	for _, id := range touched.Policies {
+		p, err := h.store.Policy(ctx, id)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return f, err
+		}
+		f.policies[id] = unless(err, &p)
+	}
+	if touched.Relays {
+		list, err := h.store.Relays(ctx)
+		if err != nil {
+			return f, err
+		}
+		f.relays = wireRelays(list)
+	}
+	return f, nil
+}
+
+func (f *fresh) readAll(ctx context.Context, st *store.Store) error {
+	snap, err := st.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	f.whole, f.revision, f.trust, f.relays = true, snap.Revision, snap.TagTrust, wireRelays(snap.Relays)
+	for i := range snap.Systems {
+		f.systems[snap.Systems[i].ID] = &snap.Systems[i]
+	}
+	for i := range snap.Policies {
+		f.policies[snap.Policies[i].ID] = &snap.Policies[i]
+	}
+	return nil
+}
+
+func unless[T any](err error, v *T) *T {
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+func wireRelays(list []store.Relay) []wire.Relay {
+	out := make([]wire.Relay, len(list))
+	for i := range list {
+		out[i] = list[i].Relay
+	}
+	return out
+}
+
+// apply puts what was read into effect and returns how many connected systems it
+// concerns; mu is held.
+func (h *hub) apply(f fresh, now time.Time) int {
+	h.missing(&f)
+	concerned := make(map[wire.SystemID]bool)
+	concern := func(ids []wire.SystemID) {
+		for _, id := range ids {
+			concerned[id] = true
+		}
+	}
+	if f.trust != nil {
+		concern(h.applyTrust(f.trust, now))
+	}
+	for id, s := range f.systems {
+		concern(h.applySystem(id, s, now))
+	}
+	for id, p := range f.policies {
+		concern(h.applyPolicy(id, p, now))
+	}
+	if f.relays != nil && !slices.EqualFunc(f.relays, h.relays, func(a, b wire.Relay) bool {
+		return a.ID == b.ID && a.Addr == b.Addr && slices.Equal(a.STUN, b.STUN)
+	}) {
+		h.relays = f.relays
+		for id := range h.nodes {
+			concerned[id] = true
+		}
+	}
+	if f.revision > h.revision {
+		h.revision, h.revisedAt = f.revision, now
+	}
+	ids := make([]wire.SystemID, 0, len(concerned))
+	for id := range concerned {
+		ids = append(ids, id)
+		if n := h.nodes[id]; n != nil {
+			n.needs = h.revision
+		}
+	}
+	h.announce()
+	return h.wake(ids)
+}
+
+// missing completes a whole reading with what the hub has and the store has not.
+func (h *hub) missing(f *fresh) {
+	if !f.whole {
+		return
+	}
+	for id := range h.nodes {
+		if _, ok := f.systems[id]; !ok {
+			f.systems[id] = nil
+		}
+	}
+	for id := range h.policies {
+		if _, ok := f.policies[id]; !ok {
+			f.policies[id] = nil
+		}
+	}
+}
+
+func (h *hub) applyTrust(trust map[wire.Tag][]string, now time.Time) (affected []wire.SystemID) {
+	for tag := range h.trust {
+		if _, ok := trust[tag]; !ok {
+			affected = append(affected, h.engine.PutTag(policy.Tag{Name: tag}, now)...)
+		}
+	}
+	for tag, requirements := range trust {
+		affected = append(affected, h.engine.PutTag(policy.Tag{Name: tag, Trust: requirements}, now)...)
+	}
+	h.trust = trust
+	return affected
+}
+
+func (h *hub) applySystem(id wire.SystemID, s *store.System, now time.Time) (affected []wire.SystemID) {
+	n := h.nodes[id]
+	if s == nil || s.Revoked {
+		affected = h.engine.DropSystem(id, now)
+		if n != nil && n.stream != nil {
+			n.stream.end(wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"})
+		}
+		if s == nil {
+			delete(h.nodes, id)
+			return affected
+		}
+	} else {
+		affected = h.engine.PutSystem(engineSystem(s), now)
+	}
+	affected = append(affected, id) // its own map shows its state, name and tags
+	if n == nil {
+		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied}
+		n.refresh(now)
+		h.nodes[id] = n
+		return affected
+	}
+	live, before := n.sys.Live, n.entry // memory is ahead of the store about Live
+	n.sys = *s
+	n.sys.Live = live
+	n.refresh(now)
+	if !discovery.SameToPeers(before, n.entry) {
+		affected = append(affected, h.peersOf(id, now)...)
+	}
+	return affected
+}
+
+func engineSystem(s *store.System) policy.System {
+	e := policy.System{
+		ID: s.ID, IPs: []netip.Addr{s.IPv4, s.IPv6}, Tags: s.Tags,
+		Approved: s.Approved, Enabled: s.Enabled, Revoked: s.Revoked, ExpiresAt: s.ExpiresAt,
+		Trust: make(map[string]time.Time, len(s.Trust)),
+	}
+	for _, m := range s.Trust {
+		e.Trust[m.Requirement] = m.Until
+	}
+	return e
+}
+
+func (h *hub) applyPolicy(id wire.PolicyID, p *store.Policy, now time.Time) []wire.SystemID {
+	if p == nil {
+		delete(h.policies, id)
+		return h.engine.DropPolicy(id, now)
+	}
+	h.policies[id] = p.Policy
+	affected, problems := h.engine.PutPolicy(p.Policy, now)
+	if len(problems) == 0 {
+		return affected
+	}
+	// It cannot count in part, and an older form of it must not go on counting.
+	h.refused = append(h.refused, refusal{id, problems})
+	return h.engine.DropPolicy(id, now)
+}
+
+// refusal is a stored policy that does not validate.
+type refusal struct {
+	id       wire.PolicyID
+	problems []wire.Problem
+}
+
+// reportRefused names the policies that were left out, in the log and in the activity
+// record. The caller has the turn.
+func (h *hub) reportRefused(ctx context.Context, now time.Time) {
+	h.mu.Lock()
+	refused := h.refused
+	h.refused = nil
+	h.mu.Unlock()
+	for _, r := range refused {
+		h.log.Error("a stored policy does not validate and is left out", "policy", r.id, "problems", fmt.Sprint(r.problems))
+		err := h.store.Record(ctx, store.Change{By: "control", At: now}, "policy.refuse", "policy:"+string(r.id), r.problems)
+		if err != nil {
+			h.log.Error("the record of a refused policy could not be written", "policy", r.id, "error", err)
+		}
+	}
+}
+
+// load reads everything, at the start.
+func (h *hub) load(ctx context.Context) error {
+	if err := h.take(ctx); err != nil {
+		return err
+	}
+	defer h.give()
+	now := time.Now()
+	if err := h.store.DisconnectAll(ctx, now); err != nil {
+		return err
+	}
+	if _, err := h.reload(ctx, admin.Touched{All: true}); err != nil {
+		return err
+	}
+	at, err := h.store.RevisionAt(ctx, h.revision)
+	if err == nil {
+		h.mu.Lock()
+		h.revisedAt = at
+		h.mu.Unlock()
+	}
+	h.reportRefused(ctx, now)
+	return nil
+}

@@ -1,0 +1,89 @@
+package control
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"enclave/store"
+	"enclave/wire"
+)
+
+// Config is what a server is made of. Zero durations and limits mean the defaults
+// named beside them.
+type Config struct {
+	Store  *store.Store // open, with an organisation
+	Logger *slog.Logger
+
+	// Hosts are DNS names and addresses for the server's certificate, besides its
+	// SPIFFE ID, for API clients that check those. Agents do not.
+	Hosts []string
+
+	// ALPN adds protocols to the TLS listener, so that a relay can share its port.
+	ALPN map[string]Protocol
+
+	// APIListener, when set, serves the API in plain HTTP. It is for loopback only:
+	// the API's tokens cross it in the clear.
+	APIListener net.Listener
+
+	Heartbeat      time.Duration // wire.HeartbeatEvery
+	RequestTimeout time.Duration // 10 s: for a request that is no stream, body included
+	WriteTimeout   time.Duration // 30 s: for one message of a stream
+	Grace          time.Duration // 5 s: for open requests at shutdown
+	MaxPerAddress  int           // 256: connections from one address
+
+	Version string // of this program, for /api/v1/version
+}
+
+// Protocol is a protocol that shares the TLS listener, told apart by its ALPN name.
+type Protocol struct {
+	// TLS is the configuration of its handshakes: it has an identity of its own. Nil
+	// from it refuses the connection, while that identity does not exist yet.
+	TLS func() *tls.Config
+	// Serve owns the connection until it returns.
+	Serve func(*tls.Conn)
+}
+
+const (
+	headerTimeout  = 5 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	// pingAfter is how long a connection may be silent before HTTP/2 asks whether
+	// the other end lives; without it a vanished agent would count as connected.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 15 * time.Second
+)
+
+// withDefaults fills in what is zero and returns every mistake at once.
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	if c.Store == nil {
+		errs = append(errs, errors.New("config: Store is missing"))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	for proto, f := range c.ALPN {
+		if f.Serve == nil || f.TLS == nil || proto == "h2" || proto == "http/1.1" || proto == "" {
+			errs = append(errs, errors.New("config: ALPN protocol "+proto+" cannot be added"))
+		}
+	}
+	def := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+		if *d < 0 {
+			errs = append(errs, errors.New("config: a duration is negative"))
+		}
+	}
+	def(&c.Heartbeat, wire.HeartbeatEvery)
+	def(&c.RequestTimeout, 10*time.Second)
+	def(&c.WriteTimeout, 30*time.Second)
+	def(&c.Grace, 5*time.Second)
+	if c.MaxPerAddress == 0 {
+		c.MaxPerAddress = 256
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,20 @@
+// Package control is the control server: it enrols agents, tells each what policy
+// lets it know, and serves the administration API.
+//
+//	TLS 1.3 listener --- /agent/v1/...  enrol, renew, stream, report   (agent.go, stream.go)
+//	  |                  /api/v1/...    administration                 (control/admin)
+//	  +-- other ALPN     a relay that shares the port                  (Config.ALPN)
+//	plain listener  ---- /api/v1/...    on loopback, for demos
+//
+// The store is the truth. A change is one store transaction; then the hub (hub.go)
+// brings the policy engine and the directory of systems to what the store says, and
+// wakes the streams that the change affects; each stream's own goroutine computes the
+// map that is right now, compares it with the one it sent, and sends the difference
+// (docs/decisions/0080, 0082). Edges of active hours and expiries come the same way,
+// from one timer.
+//
+// It refuses revoked identities at every request, not only at the handshake. It never
+// stops over a stored policy that no longer validates: that one is left out, by name,
+// in the log and in the activity record. Keys and certificates are control/enrol's,
+// who-may-reach-whom is control/policy's, the wire shapes are enclave/wire's.
+package control

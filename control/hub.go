@@ -1,0 +1,284 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"enclave/control/admin"
+	"enclave/control/discovery"
+	"enclave/control/policy"
+	"enclave/store"
+	"enclave/wire"
+)
+
+// hub is the state of the server in memory: what the store says, compiled, and who is
+// connected. It is guarded by one mutex rather than owned by a loop, because streams
+// ask it often and briefly, and each question is answered from memory alone
+// (docs/decisions/0082).
+type hub struct {
+	store   *store.Store
+	log     *slog.Logger
+	org     wire.OrgID
+	zone    string
+	mapLife time.Duration
+	tickets *tickets
+
+	// turn is held by whoever changes the store and, with it, the hub: a token in a
+	// channel instead of a mutex, since it is held across disk writes and waiting for
+	// it must end with the caller's context. Taken before mu, never after.
+	turn chan struct{}
+	kick chan struct{} // capacity 1: tells the timer loop to look again
+
+	mu        sync.Mutex // guards what follows; never held across I/O or a send that can block
+	engine    *policy.Engine
+	nodes     map[wire.SystemID]*node
+	relays    []wire.Relay                  // replaced whole
+	policies  map[wire.PolicyID]wire.Policy // every stored one, also those the engine refused
+	trust     map[wire.Tag][]string         // requirements of tags, as the engine has them
+	refused   []refusal                     // to be reported
+	revision  wire.Revision
+	revisedAt time.Time
+	behind    admin.Touched // what a failed reload still owes
+	stopping  bool
+	news      chan struct{} // closed and replaced when a waiter may have its answer
+	logged    chan struct{} // closed and replaced when the activity log may have grown
+}
+
+// node is a system as the hub knows it.
+type node struct {
+	sys    store.System
+	entry  *discovery.System // what peers are told; never changed, only replaced
+	stream *stream           // nil while not connected
+	needs  wire.Revision     // last revision that concerned it
+	acked  wire.Revision     // revision it has acknowledged
+	seen   time.Time         // last heard
+}
+
+func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets) *hub {
+	h := &hub{
+		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
+		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		engine: policy.New(), nodes: make(map[wire.SystemID]*node), policies: make(map[wire.PolicyID]wire.Policy),
+		revision: org.Revision, news: make(chan struct{}), logged: make(chan struct{}),
+	}
+	h.engine.SetOverlay(org.IPv4, org.IPv6)
+	return h
+}
+
+// take waits for the turn; the caller gives it back.
+func (h *hub) take(ctx context.Context) error {
+	select {
+	case h.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *hub) give() { <-h.turn }
+
+// announce wakes everybody who waits for systems to follow; mu is held.
+func (h *hub) announce() {
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+func (h *hub) validUntil(now time.Time) time.Time {
+	if h.mapLife == 0 {
+		return time.Time{}
+	}
+	return now.Add(h.mapLife)
+}
+
+// horizon is how far ahead grants reach: so far that every edge within the validity of
+// the map is in it although heartbeats extend that validity until the next rebuild.
+func (h *hub) horizon(now time.Time) time.Time { return now.Add(2 * h.life()) }
+
+func (h *hub) life() time.Duration {
+	if h.mapLife == 0 {
+		return maxTicketLife
+	}
+	return h.mapLife
+}
+
+// view returns what the map of a stream's system is made of now, or why the stream
+// has to end.
+func (h *hub) view(st *stream, now time.Time) (discovery.View, *wire.Bye) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.nodes[st.id]
+	switch {
+	case n == nil || n.sys.Revoked:
+		return discovery.View{}, &wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"}
+	case n.stream != st:
+		return discovery.View{}, &wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again"}
+	}
+	self := *n.entry
+	self.State = n.sys.State(now)
+	v := discovery.View{
+		Revision: h.revision, ValidUntil: h.validUntil(now), Org: h.org, Zone: h.zone,
+		Self: &self, Relays: h.relays,
+	}
+	if !self.Counts() {
+		return v, nil
+	}
+	for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
+		if p := h.nodes[pair.Peer]; p != nil {
+			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: pair.Grants})
+		}
+	}
+	return v, nil
+}
+
+// sent notes that the map of revision sent, as the stream has it, is right up to good.
+func (h *hub) sent(st *stream, sent, good wire.Revision) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st.sent, st.good = sent, max(st.good, good)
+	h.announce()
+}
+
+// known returns the system behind a verified identity, false for one that is gone,
+// revoked, or has another key than the store says.
+func (h *hub) known(id wire.SystemID, key wire.IdentityKey) (store.System, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.nodes[id]
+	if n == nil || n.sys.Revoked || n.sys.Keys.Identity != key {
+		return store.System{}, false
+	}
+	return n.sys, true
+}
+
+// connect makes st the stream of its system; an older one is told so and ends.
+func (h *hub) connect(ctx context.Context, st *stream) error {
+	if err := h.take(ctx); err != nil {
+		return err
+	}
+	defer h.give()
+	if err := h.store.SetConnected(ctx, st.id, st.at, st.from); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.nodes[st.id]
+	if n == nil {
+		return store.ErrNotFound
+	}
+	if n.stream != nil {
+		n.stream.end(wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again, from " + st.from})
+	}
+	if h.stopping {
+		st.end(goingDown())
+	}
+	n.stream, n.needs, n.seen = st, h.revision, st.at
+	n.sys.Live.Online, n.sys.Live.ConnectedAt, n.sys.Live.SeenFrom = true, st.at, st.from
+	n.refresh(st.at)
+	h.announce()
+	return nil
+}
+
+// disconnect ends st, unless a newer stream has taken its place. It keeps what was
+// heard: while a system is connected that stands in memory only.
+func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
+	if err := h.take(ctx); err != nil {
+		return err
+	}
+	defer h.give()
+	h.mu.Lock()
+	n := h.nodes[st.id]
+	if n == nil || n.stream != st {
+		h.mu.Unlock()
+		return nil
+	}
+	n.stream, n.seen = nil, now
+	n.sys.Live.Online, n.sys.Live.DisconnectedAt = false, now
+	n.refresh(now)
+	acked := n.acked
+	h.announce()
+	h.mu.Unlock()
+
+	h.look() // an ephemeral system's time starts now
+	if err := h.store.SetSeen(ctx, st.id, now, acked); err != nil {
+		return err
+	}
+	return h.store.SetDisconnected(ctx, st.id, now)
+}
+
+// look tells the timer loop that there may be an earlier edge than it knows.
+func (h *hub) look() {
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+func goingDown() wire.Bye {
+	return wire.Bye{Code: wire.ByeRestart, Message: "the server goes down; reconnect with back-off"}
+}
+
+// stop ends every stream, now and to come.
+func (h *hub) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopping = true
+	for _, n := range h.nodes {
+		if n.stream != nil {
+			n.stream.end(goingDown())
+		}
+	}
+	h.announce()
+}
+
+// heard takes a report in. It returns whether the reach is news.
+func (h *hub) heard(id wire.SystemID, r *wire.Report, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.nodes[id]
+	if n == nil {
+		return false
+	}
+	n.acked, n.seen = max(n.acked, min(r.Applied, h.revision)), now
+	h.announce()
+	if r.Reach == nil || discovery.EqualReach(r.Reach, &n.sys.Live.Reach) {
+		return false
+	}
+	n.sys.Live.Reach = *r.Reach
+	n.refresh(now)
+	h.wake(h.peersOf(id, now))
+	return true
+}
+
+// peersOf lists the systems that id is introduced to; mu is held.
+func (h *hub) peersOf(id wire.SystemID, now time.Time) []wire.SystemID {
+	pairs := h.engine.Pairs(id, now, now)
+	ids := make([]wire.SystemID, len(pairs))
+	for i, p := range pairs {
+		ids[i] = p.Peer
+	}
+	return ids
+}
+
+// wake lets streams look at their maps again; mu is held.
+func (h *hub) wake(ids []wire.SystemID) (connected int) {
+	for _, id := range ids {
+		if n := h.nodes[id]; n != nil && n.stream != nil {
+			n.stream.poke()
+			connected++
+		}
+	}
+	return connected
+}
+
+// refresh rebuilds the entry after sys has changed.
+func (n *node) refresh(now time.Time) {
+	s := &n.sys
+	n.entry = &discovery.System{
+		ID: s.ID, Name: s.Name, IPv4: s.IPv4, IPv6: s.IPv6, State: s.State(now), Tags: slices.Clone(s.Tags),
+		WireGuard: s.Keys.WireGuard, Disco: s.Keys.Disco, KeySignature: s.Keys.Signature,
+		SVID: s.SVID, Reach: s.Live.Reach,
+	}
+}

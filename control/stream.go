@@ -1,0 +1,151 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"enclave/control/discovery"
+	"enclave/wire"
+)
+
+// stream is a system's open map stream, as the hub sees it.
+type stream struct {
+	id   wire.SystemID
+	wake chan struct{} // capacity 1: a wake beside one that waits says nothing new
+	bye  chan wire.Bye // capacity 1: a stream ends once
+	from string        // address of the agent
+	at   time.Time     // connected
+	sent wire.Revision // of the map last sent; guarded by hub.mu
+	good wire.Revision // up to which the sent map was found right; guarded by hub.mu
+}
+
+func newStream(id wire.SystemID, from string, at time.Time) *stream {
+	return &stream{id: id, from: from, at: at, wake: make(chan struct{}, 1), bye: make(chan wire.Bye, 1)}
+}
+
+func (st *stream) poke() {
+	select {
+	case st.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (st *stream) end(bye wire.Bye) {
+	select {
+	case st.bye <- bye:
+	default:
+	}
+}
+
+// sender is the agent's side of a stream: it knows what was sent and computes what
+// is left to say. It belongs to the stream's goroutine.
+type sender struct {
+	hub     *hub
+	st      *stream
+	last    *wire.Map // as the agent has it; nil before the first
+	renewAt time.Time // when a ticket or the horizon of its grants wants renewal
+}
+
+// next returns what brings the agent to where things are at now, or nil.
+func (s *sender) next(now time.Time) *wire.Message {
+	view, bye := s.hub.view(s.st, now)
+	if bye != nil {
+		return &wire.Message{Bye: bye}
+	}
+	s.renewAt = now.Add(s.hub.life() / 2)
+	view.Ticket = func(peer wire.SystemID) []byte {
+		raw, renew := s.hub.tickets.get(s.st.id, peer, now)
+		if renew.Before(s.renewAt) {
+			s.renewAt = renew
+		}
+		return raw
+	}
+	m := view.Map()
+	if s.last == nil {
+		s.last = m
+		return &wire.Message{Map: m}
+	}
+	d := discovery.Diff(s.last, m)
+	if discovery.Empty(d) {
+		s.hub.sent(s.st, s.last.Revision, m.Revision)
+		return nil
+	}
+	s.last = m
+	return &wire.Message{Delta: d}
+}
+
+// heartbeat extends the map that was sent.
+func (s *sender) heartbeat(now time.Time) *wire.Message {
+	s.last.ValidUntil = s.hub.validUntil(now)
+	return &wire.Message{Heartbeat: &wire.Heartbeat{Now: now, Revision: s.last.Revision, ValidUntil: s.last.ValidUntil}}
+}
+
+// run sends until the stream ends. until is when the agent's SVID does.
+func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until time.Time) error {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	expired := time.NewTimer(time.Until(until))
+	defer expired.Stop()
+	for {
+		if m := s.next(time.Now()); m != nil {
+			if m.Bye == nil { // before the write: the agent may answer before it returns
+				s.hub.sent(s.st, s.last.Revision, s.last.Revision)
+			}
+			if err := out.write(m); err != nil || m.Bye != nil {
+				return err
+			}
+		}
+	wait:
+		for {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case bye := <-s.st.bye:
+				return out.write(&wire.Message{Bye: &bye})
+			case <-expired.C:
+				return out.write(&wire.Message{Bye: &wire.Bye{Code: wire.ByeRestart, Message: "the certificate of this connection has ended; renew and reconnect"}})
+			case <-s.st.wake:
+				break wait
+			case <-ticker.C:
+				now := time.Now()
+				if err := out.write(s.heartbeat(now)); err != nil {
+					return err
+				}
+				if !now.Before(s.renewAt) {
+					break wait
+				}
+			}
+		}
+	}
+}
+
+// lines writes messages, one a line, each within a deadline. The deadline is lifted
+// between messages: HTTP/2 resets a stream whose deadline passes, busy or not.
+type lines struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	timeout time.Duration
+}
+
+func (l *lines) write(m *wire.Message) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(b) >= wire.MaxMapMessage {
+		return fmt.Errorf("a map message of %d bytes is over the limit of %d", len(b), wire.MaxMapMessage)
+	}
+	if err := l.control.SetWriteDeadline(time.Now().Add(l.timeout)); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	if _, err := l.w.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if err := l.control.Flush(); err != nil {
+		return err
+	}
+	return l.control.SetWriteDeadline(time.Time{})
+}
