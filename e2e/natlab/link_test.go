@@ -149,6 +149,31 @@ func TestPathMTU(t *testing.T) {
 	}
 }
 
+// TestPathMTUBehindNAT: the link that is too narrow lies behind the receiver's NAT,
+// whose router has to tell a sender outside.
+func TestPathMTUBehindNAT(t *testing.T) {
+	bubble(t, func(t *testing.T, lab *Lab) {
+		inside := lab.Host("inside", lab.Behind(FullCone()), Over(LinkConfig{MTU: 1300}))
+		c, far := listen(t, inside, 4000), listen(t, lab.Host("far", lab.Internet()), 7)
+		send(t, c, at(far.host, 7), "open")
+		outside := mustReceive(t, far, "open")
+		send(t, far, outside, string(make([]byte, 1300)))
+		mustNotReceive(t, c)
+		if got := far.host.PathMTU(outside.Addr()); got != 1300 {
+			t.Errorf("the sender believes in %d bytes", got)
+		}
+	})
+}
+
+// TestLinksHaveTheirOwnLuck: with one source for all, every link would lose the same
+// packets.
+func TestLinksHaveTheirOwnLuck(t *testing.T) {
+	lab := New(Config{Seed: 1})
+	if a, b := lab.rng("a/up").Uint64(), lab.rng("b/up").Uint64(); a == b {
+		t.Error("two links roll the same dice")
+	}
+}
+
 func TestTooBigForTheOwnLink(t *testing.T) {
 	bubble(t, func(t *testing.T, lab *Lab) {
 		c := listen(t, lab.Host("a", lab.Internet()), 0)

@@ -228,6 +228,19 @@ func TestMappingsAreBounded(t *testing.T) {
 	})
 }
 
+func TestDeadMappingsAreSwept(t *testing.T) {
+	bubble(t, func(t *testing.T, lab *Lab) {
+		w := newWorld(t, lab, Hard())
+		w.mapped(t, 0, 0)
+		w.mapped(t, 0, 1)
+		time.Sleep(time.Hour)
+		w.mapped(t, 1, 0)
+		if n := w.router.Mappings(); n != 1 {
+			t.Errorf("%d mappings after an hour of silence", n)
+		}
+	})
+}
+
 func TestCarrierGradeNAT(t *testing.T) {
 	bubble(t, func(t *testing.T, lab *Lab) {
 		carrier := lab.Router("carrier", lab.Internet(), CGNAT())
@@ -245,6 +258,9 @@ func TestCarrierGradeNAT(t *testing.T) {
 			send(t, server, from, "back")
 			mustReceive(t, c, "back")
 			conns, outside = append(conns, c), append(outside, from)
+		}
+		if outside[0].Addr() == outside[1].Addr() {
+			t.Error("the carrier uses one of its two addresses")
 		}
 		// Two homes of one carrier meet at its outside, because it hairpins.
 		send(t, conns[0], outside[1], "open")
@@ -345,5 +361,27 @@ func TestTCPTimeouts(t *testing.T) {
 		if got := m.expires.Sub(now); got != c.want {
 			t.Errorf("%s: lives %v, want %v", c.name, got, c.want)
 		}
+	}
+}
+
+// TestStrangersLeaveNoState: whoever an open filter lets in must not fill the table.
+func TestStrangersLeaveNoState(t *testing.T) {
+	n := newNAT(FullCone(), nil, []netip.Addr{fuzzOutside})
+	now := time.Unix(1000, 0)
+	pass := func(f func(time.Time, []byte, *view) Drop, from, to netip.AddrPort) Drop {
+		var v view
+		b := appendUDP(nil, from, to, nil)
+		parse(b, &v)
+		return f(now, b, &v)
+	}
+	pass(n.out, fuzzInside, fuzzRemote)
+	for port := range uint16(2 * maxSessions) {
+		stranger := netip.AddrPortFrom(fuzzRemote.Addr(), 1000+port)
+		if why := pass(n.in, stranger, netip.AddrPortFrom(fuzzOutside, fuzzInside.Port())); why != Passed {
+			t.Fatalf("stranger %d: %v", port, why)
+		}
+	}
+	if why := pass(n.out, fuzzInside, netip.AddrPortFrom(fuzzRemote.Addr(), 9)); why != Passed {
+		t.Errorf("after %d strangers the host itself: %v", 2*maxSessions, why)
 	}
 }
