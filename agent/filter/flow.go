@@ -60,30 +60,31 @@ var idleAfter = [...][states]time.Duration{
 	wire.ICMP: {time.Minute, time.Minute, 0, 0},
 }
 
-// flow is one entry of the table. Its memory is used again after it ends; serial
-// tells whether what points at it still means the same flow.
+// flow is one entry of the table. What every packet touches comes first and fills
+// one cache line: with many flows, memory is what a packet waits for.
 type flow struct {
-	key    key
+	peer   *peer
+	gen    uint64 // of the peer's rules when rule was looked up
+	last   int64  // on the table's own clock
 	proto  wire.Proto
 	opener direction
 	state  state
 	dead   bool // no rule allows it any more; waits for its cut to be reported
 	fin    [2]bool
-	serial uint64
-
-	peer *peer
-	rule *rule
-	gen  uint64 // of the peer's rules when rule was looked up
-
-	last  int64 // on the table's own clock
-	since int64 // wall clock
 
 	packets, bytes [2]uint64 // by direction
-	end            [2]tcpEnd // by the end that sent
 
-	due  int64 // when the idle queue looks again; never after it is really due
-	heap int32 // place in the idle queue
-	pos  int32 // place in the list of flows
+	end [2]tcpEnd // by the end that sent
+
+	// serial tells whether what points here still means the same flow: the memory
+	// of a flow is used again after it ends.
+	serial uint64
+	rule   *rule
+	key    key
+	since  int64 // wall clock
+	due    int64 // when the idle queue looks again; never after it is really due
+	heap   int32 // place in the idle queue
+	pos    int32 // place in the list of flows
 }
 
 // tcpEnd is what one end of a TCP flow showed of its sequence numbers: enough to

@@ -1,6 +1,9 @@
 package filter
 
-import "time"
+import (
+	"math/bits"
+	"time"
+)
 
 // This file owns the memory of flows: where they are found, which one gives way
 // when the table is full, and when a silent one is looked at.
@@ -53,6 +56,10 @@ func (t *Table) remove(f *flow) {
 // of a full table is missed once in 2^32 searches.
 const sample = 32
 
+// golden spreads the places a search looks at evenly over the list, whatever its
+// length (a Weyl sequence): flows of one kind lie together, as they came.
+const golden = 0x9e3779b97f4a7c15
+
 // evictFor makes room for a new flow of p, and reports whether it could.
 func (t *Table) evictFor(p *peer) bool {
 	holders := t.holders
@@ -62,12 +69,10 @@ func (t *Table) evictFor(p *peer) bool {
 	share := t.max / max(holders, 1)
 	var victim *flow
 	best := keep
-	for range min(sample, len(t.list)) {
-		t.hand++
-		if t.hand >= len(t.list) {
-			t.hand = 0
-		}
-		f := t.list[t.hand]
+	for range sample {
+		t.hand += golden
+		at, _ := bits.Mul64(t.hand, uint64(len(t.list)))
+		f := t.list[at]
 		if r := t.rank(f, p, share); r < best || (r == best && victim != nil && f.last < victim.last) {
 			victim, best = f, r
 		}

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 )
@@ -18,6 +19,10 @@ type spec struct {
 	window       uint16
 	payload      []byte
 	quote        []byte // ICMP errors
+}
+
+func (s spec) String() string {
+	return fmt.Sprintf("proto %d %v:%d > %v:%d type %d flags %#x", s.proto, s.src, s.sport, s.dst, s.dport, s.typ, s.flags)
 }
 
 func (s spec) transport() []byte {

@@ -60,8 +60,8 @@ type Table struct {
 	list    []*flow // all flows, for sampling and for passes over them
 	spare   []*flow // ended flows, to be used again
 	serials uint64
-	holders int // peers with at least one flow
-	hand    int // where the next search for a victim starts in list
+	holders int    // peers with at least one flow
+	hand    uint64 // where the last search for a victim looked
 	idle    idleQueue
 
 	frags    fragments
@@ -80,19 +80,17 @@ type clock struct {
 // peer is what the table keeps of a Peer. It lives as long as the peer is known,
 // across updates.
 type peer struct {
+	gen         uint64 // changes with every change of rules or addrs
+	from, until int64  // the compiled rules hold in [from, until)
+	count       PeerStats
+
 	id     wire.SystemID
 	addrs  []addr
 	grants []wire.Grant // as given, to see what an update changes
 	rules  [2]*rules    // by the direction of a flow's first packet
-	gen    uint64       // changes with every change of rules or addrs
 	flows  int
-	count  PeerStats
 	frags  int // entries in the table of fragments
 }
-
-// from and until bound the instants at which the compiled rules of p hold.
-func (p *peer) from() int64  { return max(p.rules[0].from, p.rules[1].from) }
-func (p *peer) until() int64 { return min(p.rules[0].until, p.rules[1].until) }
 
 // New returns a table that knows no peer.
 func New(cfg Config) *Table {
@@ -175,6 +173,7 @@ func (t *Table) judge(p *packet, d direction) Verdict {
 			return v
 		}
 	}
+	was := f.state
 	switch {
 	case !t.allowed(f):
 		return t.deny(f.peer, p, d, Expired)
@@ -185,7 +184,7 @@ func (t *Table) judge(p *packet, d direction) Verdict {
 	if p.fragmented {
 		t.frags.first(f, p, t.clock.own)
 	}
-	if f.last+f.idle() < f.due {
+	if f.state != was && f.last+f.idle() < f.due {
 		t.idle.earlier(f, f.last+f.idle())
 	}
 	return Accept
@@ -194,13 +193,16 @@ func (t *Table) judge(p *packet, d direction) Verdict {
 // live returns the flow under k, unless it has been silent for too long.
 func (t *Table) live(k key) *flow {
 	f := t.flows[k]
-	if f != nil && !f.dead && t.clock.own >= f.last+f.idle() {
+	if f != nil && t.silent(f) {
 		t.remove(f)
 		t.counters.idle++
 		return nil
 	}
 	return f
 }
+
+// silent reports whether f ended in silence. A dead one did not: it was cut.
+func (t *Table) silent(f *flow) bool { return !f.dead && t.clock.own >= f.last+f.idle() }
 
 // account notes that a packet of f passed.
 func (t *Table) account(f *flow, p *packet, d direction) {
@@ -236,7 +238,7 @@ func (t *Table) allowed(f *flow) bool {
 // refresh compiles the rules of p again when the wall clock has left the instants
 // for which they were compiled, in either direction.
 func (t *Table) refresh(p *peer) {
-	if wall := t.clock.wall; wall < p.from() || wall >= p.until() {
+	if wall := t.clock.wall; wall < p.from || wall >= p.until {
 		p.rules[0].compile(wall)
 		p.rules[1].compile(wall)
 		t.renew(p)
@@ -247,7 +249,9 @@ func (t *Table) refresh(p *peer) {
 func (t *Table) renew(p *peer) {
 	t.gens++
 	p.gen, t.stale = t.gens, true
-	t.edgeFrom, t.edgeUntil = max(t.edgeFrom, p.from()), min(t.edgeUntil, p.until())
+	p.from = max(p.rules[0].from, p.rules[1].from)
+	p.until = min(p.rules[0].until, p.rules[1].until)
+	t.edgeFrom, t.edgeUntil = max(t.edgeFrom, p.from), min(t.edgeUntil, p.until)
 }
 
 // peerOf checks the addresses of a packet and returns the peer at the other end.

@@ -134,7 +134,7 @@ func (t *Table) edges() {
 	none.compile(0)
 	t.edgeFrom, t.edgeUntil = none.from, none.until
 	for _, p := range t.byID {
-		t.edgeFrom, t.edgeUntil = max(t.edgeFrom, p.from()), min(t.edgeUntil, p.until())
+		t.edgeFrom, t.edgeUntil = max(t.edgeFrom, p.from), min(t.edgeUntil, p.until)
 	}
 }
 
@@ -151,7 +151,7 @@ func (t *Table) recheck(cause string) (cuts []Cut) {
 		if f.dead {
 			why = CauseExpired // a packet found it so first
 		}
-		if t.live(f.key) != nil && !t.allowed(f) {
+		if !t.silent(f) && !t.allowed(f) {
 			cuts = append(cuts, t.cut(f, why))
 		}
 	}

@@ -1,0 +1,571 @@
+package filter
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"enclave/wire"
+)
+
+// model is the filter as one would write it without a thought for speed: a list of
+// grants, a list of flows, and every question answered by looking at all of them.
+// It speaks in specs and never sees a byte.
+type model struct {
+	now    time.Time
+	peers  []Peer
+	flows  []*modelFlow
+	pieces []modelPiece
+}
+
+type modelFlow struct {
+	first  spec // as its opener sent it
+	byUs   bool
+	state  string
+	fin    map[bool]bool // by whether we sent it
+	spoke  bool          // the other end of the opener did
+	dead   bool
+	last   time.Time
+	policy wire.PolicyID
+	rule   int
+}
+
+type modelPiece struct {
+	name  string
+	flow  *modelFlow
+	end   int
+	until time.Time
+}
+
+var ourAddrs = []netip.Addr{us4, us6}
+
+func (m *model) peer(a netip.Addr) (Peer, bool) {
+	for _, p := range m.peers {
+		if slices.Contains(p.Addrs, a) {
+			return p, true
+		}
+	}
+	return Peer{}, false
+}
+
+func ruleProto(s spec) wire.Proto {
+	switch {
+	case s.proto == protoTCP:
+		return wire.TCP
+	case s.proto == protoUDP:
+		return wire.UDP
+	case s.proto == protoICMP && s.src.Is4(), s.proto == protoICMPv6 && s.src.Is6():
+		return wire.ICMP
+	}
+	return wire.Any
+}
+
+// grant looks for what lets s open a flow now.
+func (m *model) grant(s spec, byUs bool) (best *wire.Grant) {
+	from, other, proto := us, s.dst, ruleProto(s)
+	if !byUs {
+		other = s.src
+	}
+	p, ok := m.peer(other)
+	if !ok {
+		return nil
+	}
+	to := p.ID
+	if !byUs {
+		from, to = to, from
+	}
+	for i := range p.Grants {
+		g := &p.Grants[i]
+		fits := g.Proto == wire.Any || g.Proto == proto && (proto == wire.ICMP || g.Ports.Contains(s.dport))
+		if g.From == from && g.To == to && g.ActiveAt(m.now) && fits &&
+			(best == nil || g.Policy < best.Policy || g.Policy == best.Policy && g.Rule < best.Rule) {
+			best = g
+		}
+	}
+	return best
+}
+
+func isReply(s spec) bool {
+	return ruleProto(s) == wire.ICMP && (s.typ == 0 || s.typ == 129)
+}
+
+// belongs reports whether s, sent by us or not, is part of f.
+func (f *modelFlow) belongs(s spec, ours bool) bool {
+	if s.proto != f.first.proto {
+		return false
+	}
+	if ours != f.byUs {
+		s = s.reversed()
+	}
+	if s.src != f.first.src || s.dst != f.first.dst || s.sport != f.first.sport {
+		return false
+	}
+	if ruleProto(s) == wire.ICMP {
+		return isReply(s) == (ours != f.byUs)
+	}
+	return s.dport == f.first.dport
+}
+
+func (f *modelFlow) life() time.Duration {
+	return map[string]time.Duration{
+		"tcp opening": time.Minute, "tcp open": 24 * time.Hour, "tcp half closed": time.Hour, "tcp closing": 30 * time.Second,
+		"udp opening": 2 * time.Minute, "udp open": 5 * time.Minute,
+		"icmp opening": time.Minute, "icmp open": time.Minute,
+		"any opening": 10 * time.Minute, "any open": 10 * time.Minute,
+	}[ruleProto(f.first).String()+" "+f.state]
+}
+
+func (m *model) silent(f *modelFlow) bool { return !f.dead && m.now.Sub(f.last) >= f.life() }
+
+// find returns the flow of s and forgets it if it was silent.
+func (m *model) find(s spec, ours bool) *modelFlow {
+	for i, f := range m.flows {
+		if f.belongs(s, ours) {
+			if m.silent(f) {
+				m.flows = slices.Delete(m.flows, i, i+1)
+				return nil
+			}
+			return f
+		}
+	}
+	return nil
+}
+
+func (m *model) allowed(f *modelFlow) bool {
+	if f.dead {
+		return false
+	}
+	if g := m.grant(f.first, f.byUs); g != nil {
+		f.policy, f.rule = g.Policy, g.Rule
+		return true
+	}
+	f.dead = true
+	return false
+}
+
+func (m *model) addresses(s spec, ours bool) Verdict {
+	if ours {
+		switch _, ok := m.peer(s.dst); {
+		case !slices.Contains(ourAddrs, s.src):
+			return Spoofed
+		case !ok:
+			return UnknownPeer
+		}
+		return Accept
+	}
+	switch _, ok := m.peer(s.src); {
+	case !ok:
+		return Spoofed
+	case !slices.Contains(ourAddrs, s.dst):
+		return NotForUs
+	}
+	return Accept
+}
+
+func (m *model) judge(s spec, ours bool) (Verdict, *modelFlow) {
+	syn := s.proto == protoTCP && s.flags&(tcpSYN|tcpACK) == tcpSYN
+	f := m.find(s, ours)
+	if f != nil && f.state == "closing" && syn && !f.dead {
+		m.flows = slices.DeleteFunc(m.flows, func(g *modelFlow) bool { return f == g })
+		f = nil
+	}
+	if f == nil {
+		switch v, g := m.addresses(s, ours), m.grant(s, ours); {
+		case v != Accept:
+			return v, nil
+		case isReply(s), s.proto == protoTCP && !syn:
+			return Unsolicited, nil
+		case g == nil:
+			return NoRule, nil
+		}
+		f = &modelFlow{first: s, byUs: ours, state: "opening", fin: map[bool]bool{}}
+		m.flows = append(m.flows, f)
+	}
+	if !m.allowed(f) {
+		return Expired, f
+	}
+	answers := ours != f.byUs
+	switch {
+	case s.proto != protoTCP:
+		if answers {
+			f.state = "open"
+		}
+	case syn && answers:
+		return BadState, f
+	case s.flags&tcpRST != 0:
+		f.state = "closing"
+	case s.flags&tcpFIN != 0:
+		f.fin[ours] = true
+		f.spoke = f.spoke || answers
+		if f.fin[!ours] {
+			f.state = "closing"
+		} else if f.state == "open" {
+			f.state = "half closed"
+		}
+	default:
+		f.spoke = f.spoke || answers
+		if f.state == "opening" && !answers && !syn && f.spoke {
+			f.state = "open"
+		}
+	}
+	f.last = m.now
+	return Accept, f
+}
+
+func (m *model) about(s, quoted spec, ours bool) Verdict {
+	if v := m.addresses(s, ours); v != Accept {
+		return v
+	}
+	far := s.src
+	if ours {
+		far = s.dst
+	}
+	p, _ := m.peer(far)
+	f := m.find(quoted, !ours)
+	if f == nil {
+		return Unsolicited
+	}
+	remote := f.first.src
+	if f.byUs {
+		remote = f.first.dst
+	}
+	if !slices.Contains(p.Addrs, remote) {
+		return Unsolicited
+	}
+	if !m.allowed(f) {
+		return Expired
+	}
+	return Accept
+}
+
+func (m *model) first(s spec, ours bool, name string, end int) Verdict {
+	v, f := m.judge(s, ours)
+	if v == Accept {
+		for _, p := range m.pieces {
+			if p.name == name && p.flow == f {
+				end = max(end, p.end)
+			}
+		}
+		m.pieces = slices.DeleteFunc(m.pieces, func(p modelPiece) bool { return p.name == name })
+		m.pieces = append(m.pieces, modelPiece{name, f, end, m.now.Add(10 * time.Second)})
+	}
+	return v
+}
+
+func (m *model) later(s spec, ours bool, name string, off int) Verdict {
+	if v := m.addresses(s, ours); v != Accept {
+		return v
+	}
+	for i, p := range m.pieces {
+		switch {
+		case p.name != name || !m.now.Before(p.until):
+		case !slices.Contains(m.flows, p.flow) || m.silent(p.flow):
+			return FragmentOrphan
+		case off < p.end:
+			m.pieces = slices.Delete(m.pieces, i, i+1)
+			return BadFragment
+		case !m.allowed(p.flow):
+			return Expired
+		default:
+			p.flow.last = m.now
+			return Accept
+		}
+	}
+	return FragmentOrphan
+}
+
+// recheck cuts what is no longer allowed.
+func (m *model) recheck(cause string) (cuts []string) {
+	m.flows = slices.DeleteFunc(m.flows, func(f *modelFlow) bool {
+		why := cause
+		if f.dead {
+			why = CauseExpired
+		}
+		if m.silent(f) || m.allowed(f) {
+			return false
+		}
+		cuts = append(cuts, f.String()+" "+why)
+		return true
+	})
+	return cuts
+}
+
+func (m *model) update(peers []Peer, cause string) []string {
+	cuts := m.recheck(CauseExpired)
+	m.peers = peers
+	return append(cuts, m.recheck(cause)...)
+}
+
+func (m *model) expire() []string {
+	cuts := m.recheck(CauseExpired)
+	m.flows = slices.DeleteFunc(m.flows, func(f *modelFlow) bool {
+		if m.silent(f) && f.first.proto == protoTCP && (f.state == "open" || f.state == "half closed") {
+			cuts = append(cuts, f.String()+" "+CauseIdle)
+		}
+		return m.silent(f)
+	})
+	return cuts
+}
+
+func (f *modelFlow) String() string {
+	w := wire.Flow{Proto: ruleProto(f.first), Src: netip.AddrPortFrom(f.first.src, f.first.sport), Dst: netip.AddrPortFrom(f.first.dst, f.first.dport)}
+	if w.Proto == wire.ICMP {
+		w.Src = netip.AddrPortFrom(f.first.src, 0)
+	}
+	return fmt.Sprintf("%v by us %v, %s/%d", w, f.byUs, f.policy, f.rule)
+}
+
+func (m *model) live() (all []string) {
+	for _, f := range m.flows {
+		if !f.dead && !m.silent(f) {
+			all = append(all, f.String()+" "+f.state)
+		}
+	}
+	return all
+}
+
+// script reads choices from fuzz input; past its end every choice is the first.
+type script struct{ b []byte }
+
+func (s *script) pick(n int) int {
+	if len(s.b) == 0 {
+		return 0
+	}
+	c := int(s.b[0]) % n
+	s.b = s.b[1:]
+	return c
+}
+
+func one[T any](s *script, of ...T) T { return of[s.pick(len(of))] }
+
+const third = wire.SystemID("CCCCC")
+
+var (
+	third4    = netip.MustParseAddr("100.64.0.3")
+	stranger  = netip.MustParseAddr("100.64.0.9")
+	stranger6 = netip.MustParseAddr("fd00::9")
+)
+
+func (s *script) packet() (p spec, ours bool) {
+	ours = s.pick(2) == 1
+	local, remote := us4, one(s, them4, third4, them4, stranger)
+	if s.pick(3) == 0 {
+		local, remote = us6, them6
+	}
+	if s.pick(16) == 15 {
+		local = stranger
+		if remote.Is6() {
+			local = stranger6
+		}
+	}
+	p = spec{proto: one[uint8](s, protoTCP, protoUDP, protoTCP, 0xff, 47), src: remote, dst: local}
+	lport, rport := one[uint16](s, 1, 2), one[uint16](s, 3, 4)
+	switch p.proto {
+	case protoTCP:
+		p.flags = one[uint8](s, tcpSYN, tcpSYN|tcpACK, tcpACK, tcpFIN|tcpACK, tcpRST, tcpACK)
+		p.seq, p.ack = uint32(s.pick(256)), uint32(s.pick(256))
+		p.sport, p.dport = rport, lport
+	case protoUDP:
+		p.sport, p.dport = rport, lport
+	case 0xff:
+		p.proto, p.typ, p.sport = protoICMP, one[uint8](s, 8, 0), lport
+		if local.Is6() {
+			p.proto, p.typ = protoICMPv6, 129-p.typ/8
+		}
+	default:
+		p.payload = make([]byte, 8)
+	}
+	if ours {
+		p = p.reversed()
+	}
+	return p, ours
+}
+
+func (s *script) peers(now time.Time) (peers []Peer) {
+	all := []Peer{{ID: them, Addrs: []netip.Addr{them4, them6}}, {ID: third, Addrs: []netip.Addr{third4}}}
+	for _, p := range all {
+		if s.pick(8) == 7 {
+			continue
+		}
+		if p.ID == them && s.pick(8) == 7 {
+			p.Addrs = p.Addrs[:1]
+		}
+		for i := range s.pick(4) {
+			g := wire.Grant{From: us, To: p.ID, Policy: one[wire.PolicyID](s, "a", "b", "c"), Rule: i}
+			if s.pick(2) == 0 {
+				g.From, g.To = g.To, g.From
+			}
+			g.Proto = one(s, wire.TCP, wire.Any, wire.UDP, wire.ICMP)
+			if g.Proto == wire.TCP || g.Proto == wire.UDP {
+				g.Ports = one(s, nil, wire.Ports{port(1)}, wire.Ports{{Lo: 2, Hi: 3}}, wire.Ports{port(4), {Lo: 1, Hi: 2}}, wire.Ports{})
+			}
+			if s.pick(3) == 0 {
+				g.NotAfter = now.Add(one(s, 0, time.Second, time.Minute, time.Hour))
+			}
+			if s.pick(4) == 0 {
+				g.NotBefore = now.Add(one(s, -time.Hour, time.Second, 0, time.Minute))
+			}
+			p.Grants = append(p.Grants, g)
+		}
+		peers = append(peers, p)
+	}
+	return peers
+}
+
+// play runs one script against the table and the model.
+func play(t *testing.T, input []byte) {
+	s := &script{input}
+	table, m := New(Config{Self: us, Addrs: ourAddrs}), &model{now: start}
+	judge := func(pkt []byte, ours bool) Verdict {
+		if ours {
+			return table.Out(pkt, m.now)
+		}
+		return table.In(pkt, m.now)
+	}
+	for step := 0; len(s.b) > 0 && step < 300; step++ {
+		var got, want any
+		var did string
+		switch s.pick(16) {
+		case 0:
+			peers := s.peers(m.now)
+			did = fmt.Sprintf("update %+v", peers)
+			got, want = cutNames(t, table.Update(peers, "update", m.now)), sorted(m.update(peers, "update"))
+		case 1:
+			cuts, _ := table.Expire(m.now)
+			did, got, want = "expire", cutNames(t, cuts), sorted(m.expire())
+		case 2, 3:
+			m.now = m.now.Add(one(s, time.Second, 30*time.Second, time.Minute, 9*time.Second, 2*time.Minute, time.Hour, 5*time.Minute, 24*time.Hour))
+			did = "wait until " + m.now.String()
+		case 4:
+			quoted, ours := s.packet()
+			e := spec{proto: protoICMP, src: quoted.dst, dst: quoted.src, typ: 3, quote: quoted.bytes()}
+			if e.src.Is6() {
+				e.proto, e.typ = protoICMPv6, 1
+			}
+			if s.pick(8) == 7 && e.src.Is4() {
+				e.src, e.dst = one(s, e.src, third4), one(s, e.dst, third4)
+			}
+			did = fmt.Sprintf("error %v about %v, ours %v", e, quoted, !ours)
+			got, want = judge(e.bytes(), !ours), m.about(e, quoted, !ours)
+		case 5, 6:
+			p, ours := s.packet()
+			p.payload = make([]byte, 64)
+			id, size, off := uint32(1+s.pick(2)), one(s, 24, 32), one(s, 0, 8, 24, 32, 40)
+			name := fmt.Sprint(p.src, p.dst, id)
+			if p.src.Is4() {
+				name += fmt.Sprint(p.proto)
+			}
+			did = fmt.Sprintf("fragment of %v at %d, ours %v", p, off, ours)
+			if off == 0 {
+				got, want = judge(p.pieces(id, size)[0], ours), m.first(p, ours, name, size)
+			} else {
+				got, want = judge(p.piece(id, off, make([]byte, 8), true), ours), m.later(p, ours, name, off)
+			}
+		default:
+			p, ours := s.packet()
+			did = fmt.Sprintf("packet %v, ours %v", p, ours)
+			v, _ := m.judge(p, ours)
+			got, want = judge(p.bytes(), ours), v
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("step %d, %s:\n got %v\nwant %v", step, did, got, want)
+		}
+		table.mu.Lock()
+		table.tick(m.now)
+		table.mu.Unlock()
+		if got, want := sorted(flowNames(table.Flows())), sorted(m.live()); !slices.Equal(got, want) {
+			t.Fatalf("step %d, after %s: flows\n got %s\nwant %s", step, did, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
+		}
+	}
+	checkInvariants(t, table)
+}
+
+func flowNames(flows []FlowInfo) (all []string) {
+	for _, f := range flows {
+		all = append(all, fmt.Sprintf("%v by us %v, %s/%d %s", f.Flow, !f.Inbound, f.Policy, f.Rule, f.State))
+	}
+	return all
+}
+
+// cutNames also holds every farewell to being a whole packet between the two ends.
+func cutNames(t *testing.T, cuts []Cut) (all []string) {
+	for _, c := range cuts {
+		all = append(all, fmt.Sprintf("%v by us %v, %s/%d %s", c.Flow, !c.Inbound, c.Flow.Policy, c.Flow.Rule, c.Cause))
+		ours, theirs := c.Flow.Src.Addr(), c.Flow.Dst.Addr()
+		if c.Inbound {
+			ours, theirs = theirs, ours
+		}
+		for i, pkt := range slices.Concat(c.Local, c.Remote) {
+			var p packet
+			src, dst := theirs, ours
+			if i >= len(c.Local) {
+				src, dst = dst, src
+			}
+			if v := p.parse(pkt); v != Accept || p.src != src.As16() || p.dst != dst.As16() {
+				t.Fatalf("farewell %x of %v: %v", pkt, c.Flow, v)
+			}
+		}
+	}
+	return sorted(all)
+}
+
+func sorted(s []string) []string { sort.Strings(s); return s }
+
+// checkInvariants holds the parts of a table against one another.
+func checkInvariants(t *testing.T, table *Table) {
+	t.Helper()
+	if len(table.list) != len(table.flows) || len(table.list) != len(table.idle) {
+		t.Fatalf("%d listed, %d found, %d queued", len(table.list), len(table.flows), len(table.idle))
+	}
+	held := map[*peer]int{}
+	for i, f := range table.list {
+		held[f.peer]++
+		if int(f.pos) != i || table.flows[f.key] != f || table.idle[f.heap] != f {
+			t.Fatalf("flow %v is misplaced", f.names())
+		}
+		if !f.dead && f.due > f.last+f.idle() {
+			t.Fatalf("flow %v is looked at too late", f.names())
+		}
+		if p := (f.heap - 1) / 2; f.heap > 0 && table.idle[p].due > f.due {
+			t.Fatal("the idle queue is out of order")
+		}
+	}
+	if len(held) != table.holders {
+		t.Fatalf("%d holders, want %d", table.holders, len(held))
+	}
+	for p, n := range held {
+		if p.flows != n {
+			t.Fatalf("peer %s: %d flows, want %d", p.id, p.flows, n)
+		}
+	}
+}
+
+func TestTableAgreesWithModel(t *testing.T) {
+	rng := rand.NewChaCha8([32]byte{1})
+	rounds := 3000
+	if testing.Short() {
+		rounds = 300
+	}
+	for range rounds {
+		input := make([]byte, 2000)
+		rng.Read(input)
+		input[0] = 0 // begin with an update
+		play(t, input)
+	}
+}
+
+func FuzzTableAgreesWithModel(f *testing.F) {
+	rng := rand.NewChaCha8([32]byte{2})
+	for range 16 {
+		input := make([]byte, 600)
+		rng.Read(input)
+		input[0] = 0
+		f.Add(input)
+	}
+	f.Fuzz(play)
+}
