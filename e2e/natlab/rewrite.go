@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// end names which half of a packet a rewrite concerns.
+// side says which endpoint of a packet a rewrite concerns.
 type side uint8
 
 const (
