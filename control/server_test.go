@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"enclave/control/admin"
-	"enclave/control/enrol"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -357,4 +356,3 @@ func direct(sender, receiver wire.Tag) wire.Policy {
 	}
 }
 
-var _ = enrol.NewSecret

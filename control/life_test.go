@@ -1,0 +1,223 @@
+package control
+
+import (
+	"database/sql"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// tamper writes to the database beside the store, for states that need time or an
+// older program to come about.
+func (w *world) tamper(query string, args ...any) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(w.dir, "enclave.db"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(w.t.Context(), query, args...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) agedKey(id wire.KeyID) {
+	w.tamper("UPDATE enrolment_keys SET expires_at = ? WHERE id = ?", time.Now().Add(-time.Second).UnixNano(), id)
+}
+
+func pairOf(t *testing.T, w *world) (a, b *machine, fa, fb *feed) {
+	t.Helper()
+	mesh := w.key(automatic("mesh"))
+	w.api("POST", "/policies", direct("mesh", "mesh"), nil)
+	a, b = w.machine(), w.machine()
+	a.enrol(mesh.Secret, "a")
+	b.enrol(mesh.Secret, "b")
+	fa, fb = a.stream(), b.stream()
+	a.ack(fa.Map.Revision)
+	b.ack(fb.Map.Revision)
+	return a, b, fa, fb
+}
+
+func TestDisabledAndRevoked(t *testing.T) {
+	w := newWorld(t)
+	a, b, fa, fb := pairOf(t, w)
+	w.api("POST", "/systems/a/disable", nil, nil)
+	if fa.delta(); fa.Map.Self.State != wire.Disabled || len(fa.Map.Peers)+len(fa.Map.Relays) != 0 {
+		t.Errorf("a disabled system is told %+v", fa.Map)
+	}
+	if fb.delta(); len(fb.Map.Peers) != 0 {
+		t.Error("b still sees a")
+	}
+	w.api("POST", "/systems/a/enable", nil, nil)
+	fa.delta()
+	fb.delta()
+	if len(fa.Map.Peers) != 1 || len(fb.Map.Peers) != 1 {
+		t.Error("enabling brought nothing back")
+	}
+	var ch api.Changed
+	w.api("POST", "/systems/a/revoke", nil, &ch)
+	if bye := fa.bye(); bye.Code != wire.ByeRevoked {
+		t.Errorf("bye %+v", bye)
+	}
+	if fb.delta(); len(fb.Map.Peers) != 0 {
+		t.Error("b still sees the revoked")
+	}
+	if st := waitFor(t, w, ch.Revision); !st.Applied {
+		t.Errorf("a revoked system is waited for: %+v", st)
+	}
+	for _, path := range []string{wire.PathReport, wire.PathRenew} {
+		if p := a.call("POST", path, wire.RenewRequest{Now: time.Now()}, nil); p == nil || p.Code != wire.ByeRevoked {
+			t.Errorf("%s of a revoked system: %+v", path, p)
+		}
+	}
+	if p := a.call("GET", wire.PathStream, nil, nil); p == nil || p.Code != wire.ByeRevoked {
+		t.Errorf("stream of a revoked system: %+v", p)
+	}
+	w.api("DELETE", "/systems/b", nil, nil)
+	if bye := fb.bye(); bye.Code != wire.ByeRevoked {
+		t.Errorf("bye to the deleted: %+v", bye)
+	}
+	_ = b
+}
+
+func TestSecondStreamReplacesTheFirst(t *testing.T) {
+	w := newWorld(t)
+	a, _, fa, _ := pairOf(t, w)
+	again := a.stream()
+	if bye := fa.bye(); bye.Code != wire.ByeReplaced {
+		t.Errorf("bye %+v", bye)
+	}
+	w.api("POST", "/systems/a/tags", map[string]any{"add": []string{"new"}}, nil)
+	if again.delta(); !slices.Contains(again.Map.Self.Tags, "new") {
+		t.Error("the second stream does not work")
+	}
+	var s api.System
+	w.api("GET", "/systems/a", nil, &s)
+	if s.State != wire.Connected {
+		t.Errorf("the end of the first stream took the second with it: %s", s.State)
+	}
+}
+
+func TestShutdownSaysBye(t *testing.T) {
+	w := newWorld(t)
+	_, _, fa, _ := pairOf(t, w)
+	done := make(chan struct{})
+	go func() { defer close(done); w.stop() }()
+	if bye := fa.bye(); bye.Code != wire.ByeRestart {
+		t.Errorf("bye %+v", bye)
+	}
+	<-done
+}
+
+func TestRestartKeepsState(t *testing.T) {
+	w := newWorld(t)
+	a, b, fa, _ := pairOf(t, w)
+	before := fa.Map
+	w.restart()
+	var s api.System
+	w.api("GET", "/systems/a", nil, &s)
+	if s.State != wire.Disconnected || s.Applied != before.Revision || s.LastSeen == nil {
+		t.Errorf("after a restart: %+v", s)
+	}
+	fa = a.stream()
+	if fa.Map.Revision != before.Revision || len(fa.Map.Peers) != 1 || fa.Map.Peers[0].ID != b.id {
+		t.Errorf("map after a restart: %+v", fa.Map)
+	}
+	w.api("GET", "/systems/a", nil, &s)
+	if s.State != wire.Connected {
+		t.Errorf("state %s", s.State)
+	}
+}
+
+func TestBadStoredPolicyIsLeftOut(t *testing.T) {
+	w := newWorld(t)
+	_, _, fa, _ := pairOf(t, w)
+	var list api.Page[api.Policy]
+	w.api("GET", "/policies", nil, &list)
+	id := list.Items[0].ID
+	if len(fa.Map.Peers) != 1 {
+		t.Fatal("no pair to begin with")
+	}
+	w.api("POST", "/policies", direct("devs", "pods"), nil)
+	w.tamper("UPDATE policies SET document = json_set(document, '$.type', 'odd') WHERE id = ?", string(id))
+	w.restart()
+	var p api.Policy
+	w.api("GET", "/policies/"+string(id), nil, &p)
+	if p.State == "active" {
+		t.Error("it counts")
+	}
+	var log api.Page[api.Activity]
+	w.api("GET", "/activity?limit=1000", nil, &log)
+	if !slices.ContainsFunc(log.Items, func(a api.Activity) bool {
+		return a.Action == "policy.refuse" && a.Object == "policy:"+string(id) && a.Actor == "control"
+	}) {
+		t.Error("no record names it")
+	}
+}
+
+func TestWaitAppliedNamesWhoIsAwaited(t *testing.T) {
+	w := newWorld(t)
+	a, b, fa, fb := pairOf(t, w)
+	var ch api.Changed
+	w.api("POST", "/systems/a/tags", map[string]any{"remove": []string{"mesh"}}, &ch)
+	var st api.RevisionStatus
+	w.api("GET", "/revision?timeout=0s&applied="+itoa(ch.Revision), nil, &st)
+	if st.Applied || len(st.Waiting) != 2 {
+		t.Fatalf("nobody has applied it, yet %+v", st)
+	}
+	fa.delta()
+	for len(st.Waiting) != 1 {
+		w.api("GET", "/revision?timeout=0s&applied="+itoa(ch.Revision), nil, &st)
+	}
+	if st.Waiting[0] != b.id {
+		t.Errorf("waiting for %v, want %s", st.Waiting, b.id)
+	}
+	waited := make(chan api.RevisionStatus)
+	go func() {
+		st, _ := w.srv.WaitApplied(t.Context(), ch.Revision)
+		waited <- st
+	}()
+	fb.delta()
+	if st := <-waited; !st.Applied {
+		t.Errorf("status %+v", st)
+	}
+	// A change that no map shows is applied at once.
+	w.api("PATCH", "/systems/a", map[string]any{"notes": "nothing to see"}, nil)
+	w.api("GET", "/revision", nil, &st)
+	if st := waitFor(t, w, st.Revision); !st.Applied {
+		t.Errorf("notes are awaited: %+v", st)
+	}
+	_ = a
+}
+
+func TestEphemeralSystemsLapse(t *testing.T) {
+	w := newWorld(t)
+	key := w.key(api.KeyCreate{Name: "run", Kind: store.Ephemeral, Retention: 1})
+	m := w.machine()
+	m.enrol(key.Secret, "run")
+	f := m.stream()
+	f.body.Close() // its second of retention begins
+	m.c.CloseIdleConnections()
+	ctx := t.Context()
+	for {
+		news := w.srv.hub.News()
+		if _, err := w.store.System(ctx, m.id); err != nil {
+			break
+		}
+		select {
+		case <-news:
+		case <-time.After(10 * time.Second):
+			t.Fatal("still there")
+		}
+	}
+	if p := m.call("POST", wire.PathReport, wire.Report{}, nil); p == nil || p.Code != wire.ByeRevoked {
+		t.Errorf("a lapsed system reports: %+v", p)
+	}
+}
