@@ -51,18 +51,18 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 	}
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", what, translate(err))
+		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	defer tx.Rollback()
 	w := &writing{Tx: tx, org: org, c: c}
 	if w.rev, err = revision(ctx, tx, org); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, translate(err))
+		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	if err := f(w); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, translate(err))
+		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	if err := tx.Commit(); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, translate(err))
+		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	return w.rev, nil
 }
@@ -122,11 +122,11 @@ func (s *Store) view(ctx context.Context, what string, f func(r reader, org wire
 	}
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, translate(err))
+		return fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	defer tx.Rollback()
 	if err := f(tx, org); err != nil {
-		return fmt.Errorf("%s: %w", what, translate(err))
+		return fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	return nil
 }

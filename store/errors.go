@@ -77,6 +77,16 @@ func translate(err error) error {
 	return err
 }
 
+// explain is translate for work under a context: when the context ended, that is
+// why the work failed, whatever the driver calls it (a rolled back transaction, an
+// interrupt).
+func explain(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		return fmt.Errorf("%w (%v)", ctx.Err(), err)
+	}
+	return translate(err)
+}
+
 func code(err error) int {
 	var e *sqlite.Error
 	if errors.As(err, &e) {

@@ -63,7 +63,7 @@ type Store struct {
 
 // Open opens the store in dir, and makes the directory and the file when there are
 // none. A file that fails a check is not written to.
-func Open(ctx context.Context, dir string) (s *Store, err error) {
+func Open(ctx context.Context, dir string) (*Store, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -71,26 +71,26 @@ func Open(ctx context.Context, dir string) (s *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	s = &Store{lock: lock}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
 	path := filepath.Join(dir, dbName)
-	if err := inspect(ctx, path); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	if s.write, err = connect(path, 1, "_txlock=immediate"); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	if s.read, err = connect(path, readers, "_pragma=query_only(on)"); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, err)
-	}
-	if err := s.prepare(ctx); err != nil {
+	s := &Store{lock: lock}
+	if err := s.open(ctx, path); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", path, translate(err))
 	}
 	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string) (err error) {
+	if err := inspect(ctx, path); err != nil {
+		return err
+	}
+	if s.write, err = connect(path, 1, "_txlock=immediate"); err != nil {
+		return err
+	}
+	if s.read, err = connect(path, readers, "_pragma=query_only(on)"); err != nil {
+		return err
+	}
+	return s.prepare(ctx)
 }
 
 // prepare asserts the settings, brings the schema up and learns the organisation.

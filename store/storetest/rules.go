@@ -67,7 +67,7 @@ func testPolicies(t *testing.T, l *Lab) {
 		t.Errorf("got  %+v\nwant %+v", p, want)
 	}
 	doc.Notes, doc.ReceiverTags, doc.ID = "changed", []wire.Tag{"db"}, "ignored"
-	rev, err = l.UpdatePolicy(l.Ctx, l.at(time.Second), p.ID, doc)
+	_, err = l.UpdatePolicy(l.Ctx, l.at(time.Second), p.ID, doc)
 	l.must(err)
 	rev, err = l.SetPolicyEnabled(l.Ctx, l.at(time.Minute), p.ID, false)
 	l.must(err)
