@@ -9,7 +9,6 @@ import (
 
 	_ "modernc.org/sqlite"
 
-	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -195,29 +194,4 @@ func TestWaitAppliedNamesWhoIsAwaited(t *testing.T) {
 		t.Errorf("notes are awaited: %+v", st)
 	}
 	_ = a
-}
-
-func TestEphemeralSystemsLapse(t *testing.T) {
-	w := newWorld(t)
-	key := w.key(api.KeyCreate{Name: "run", Kind: store.Ephemeral, Retention: 1})
-	m := w.machine()
-	m.enrol(key.Secret, "run")
-	f := m.stream()
-	f.body.Close() // its second of retention begins
-	m.c.CloseIdleConnections()
-	ctx := t.Context()
-	for {
-		news := w.srv.hub.News()
-		if _, err := w.store.System(ctx, m.id); err != nil {
-			break
-		}
-		select {
-		case <-news:
-		case <-time.After(10 * time.Second):
-			t.Fatal("still there")
-		}
-	}
-	if p := m.call("POST", wire.PathReport, wire.Report{}, nil); p == nil || p.Code != wire.ByeRevoked {
-		t.Errorf("a lapsed system reports: %+v", p)
-	}
 }

@@ -32,6 +32,10 @@ type world struct {
 	addr  string
 	token admin.Token
 	stop  func()
+
+	net     *pipes // nil on loopback
+	clients []*http.Client
+	calls   *http.Client // of the API
 }
 
 var admins = store.Change{By: "test"}
@@ -97,6 +101,7 @@ func (w *world) serve(st *store.Store, edit ...func(*Config, *store.Settings)) {
 func (w *world) restart() {
 	w.t.Helper()
 	w.stop()
+	w.calls = nil
 	st, err := store.Open(w.t.Context(), w.dir)
 	if err != nil {
 		w.t.Fatal(err)
@@ -108,8 +113,13 @@ func (w *world) restart() {
 func (w *world) client(source svid.Source) *http.Client {
 	cfg := svid.ClientConfig(w.srv.Trust(), source, svid.Control(w.srv.Trust().Org))
 	t := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true}
+	if w.net != nil {
+		t.DialContext = w.net.dial
+	}
+	c := &http.Client{Transport: t}
+	w.clients = append(w.clients, c)
 	w.t.Cleanup(t.CloseIdleConnections)
-	return &http.Client{Transport: t}
+	return c
 }
 
 // do sends JSON and reads JSON; a refusal comes back as the problem.
@@ -175,7 +185,10 @@ func (w *world) api(method, path string, in, out any) *http.Response {
 
 func (w *world) tryAPI(method, path string, in, out any) (*http.Response, *api.Problem) {
 	w.t.Helper()
-	return do(w.t, w.client(nil), method, "https://"+w.addr+admin.Prefix+path,
+	if w.calls == nil {
+		w.calls = w.client(nil)
+	}
+	return do(w.t, w.calls, method, "https://"+w.addr+admin.Prefix+path,
 		http.Header{"Authorization": {"Bearer " + string(w.token)}}, in, out)
 }
 
@@ -356,3 +369,9 @@ func direct(sender, receiver wire.Tag) wire.Policy {
 	}
 }
 
+// hangUp closes the connections that no request uses.
+func (w *world) hangUp() {
+	for _, c := range w.clients {
+		c.CloseIdleConnections()
+	}
+}
