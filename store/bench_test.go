@@ -35,9 +35,10 @@ func BenchmarkEnrol(b *testing.B) {
 
 func BenchmarkSetSeen(b *testing.B) {
 	s := made(b, stateDir(b), InitParams{})
-	id := fill(b, s, 1)
+	id, at := fill(b, s, 1), start
 	for b.Loop() {
-		if err := s.SetSeen(b.Context(), id, start, 1); err != nil {
+		at = at.Add(1) // SQLite does not write a row that stays the same
+		if err := s.SetSeen(b.Context(), id, at, 1); err != nil {
 			b.Fatal(err)
 		}
 	}
