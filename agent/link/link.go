@@ -1,23 +1,61 @@
 package link
 
 import (
+	"bytes"
+	"container/heap"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 
+	"enclave/agent/path"
 	"enclave/wire"
+	"enclave/wire/disco"
+	"enclave/wire/frame"
 )
 
 var (
 	// ErrUnknownPeer is returned for a system that is not in the last SetPeers.
-	ErrUnknownPeer           = errors.New("no such peer")
-	_              conn.Bind = (*Link)(nil)
+	ErrUnknownPeer = errors.New("no such peer")
+	// ErrRan is returned by a second Run.
+	ErrRan = errors.New("link ran already")
 )
+
+var _ conn.Bind = (*Link)(nil)
 
 // Link carries packets between this system and its peers.
 type Link struct {
-	cfg Config
+	cfg   Config
+	log   *slog.Logger
+	base  time.Time // the data path counts time from here
+	drops drops
+	table table
+	udp   udp
+	inbox chan *packet  // relayed WireGuard messages, to the device
+	kick  chan struct{} // wakes loop; capacity 1: one wake is as good as many
+	probe chan struct{} // wakes the STUN rounds; capacity 1, likewise
+
+	// mu guards what follows. It is held to decide, never while sending, dialling or
+	// calling back: what to send is collected and done after it is released.
+	mu     sync.Mutex
+	ctx    context.Context // of Run; nil before
+	ran    bool
+	peers  map[wire.SystemID]*peer
+	timers timers
+	todo   []action
+	local  []netip.Addr
+	stun   stunState
+	relays relaySet
+	said   wire.Reach // as OnReach was last told
+	tell   bool       // OnReach may be due
+	moved  []*peer    // OnRoute is due
+	group  sync.WaitGroup
 }
 
 // New checks cfg and returns a Link that Run brings to life.
@@ -25,50 +63,335 @@ func New(cfg Config) (*Link, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Link{cfg: cfg}, nil
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Link{
+		cfg:   cfg,
+		log:   cfg.Logger,
+		base:  time.Now().Add(-time.Nanosecond), // so that no instant counts as never
+		inbox: make(chan *packet, inboxLen),
+		kick:  make(chan struct{}, 1),
+		probe: make(chan struct{}, 1),
+		peers: make(map[wire.SystemID]*peer),
+	}
+	l.table.init()
+	l.relays.init()
+	l.udp.init()
+	return l, nil
 }
 
-// Run works until ctx ends; it returns when everything it started has ended.
-func (l *Link) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+// Run works until ctx ends; it returns when everything it started has ended. Only
+// an error of opening the socket ends it sooner.
+func (l *Link) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l.mu.Lock()
+	if l.ran {
+		l.mu.Unlock()
+		return ErrRan
+	}
+	l.ran = true
+	l.mu.Unlock()
+	if err := l.udp.open(l, l.cfg.Port, true); err != nil {
+		return fmt.Errorf("run link: listen on UDP: %w", err)
+	}
+	l.look() // before anything is said: candidates come from the interfaces
+
+	l.mu.Lock()
+	l.ctx = ctx
+	now := time.Now()
+	l.relays.chooseLocked(l, now)
+	l.allDueLocked(now)
+	l.mu.Unlock()
+	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump} {
+		l.group.Go(func() { work(ctx) })
+	}
+	<-ctx.Done()
+	l.mu.Lock()
+	l.ctx = nil // no relay connection starts any more
+	l.mu.Unlock()
+	l.udp.shut()
+	l.group.Wait()
+	return ctx.Err()
+}
 
 // SetPeers replaces the peers. When it returns, no packet of a peer that is gone is
-// sent or accepted any more.
-func (l *Link) SetPeers(peers []Peer) {}
-
-// SetRelays replaces the relays.
-func (l *Link) SetRelays(relays []wire.Relay) {}
-
-// Status returns how each peer is reached, sorted by ID.
-func (l *Link) Status() []PeerStatus { return nil }
-
-// Ping measures the round trip to a peer by its current route.
-func (l *Link) Ping(ctx context.Context, id wire.SystemID) (Result, error) {
-	return Result{}, ErrUnknownPeer
+// sent or accepted any more. A peer whose keys changed is another peer.
+func (l *Link) SetPeers(peers []Peer) {
+	now := time.Now()
+	l.mu.Lock()
+	keep := make(map[wire.SystemID]bool, len(peers))
+	for i := range peers {
+		n := &peers[i]
+		if n.ID == l.cfg.Self {
+			continue
+		}
+		keep[n.ID] = true
+		if p := l.peers[n.ID]; p != nil && (p.wg != n.WireGuard || p.disco != n.Disco) {
+			l.forgetLocked(p)
+		}
+	}
+	for id, p := range l.peers {
+		if !keep[id] {
+			l.forgetLocked(p)
+		}
+	}
+	fresh := 0
+	for i := range peers {
+		n := &peers[i]
+		p := l.peers[n.ID]
+		if p == nil {
+			if p = l.addLocked(now, n); p == nil {
+				continue
+			}
+			p.due = now.Add(time.Duration(max(0, fresh-eager)) * introGap)
+			fresh++
+			heap.Push(&l.timers, p)
+		}
+		l.updateLocked(now, p, n)
+	}
+	l.wake()
+	todo := l.takeLocked()
+	l.mu.Unlock()
+	l.do(todo)
 }
 
-// Reach returns what others should know of this system.
-func (l *Link) Reach() wire.Reach { return wire.Reach{} }
+// A big map introduces many at once. The first few are probed together, the others
+// introGap apart, or when there is data for them.
+const (
+	eager    = 32
+	introGap = 5 * time.Millisecond
+)
 
-// NetInfo returns what is known of the network.
-func (l *Link) NetInfo() NetInfo { return NetInfo{} }
+func (l *Link) addLocked(now time.Time, n *Peer) *peer {
+	fid, ok := frame.IDOf(n.ID)
+	if !ok || n.WireGuard.IsZero() || n.Disco.IsZero() {
+		l.log.Warn("peer left out: bad ID or keys", "peer", n.ID)
+		return nil
+	}
+	p := &peer{
+		link: l, id: n.ID, fid: fid, wg: n.WireGuard, disco: n.Disco,
+		pair:    disco.NewPair(l.cfg.Disco, n.Disco),
+		path:    path.New(now, disco.NewTxID),
+		away:    make(map[wire.RelayID]time.Time),
+		waiting: make(map[disco.TxID]*question),
+	}
+	p.path.SetLocal(l.local)
+	l.peers[n.ID] = p
+	l.table.add(p)
+	return p
+}
 
-// Drops returns the counts of what was dropped.
-func (l *Link) Drops() Drops { return Drops{} }
+func (l *Link) updateLocked(now time.Time, p *peer, n *Peer) {
+	if !sameReach(p.reach, n.Reach) {
+		if p.reach.Relay != n.Reach.Relay {
+			p.setHere(n.Reach.Relay)
+		}
+		p.reach = n.Reach
+		p.path.SetCandidates(now, n.Reach.Candidates)
+		l.dueLocked(p, now)
+	}
+	if !bytes.Equal(p.ticket, n.Ticket) {
+		p.ticket = bytes.Clone(n.Ticket)
+		l.relays.renew(p)
+		l.dueLocked(p, now)
+	}
+}
 
-// Open implements conn.Bind.
-func (l *Link) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) { return nil, 0, nil }
+func (l *Link) forgetLocked(p *peer) {
+	p.gone = true
+	p.route.Store(nil)
+	l.table.remove(p)
+	delete(l.peers, p.id)
+	heap.Remove(&l.timers, p.index)
+}
 
-// Close implements conn.Bind.
-func (l *Link) Close() error { return nil }
+// dueLocked asks for a step of p at the latest at t. A peer that has not had its
+// first step keeps its place in the queue of introductions.
+func (l *Link) dueLocked(p *peer, t time.Time) {
+	if p.stepped && t.Before(p.due) {
+		p.due = t
+		heap.Fix(&l.timers, p.index)
+		l.wake()
+	}
+}
 
-// SetMark implements conn.Bind.
-func (l *Link) SetMark(uint32) error { return nil }
+// allDueLocked asks for a step of every peer.
+func (l *Link) allDueLocked(now time.Time) {
+	for _, p := range l.peers {
+		l.dueLocked(p, now)
+	}
+}
 
-// Send implements conn.Bind.
-func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error { return nil }
+// touchLocked tells path of data, now, and steps.
+func (l *Link) touchLocked(p *peer, now time.Time) {
+	p.quiet.Store(false)
+	p.path.Traffic(now, now)
+	l.stepLocked(p, now)
+}
 
-// ParseEndpoint implements conn.Bind.
-func (l *Link) ParseEndpoint(s string) (conn.Endpoint, error) { return nil, ErrUnknownPeer }
+// stepLocked asks path what to do about p, publishes the route and collects the rest.
+func (l *Link) stepLocked(p *peer, now time.Time) {
+	if p.gone {
+		return
+	}
+	if at, ok := p.lastData(); ok {
+		p.path.Traffic(now, at)
+	}
+	p.stepped = true
+	active := p.path.Active(now)
+	rc := l.relayForLocked(p, now, active)
+	if rc != nil {
+		p.path.SetRelay(rc.id)
+	} else {
+		p.path.SetRelay("")
+	}
+	p.path.SetNATs(l.stun.nat, p.reach.NAT)
+	out := p.path.Step(now)
+	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc {
+		next := &route{direct: out.Route.Direct, relay: rc}
+		if out.Route.IsNone() {
+			next = nil
+		}
+		p.route.Store(next)
+	}
+	for _, a := range out.Forgotten {
+		l.table.release(a, p)
+	}
+	if out.Changed && !p.changed {
+		p.changed = true
+		l.moved = append(l.moved, p)
+		l.wake()
+	}
+	if len(out.Pings) > 0 || out.CallMe {
+		l.todo = append(l.todo, action{p, out.Pings, out.CallMe, rc})
+	}
+	p.quiet.Store(!active)
+	if !p.due.Equal(out.Next) {
+		p.due = out.Next
+		heap.Fix(&l.timers, p.index)
+		if p.index == 0 {
+			l.wake()
+		}
+	}
+}
 
-// BatchSize implements conn.Bind.
-func (l *Link) BatchSize() int { return 8 }
+// action is what a step asked for. It is done after mu is released.
+type action struct {
+	p      *peer
+	pings  []path.Ping
+	callMe bool
+	relay  *relayConn
+}
+
+func (l *Link) takeLocked() []action {
+	todo := l.todo
+	l.todo = nil
+	return todo
+}
+
+func (l *Link) do(todo []action) {
+	for _, a := range todo {
+		for _, g := range a.pings {
+			l.sendDisco(a.p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard}, &route{direct: g.To})
+		}
+		if a.callMe && a.relay != nil {
+			l.sendDisco(a.p, l.callMe(a.p), &route{relay: a.relay})
+		}
+	}
+}
+
+// wake makes loop look at the timers and at what is to be told.
+func (l *Link) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// loop steps peers when they are due and calls back.
+func (l *Link) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.kick:
+		case <-timer.C:
+		}
+		now := time.Now()
+		l.mu.Lock()
+		for n := 0; len(l.timers) > 0 && !l.timers[0].due.After(now) && n < stepBatch; n++ {
+			l.stepLocked(l.timers[0], now)
+		}
+		wait := l.relays.reapLocked(l, now)
+		if len(l.timers) > 0 {
+			wait = min(wait, time.Until(l.timers[0].due))
+		}
+		todo := l.takeLocked()
+		tell := l.tellLocked(now)
+		l.mu.Unlock()
+		l.do(todo)
+		tell()
+		timer.Reset(max(0, wait))
+	}
+}
+
+// stepBatch bounds the steps under one hold of mu.
+const stepBatch = 64
+
+// tellLocked collects what changed and returns the calls to make about it.
+func (l *Link) tellLocked(now time.Time) func() {
+	var routes []PeerStatus
+	for _, p := range l.moved {
+		if p.changed = false; l.cfg.OnRoute != nil && !p.gone {
+			routes = append(routes, p.statusLocked(now))
+		}
+	}
+	l.moved = nil
+	var reach *wire.Reach
+	if l.tell && l.cfg.OnReach != nil {
+		if r := l.reachLocked(); !sameReach(r, l.said) {
+			l.said, reach = r, &r
+		}
+	}
+	l.tell = false
+	return func() {
+		for _, s := range routes {
+			l.cfg.OnRoute(s)
+		}
+		if reach != nil {
+			l.cfg.OnReach(*reach)
+		}
+	}
+}
+
+// timers is a heap of peers by when they are due.
+type timers []*peer
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].index, t[j].index = i, j
+}
+func (t *timers) Push(x any) {
+	p := x.(*peer)
+	p.index = len(*t)
+	*t = append(*t, p)
+}
+func (t *timers) Pop() any {
+	old := *t
+	p := old[len(old)-1]
+	old[len(old)-1] = nil
+	*t = old[:len(old)-1]
+	return p
+}
+
+// drops counts; see Drops.
+type drops struct {
+	unknownSource, unknownKey, badDisco, replay, badSTUN, noise atomic.Uint64
+	noRoute, queueFull, writeFailed, unknownSender              atomic.Uint64
+}

@@ -30,7 +30,8 @@ type candidate struct {
 	asked   time.Time        // the last ping
 	silent  time.Time        // the first ping since the last answer; zero: none waits
 	pong    time.Time        // the last answer
-	heard   time.Time        // the last ping or pong from there
+	heard   time.Time        // the last ping or pong from there; zero: none
+	known   time.Time        // when it was last heard or named anew
 	rtt     time.Duration    // smoothed
 
 	tries  int       // pings that the round has sent
@@ -68,7 +69,7 @@ func (c *candidate) answer(tx disco.TxID, now time.Time) (rtt time.Duration, ok 
 			c.rtt = rtt
 		}
 		c.rtt += (rtt - c.rtt) / 8 // RFC 6298's weight
-		c.pong, c.heard, c.silent = now, now, time.Time{}
+		c.pong, c.heard, c.known, c.silent = now, now, now, time.Time{}
 		c.proof++
 		return rtt, true
 	}

@@ -124,7 +124,7 @@ func (p *Peer) HearPing(now time.Time, from netip.AddrPort) {
 	if c == nil {
 		return
 	}
-	c.heard = now
+	c.heard, c.known = now, now
 	if c != p.route && now.Sub(c.pong) > keepActive && c.next.IsZero() && now.Sub(c.asked) >= retryMin {
 		c.askOnce(now)
 	}
@@ -201,7 +201,7 @@ func (p *Peer) add(now time.Time, a netip.AddrPort) *candidate {
 	if len(p.cands) >= maxCandidates {
 		oldest := -1
 		for i, c := range p.cands {
-			if c.from == 0 && c != p.route && (oldest < 0 || c.heard.Before(p.cands[oldest].heard)) {
+			if c.from == 0 && c != p.route && (oldest < 0 || c.known.Before(p.cands[oldest].known)) {
 				oldest = i
 			}
 		}
@@ -210,7 +210,7 @@ func (p *Peer) add(now time.Time, a netip.AddrPort) *candidate {
 		}
 		p.forget(oldest)
 	}
-	c := &candidate{addr: a, heard: now}
+	c := &candidate{addr: a, known: now}
 	p.cands = append(p.cands, c)
 	return c
 }
@@ -219,3 +219,9 @@ func (p *Peer) forget(i int) {
 	p.forgotten = append(p.forgotten, p.cands[i].addr)
 	p.cands = slices.Delete(p.cands, i, i+1)
 }
+
+// Active reports whether the pair has carried data, or was introduced, lately.
+func (p *Peer) Active(now time.Time) bool { return p.active(now) }
+
+// Knows reports whether a is an address of the peer, as far as is known.
+func (p *Peer) Knows(a netip.AddrPort) bool { return p.find(a) != nil }

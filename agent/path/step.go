@@ -50,7 +50,7 @@ func (p *Peer) Step(now time.Time) Output {
 func (p *Peer) expire(now time.Time) {
 	for i := len(p.cands) - 1; i >= 0; i-- {
 		c := p.cands[i]
-		if c.from == 0 && c != p.route && now.Sub(c.heard) > staleAfter {
+		if c.from == 0 && c != p.route && now.Sub(c.known) > staleAfter {
 			p.forget(i)
 		}
 	}
@@ -206,7 +206,7 @@ func (p *Peer) next(now time.Time) time.Time {
 	}
 	for _, c := range p.cands {
 		if c.from == 0 && c != p.route {
-			sooner(c.heard.Add(staleAfter + time.Millisecond))
+			sooner(c.known.Add(staleAfter + time.Millisecond))
 		}
 	}
 	if soonest := now.Add(time.Millisecond); at.Before(soonest) {

@@ -1,0 +1,290 @@
+package link
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"enclave/wire"
+	"enclave/wire/disco"
+	"enclave/wire/frame"
+)
+
+// batch is how many packets the device hands over and takes at once. Relayed ones
+// come in batches; the socket gives one at a time until it learns recvmmsg.
+const batch = 8
+
+// inboxLen bounds the relayed messages that wait for the device: some 10 ms of a
+// fast relay. Beyond it they are dropped, as a socket would.
+const inboxLen = 512
+
+// packet is a message on its way to or from a relay; from is nil on the way out.
+type packet struct {
+	b    []byte
+	from *peer
+}
+
+// packets recycles them. A buffer that had to grow beyond what WireGuard sends is
+// not worth keeping.
+var packets = sync.Pool{New: func() any { return &packet{b: make([]byte, 0, packetCap)} }}
+
+const packetCap = 2 << 10
+
+func (p *packet) free() {
+	if p.from = nil; cap(p.b) <= 2*packetCap {
+		packets.Put(p)
+	}
+}
+
+// Open attaches a device. The socket is the link's own and may be open already;
+// port matters only when it is not.
+func (l *Link) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	if port == 0 {
+		port = l.cfg.Port
+	}
+	b := &binding{closed: make(chan struct{})}
+	if !l.udp.bind.CompareAndSwap(nil, b) {
+		return nil, 0, conn.ErrBindAlreadyOpen
+	}
+	if err := l.udp.open(l, port, false); err != nil {
+		l.udp.bind.Store(nil)
+		return nil, 0, err
+	}
+	l.udp.interrupt() // pump lets go
+	return []conn.ReceiveFunc{
+		func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+			return l.receiveUDP(b, bufs, sizes, eps)
+		},
+		func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+			return l.receiveRelayed(b, bufs, sizes, eps)
+		},
+	}, l.udp.port(), nil
+}
+
+// Close detaches the device. The link goes on until its Run ends.
+func (l *Link) Close() error {
+	b := l.udp.bind.Load()
+	if b == nil || !l.udp.bind.CompareAndSwap(b, nil) {
+		return nil
+	}
+	close(b.closed)
+	l.udp.interrupt()
+	select {
+	case l.udp.changed <- struct{}{}:
+	default:
+	}
+	return l.udp.release()
+}
+
+// SetMark has nothing to do: a user-space network has no routes to avoid.
+func (l *Link) SetMark(uint32) error { return nil }
+
+// BatchSize implements conn.Bind.
+func (l *Link) BatchSize() int { return batch }
+
+// ParseEndpoint returns the endpoint of the peer with the WireGuard public key s, in
+// hexadecimal or base64. The peer must have been set.
+func (l *Link) ParseEndpoint(s string) (conn.Endpoint, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		b, err = base64.StdEncoding.Strict().DecodeString(s)
+	}
+	if err != nil || len(b) != 32 {
+		return nil, errors.New("parse endpoint: want a public key in hexadecimal or base64")
+	}
+	if p := l.table.byWireGuard(wire.WireGuardKey(b)); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("parse endpoint: %w", ErrUnknownPeer)
+}
+
+// Send sends WireGuard messages by the peer's route of this moment.
+func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
+	p, ok := ep.(*peer)
+	if !ok || p.link != l {
+		return conn.ErrWrongEndpointType
+	}
+	if p.quiet.Load() {
+		l.touch(p)
+	}
+	r := p.route.Load()
+	if r == nil {
+		l.drops.noRoute.Add(uint64(len(bufs)))
+		p.tx.last.Store(int64(time.Since(l.base))) // there is a wish to send
+		return nil
+	}
+	for _, b := range bufs {
+		if r.direct.IsValid() {
+			err := l.write(b, r.direct)
+			if err == nil {
+				p.tx.count(l, len(b))
+				continue
+			}
+			if tooMuch(err) {
+				continue
+			}
+			if r = l.failed(p, r.direct); r == nil {
+				return nil
+			}
+		}
+		if r.relay != nil && r.relay.send(p, b) {
+			p.tx.count(l, len(b))
+		}
+	}
+	return nil
+}
+
+// tooMuch reports whether err is about one packet and not about the path.
+func tooMuch(err error) bool {
+	return errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)
+}
+
+// touch tells path that a quiet peer has data. It happens once per quiet spell, on
+// the data path, so that even the first packet finds its relay open.
+func (l *Link) touch(p *peer) {
+	l.mu.Lock()
+	l.touchLocked(p, time.Now())
+	todo := l.takeLocked()
+	l.mu.Unlock()
+	l.do(todo)
+}
+
+// failed gives up a route that the system refuses to send by, and returns the next.
+func (l *Link) failed(p *peer, addr netip.AddrPort) *route {
+	now := time.Now()
+	l.mu.Lock()
+	p.path.Failed(now, addr)
+	l.stepLocked(p, now)
+	todo := l.takeLocked()
+	l.mu.Unlock()
+	l.do(todo)
+	r := p.route.Load()
+	if r == nil || r.direct == addr {
+		return nil
+	}
+	return r
+}
+
+func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	for {
+		l.udp.read.Lock()
+		select {
+		case <-b.closed:
+			l.udp.read.Unlock()
+			return 0, net.ErrClosed
+		default:
+		}
+		n, p, err := l.readUDP(bufs[0])
+		l.udp.read.Unlock()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return 0, net.ErrClosed
+		case err != nil:
+			l.mend(b.closed, err)
+		case p != nil:
+			sizes[0], eps[0] = n, p
+			return 1, nil
+		}
+	}
+}
+
+func (l *Link) receiveRelayed(b *binding, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	var first *packet
+	select {
+	case <-b.closed:
+		return 0, net.ErrClosed
+	case first = <-l.inbox:
+	}
+	n := 0
+	for pkt := first; ; {
+		if !pkt.from.isGone() && len(pkt.b) <= len(bufs[n]) {
+			sizes[n], eps[n] = copy(bufs[n], pkt.b), pkt.from
+			n++
+		}
+		pkt.free()
+		if n == len(bufs) {
+			return n, nil
+		}
+		select {
+		case pkt = <-l.inbox:
+		default:
+			return n, nil
+		}
+	}
+}
+
+// isGone asks the table, since gone itself belongs to Link.mu.
+func (p *peer) isGone() bool { return p.link.table.byID(p.fid) != p }
+
+// sort handles a datagram, or returns the peer when it is a WireGuard message.
+func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
+	switch {
+	case isWireGuard(b):
+		p := l.table.byAddr(from)
+		if p == nil {
+			l.drops.unknownSource.Add(1)
+			return nil
+		}
+		l.received(p, len(b))
+		return p
+	case disco.LooksLike(b):
+		l.hearDisco(b, nil, from, nil)
+	case isSTUN(b):
+		l.hearSTUN(b, from)
+	default:
+		l.drops.noise.Add(1)
+	}
+	return nil
+}
+
+func (l *Link) received(p *peer, n int) {
+	p.rx.count(l, n)
+	if p.quiet.Load() {
+		l.touch(p)
+	}
+}
+
+// isWireGuard reports whether b has the shape of a message: type 1 to 4, three zero
+// bytes, and the 32 bytes of the shortest.
+func isWireGuard(b []byte) bool {
+	return len(b) >= 32 && b[0] >= 1 && b[0] <= 4 && b[1]|b[2]|b[3] == 0
+}
+
+// hearRelayed takes the payload of a Recv frame. It belongs to the reader of rc.
+func (l *Link) hearRelayed(rc *relayConn, from frame.ID, b []byte) {
+	p := l.table.byID(from)
+	if p == nil {
+		l.drops.unknownSender.Add(1)
+		return
+	}
+	if p.absent.Load() {
+		rc.hearPresence(from, true)
+	}
+	switch {
+	case isWireGuard(b):
+		if l.udp.bind.Load() == nil {
+			return
+		}
+		pkt := packets.Get().(*packet)
+		pkt.b, pkt.from = append(pkt.b[:0], b...), p
+		select {
+		case l.inbox <- pkt:
+			l.received(p, len(b))
+		default:
+			l.drops.queueFull.Add(1)
+			pkt.free()
+		}
+	case disco.LooksLike(b):
+		l.hearDisco(b, p, netip.AddrPort{}, rc)
+	default:
+		l.drops.noise.Add(1)
+	}
+}

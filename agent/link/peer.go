@@ -1,0 +1,167 @@
+package link
+
+import (
+	"context"
+	"encoding/hex"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"enclave/agent/path"
+	"enclave/wire"
+	"enclave/wire/disco"
+	"enclave/wire/frame"
+)
+
+// peer is a system that may be reached, and to WireGuard an endpoint. The pointer is
+// the identity: a peer that is removed and set again is another one, so whoever
+// holds the old one reaches nobody.
+type peer struct {
+	link  *Link
+	id    wire.SystemID
+	fid   frame.ID
+	wg    wire.WireGuardKey
+	disco wire.DiscoKey
+	pair  *disco.Pair
+
+	// route is nil when there is no way, and for ever once the peer is gone.
+	route atomic.Pointer[route]
+	// quiet asks the data path to tell of the next packet: path slept meanwhile.
+	quiet atomic.Bool
+	// absent says that away is not empty: what comes from the peer may correct it.
+	absent atomic.Bool
+
+	tx, rx counter
+
+	// Guarded by Link.mu.
+	reach    wire.Reach
+	ticket   []byte
+	path     *path.Peer
+	gone     bool
+	due      time.Time // of the next step
+	index    int       // in Link.timers
+	seen     seen
+	observed netip.AddrPort             // our address, as this peer sees it
+	away     map[wire.RelayID]time.Time // when a relay last said that the peer is not there
+	waiting  map[disco.TxID]*question   // of Ping
+	stepped  bool                       // had its first step
+	changed  bool                       // is in Link.moved
+}
+
+// route is what the data path needs to know. It is never changed, only replaced.
+type route struct {
+	direct netip.AddrPort // invalid: relayed
+	relay  *relayConn     // nil: none
+}
+
+// counter counts one direction of a peer's data.
+type counter struct {
+	bytes, packets atomic.Uint64
+	last           atomic.Int64 // nanoseconds since Link.base; 0: never
+}
+
+func (c *counter) count(l *Link, n int) {
+	c.bytes.Add(uint64(n))
+	c.packets.Add(1)
+	c.last.Store(int64(time.Since(l.base)))
+}
+
+// seen holds the last transaction IDs of a peer. A replay older than it costs a
+// pong to somewhere, which is shorter than the replayed ping.
+type seen struct {
+	ring [128]disco.TxID
+	n    int
+}
+
+func (s *seen) before(tx disco.TxID) bool {
+	for _, t := range s.ring[:min(s.n, len(s.ring))] {
+		if t == tx {
+			return true
+		}
+	}
+	s.ring[s.n%len(s.ring)] = tx
+	s.n++
+	return false
+}
+
+// lastData is when data last went either way; false: never.
+func (p *peer) lastData() (time.Time, bool) {
+	ns := max(p.tx.last.Load(), p.rx.last.Load())
+	return p.link.base.Add(time.Duration(ns)), ns != 0
+}
+
+// The rest is conn.Endpoint. WireGuard asks for addresses to bind cookies and rate
+// limits to; here both belong to the peer, whatever its address is.
+
+func (p *peer) ClearSrc()           {}
+func (p *peer) SrcToString() string { return "" }
+func (p *peer) SrcIP() netip.Addr   { return netip.Addr{} }
+func (p *peer) DstToString() string { return hex.EncodeToString(p.wg[:]) }
+func (p *peer) DstToBytes() []byte  { return p.wg[:] }
+
+// DstIP is an address that no two peers share: fd, and 15 bytes of the key.
+func (p *peer) DstIP() netip.Addr {
+	ip := [16]byte{0xfd}
+	copy(ip[1:], p.wg[:])
+	return netip.AddrFrom16(ip)
+}
+
+// question is a Ping that waits for its pong.
+type question struct {
+	at     time.Time
+	route  Route
+	answer chan Result // capacity 1: one pong answers it
+}
+
+// Ping measures the round trip to a peer by its current route, and asks again every
+// second until ctx ends.
+func (l *Link) Ping(ctx context.Context, id wire.SystemID) (Result, error) {
+	answer := make(chan Result, 1)
+	var asked []disco.TxID
+	var p *peer
+	defer func() {
+		l.mu.Lock()
+		for _, tx := range asked {
+			delete(p.waiting, tx)
+		}
+		l.mu.Unlock()
+	}()
+	for {
+		l.mu.Lock()
+		q := &question{at: time.Now(), answer: answer}
+		if p = l.peers[id]; p == nil {
+			l.mu.Unlock()
+			return Result{}, ErrUnknownPeer
+		}
+		tx := disco.NewTxID()
+		l.touchLocked(p, q.at)
+		r := p.route.Load()
+		if r != nil {
+			q.route = r.words()
+			p.waiting[tx] = q
+			asked = append(asked, tx)
+		}
+		todo := l.takeLocked()
+		l.mu.Unlock()
+		l.do(todo)
+		wait := 100 * time.Millisecond // a way may open any moment
+		if r != nil {
+			l.sendDisco(p, disco.Ping{Tx: tx, WireGuard: l.cfg.WireGuard}, r)
+			wait = time.Second
+		}
+		select {
+		case a := <-answer:
+			return a, nil
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return Result{}, ctx.Err()
+		}
+	}
+}
+
+func (r *route) words() (w Route) {
+	if w.Direct = r.direct; r.relay != nil {
+		w.Relay = r.relay.id
+	}
+	return w
+}

@@ -1,0 +1,122 @@
+package link
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/disco"
+)
+
+// sendDisco seals m for p and sends it by r.
+func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
+	var buf [disco.MaxPacket]byte
+	b := p.pair.Seal(buf[:0], m)
+	if r.direct.IsValid() {
+		_ = l.write(b, r.direct) // a probe that cannot be sent is a probe unanswered
+	} else if r.relay != nil {
+		r.relay.send(p, b)
+	}
+}
+
+// callMe names where p may ping us: what everyone is told, and the address that p
+// itself has seen.
+func (l *Link) callMe(p *peer) disco.CallMe {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := disco.CallMe{Tx: disco.NewTxID()}
+	for _, c := range l.candidatesLocked() {
+		m.Candidates = append(m.Candidates, c.Addr)
+	}
+	if o := p.observed; o.IsValid() && len(m.Candidates) < wire.MaxCandidates && !slices.Contains(m.Candidates, o) {
+		m.Candidates = append(m.Candidates, o)
+	}
+	return m
+}
+
+// hearDisco takes a disco packet from the socket, or, when rc is set, from a relay,
+// which says that it is from sender.
+func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayConn) {
+	p := l.table.sender(b)
+	if p == nil || sender != nil && sender != p {
+		l.drops.unknownKey.Add(1)
+		return
+	}
+	m, err := p.pair.Open(b)
+	if err != nil || rc == nil && !disco.Sendable(from) {
+		l.drops.badDisco.Add(1)
+		return
+	}
+	var reply disco.Message
+	now := time.Now()
+	l.mu.Lock()
+	if p.gone {
+		l.mu.Unlock()
+		return
+	}
+	if rc != nil {
+		p.setHere(rc.id)
+	}
+	switch m := m.(type) {
+	case disco.Ping:
+		if m.WireGuard != p.wg {
+			l.drops.badDisco.Add(1)
+		} else if p.seen.before(m.Tx) {
+			l.drops.replay.Add(1)
+		} else {
+			reply = disco.Pong{Tx: m.Tx, Observed: from}
+			l.hearPingLocked(p, from, rc, now)
+		}
+	case disco.Pong:
+		l.hearPongLocked(p, m, from, rc, now)
+	case disco.CallMe:
+		if rc == nil {
+			l.drops.badDisco.Add(1) // calls come by relay; elsewhere nobody needs one
+		} else if p.seen.before(m.Tx) {
+			l.drops.replay.Add(1)
+		} else {
+			p.path.HearCallMe(now, m.Candidates)
+			l.stepLocked(p, now)
+		}
+	}
+	todo := l.takeLocked()
+	l.mu.Unlock()
+	if reply != nil {
+		l.sendDisco(p, reply, &route{direct: from, relay: rc})
+	}
+	l.do(todo)
+}
+
+func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, rc *relayConn, now time.Time) {
+	if rc != nil {
+		return // only Ping sends those; there is no address to learn
+	}
+	p.path.HearPing(now, from)
+	if p.path.Knows(from) {
+		l.table.claim(from, p, false)
+	}
+	l.stepLocked(p, now)
+}
+
+func (l *Link) hearPongLocked(p *peer, m disco.Pong, from netip.AddrPort, rc *relayConn, now time.Time) {
+	if q := p.waiting[m.Tx]; q != nil && q.route.Direct == from && (rc != nil) == (q.route.Direct == netip.AddrPort{}) {
+		delete(p.waiting, m.Tx)
+		select {
+		case q.answer <- Result{now.Sub(q.at), q.route}:
+		default: // an earlier one was answered too
+		}
+		return
+	}
+	if rc != nil {
+		l.drops.replay.Add(1)
+		return
+	}
+	if _, ok := p.path.HearPong(now, from, m.Tx); !ok {
+		l.drops.replay.Add(1)
+		return
+	}
+	p.observed = m.Observed
+	l.table.claim(from, p, true)
+	l.stepLocked(p, now)
+}
