@@ -98,8 +98,8 @@ func route[I, O any](a *API, id string, handle func(context.Context, *I) (*O, er
 			BodyReadTimeout: -1,
 		}
 		if r.scope != Public {
-			op.Security = []map[string][]string{{"bearer": {}}}
-			op.Description = "Scope: " + string(r.scope) + "."
+			// OpenAPI 3.1 lets a bearer scheme name the roles that an operation takes.
+			op.Security = []map[string][]string{{"bearer": {string(r.scope)}}}
 		}
 		huma.Register(a.huma, op, handle)
 		return

@@ -37,7 +37,7 @@ func (windowsSchema) Schema(r huma.Registry) *huma.Schema {
 	return &huma.Schema{
 		Description: "When the policy counts: null is always; one window, or several.",
 		OneOf: []*huma.Schema{
-			{Type: "null"},
+			{Type: "null", Enum: []any{nil}}, // huma checks the enum, and knows no type null
 			window,
 			{Type: huma.TypeArray, Items: window, MaxItems: &most},
 		},

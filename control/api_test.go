@@ -1,0 +1,413 @@
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"enclave/control/admin"
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// operation is what the tests need of an operation in the OpenAPI document.
+type operation struct {
+	OperationID string
+	Security    []map[string][]string
+}
+
+// operations reads the document as a client would.
+func (w *world) operations() (ops map[string]operation) {
+	w.t.Helper()
+	var doc struct {
+		OpenAPI string
+		Paths   map[string]map[string]operation
+	}
+	w.api("GET", "/openapi.json", nil, &doc)
+	if doc.OpenAPI != "3.1.0" {
+		w.t.Errorf("OpenAPI %q", doc.OpenAPI)
+	}
+	ops = make(map[string]operation)
+	for path, item := range doc.Paths {
+		for method, op := range item {
+			ops[strings.ToUpper(method)+" "+path] = op
+		}
+	}
+	return ops
+}
+
+func (w *world) tokenWith(scopes ...string) admin.Token {
+	w.t.Helper()
+	token := admin.NewToken()
+	_, err := w.store.CreateToken(w.t.Context(), at(time.Now()), store.TokenParams{Name: "t", Scopes: scopes, Secret: token.Hash()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return token
+}
+
+func TestEveryRouteAsksForItsScope(t *testing.T) {
+	w := newWorld(t)
+	ops := w.operations()
+	if len(ops) < 30 {
+		t.Fatalf("%d operations", len(ops))
+	}
+	for route, op := range ops {
+		method, path, _ := strings.Cut(route, " ")
+		url := "https://" + w.addr + strings.NewReplacer("{", "", "}", "").Replace(path)
+		if len(op.Security) == 0 {
+			if op.OperationID != "version" {
+				t.Errorf("%s is open to everybody", route)
+			}
+			continue
+		}
+		if _, p := do(t, w.calls, method, url, nil, nil, nil); p == nil || p.Status != http.StatusUnauthorized || p.Code != api.CodeUnauthorised {
+			t.Errorf("%s without a token: %+v", route, p)
+		}
+		scope := op.Security[0]["bearer"][0]
+		if scope == string(admin.Signed) {
+			continue
+		}
+		var others []string
+		for _, s := range admin.Scopes() {
+			if s != admin.All && string(s) != scope {
+				others = append(others, string(s))
+			}
+		}
+		bearer := http.Header{"Authorization": {"Bearer " + string(w.tokenWith(others...))}}
+		if _, p := do(t, w.calls, method, url, bearer, nil, nil); p == nil || p.Status != http.StatusForbidden || p.Code != api.CodeForbidden {
+			t.Errorf("%s with every scope but %s: %+v", route, scope, p)
+		}
+	}
+}
+
+// TestEveryRouteWorks calls each operation once, as an administrator would, and fails
+// for one that it does not know.
+func TestEveryRouteWorks(t *testing.T) {
+	w := newWorld(t)
+	auto, manual := w.key(automatic("devs")), w.key(api.KeyCreate{Name: "manual"})
+	relayKey := w.key(api.KeyCreate{Name: "relays", Kind: store.RelayKey})
+	alice, bob := w.machine(), w.machine()
+	alice.enrol(auto.Secret, "alice")
+	bob.enrol(manual.Secret, "bob")
+	r := w.machine()
+	req := r.request(relayKey.Secret, "relay")
+	req.Relay = &wire.RelayInfo{Addr: "192.0.2.1:443", STUN: []string{"192.0.2.1:3478"}}
+	relay, p := r.tryEnrol(req)
+	if p != nil {
+		t.Fatal(p)
+	}
+	doc := direct("devs", "pods")
+	doc.Name = "ssh"
+	doc.ActiveHours = wire.Windows{{Zone: "Europe/London", Days: []string{"mon"}, Start: "09:00", End: "17:00"}}
+	var pol api.Policy
+	var list json.RawMessage
+
+	until := time.Now().Add(time.Hour).UTC()
+	steps := []struct {
+		op, path string // path below the prefix; the method is the operation's
+		in       any
+		check    func(body string) bool
+	}{
+		{"version", "/version", nil, has(`"protocol":1`)},
+		{"whoami", "/whoami", nil, has(`"name":"root"`)},
+		{"revision", "/revision", nil, has(`"applied":true`)},
+		{"system-list", "/systems?state=pending&search=BO&limit=1", nil, has(`"name":"bob"`)},
+		{"system-get", "/systems/alice", nil, has(`"state":"disconnected"`)},
+		{"system-update", "/systems/alice", map[string]any{"name": "ally", "notes": "n", "expires_at": until}, has(`"name":"ally"`)},
+		{"system-update", "/systems/ally", map[string]any{"expires_at": nil}, lacks(`expires_at`)},
+		{"system-approve", "/systems/bob/approve", nil, has(`"revision":`)},
+		{"system-disable", "/systems/bob/disable", nil, has(`"revision":`)},
+		{"system-enable", "/systems/bob/enable", nil, has(`"revision":`)},
+		{"system-tags", "/systems/bob/tags", map[string]any{"add": []string{"pods", "x"}, "remove": []string{"y"}}, has(`"revision":`)},
+		{"system-trust", "/systems/bob/trust/mfa", map[string]any{"until": until}, has(`"revision":`)},
+		{"system-trust", "/systems/bob/trust/disk", nil, has(`"revision":`)},
+		{"system-untrust", "/systems/bob/trust/disk", nil, has(`"revision":`)},
+		{"system-get", "/systems/bob", nil, has(`"requirement":"mfa"`)},
+		{"system-list", "/systems?tag=x", nil, has(`"bob"`)},
+		{"tag-set", "/tags/pods", map[string]any{"notes": "n", "trust": []string{"mfa"}}, has(`"revision":`)},
+		{"tag-rename", "/tags/x/rename", map[string]any{"name": "z"}, has(`"revision":`)},
+		{"tag-list", "/tags", nil, has(`"name":"z"`)},
+		{"key-create", "/keys", api.KeyCreate{Name: "spare", ExpiresAt: &until}, has(`"secret":"`)},
+		{"key-list", "/keys", nil, lacks(`secret`)},
+		{"key-get", "/keys/spare", nil, has(`"approval":"manual"`)},
+		{"key-disable", "/keys/spare/disable", nil, has(`"revision":`)},
+		{"key-enable", "/keys/spare/enable", nil, has(`"revision":`)},
+		{"key-delete", "/keys/spare", nil, has(`"revision":`)},
+		{"policy-create", "/policies", doc, has(`"ports":"22"`)},
+		{"policy-list", "/policies", nil, has(`"name":"ssh"`)},
+		{"policy-get", "/policies/ssh", nil, has(`"tz":"Europe/London"`)},
+		{"policy-update", "/policies/ssh", doc, has(`"version":`)},
+		{"policy-disable", "/policies/ssh/disable", nil, has(`"revision":`)},
+		{"policy-enable", "/policies/ssh/enable", nil, has(`"revision":`)},
+		{"policy-delete", "/policies/ssh", nil, has(`"revision":`)},
+		{"relay-list", "/relays", nil, has(`"addr":"192.0.2.1:443"`)},
+		{"relay-delete", "/relays/" + string(relay.Relay), nil, has(`"revision":`)},
+		{"activity-list", "/activity?after=3&limit=2", nil, has(`"seq":4`)},
+		{"system-revoke", "/systems/bob/revoke", nil, has(`"revision":`)},
+		{"system-delete", "/systems/ally", nil, has(`"revision":`)},
+	}
+	byID := map[string]string{}
+	for route, op := range w.operations() {
+		method, _, _ := strings.Cut(route, " ")
+		byID[op.OperationID] = method
+	}
+	called := map[string]bool{"activity-stream": true} // TestActivityIsFollowed
+	for _, s := range steps {
+		called[s.op] = true
+		if w.api(byID[s.op], s.path, s.in, &list); !s.check(string(list)) {
+			t.Errorf("%s %s answers %s", s.op, s.path, list)
+		}
+	}
+	for id := range byID {
+		if !called[id] {
+			t.Errorf("nobody calls %s", id)
+		}
+	}
+	_ = pol
+}
+
+func has(part string) func(string) bool {
+	return func(s string) bool { return strings.Contains(s, part) }
+}
+func lacks(part string) func(string) bool {
+	return func(s string) bool { return !strings.Contains(s, part) }
+}
+
+func TestMistakesComeAllWithTheirPaths(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		method, path string
+		in           any
+		status       int
+		code         string
+		paths        []string
+	}{
+		"policy": {"POST", "/policies", []byte(`{"type":"direct","enabled":true,"sender_tags":["A b"],"receiver_tags":["x","x"],
+			"acls":[{"protocol":"icmp","ports":"22"}],"active_hours":{"tz":"Mars","days":["mon"],"start":"09:00","end":"09:00"}}`),
+			422, api.CodeInvalid, []string{"sender_tags[0]"}},
+		"policy meaning": {"POST", "/policies", []byte(`{"type":"direct","enabled":true,"sender_tags":["a"],"receiver_tags":["x","x"],
+			"acls":[{"protocol":"icmp","ports":"22"}],"active_hours":{"tz":"Mars","days":["mon"],"start":"09:00","end":"09:00"}}`),
+			422, api.CodeInvalid, []string{"receiver_tags[1]", "acls[0].ports", "active_hours.tz", "active_hours"}},
+		"duplicate": {"POST", "/policies", []byte(`{"type":"direct","enabled":true,"enabled":false,"sender_tags":[],"acls":[]}`),
+			400, api.CodeBadRequest, []string{"enabled"}},
+		"unknown": {"POST", "/policies", []byte(`{"type":"direct","enabled":true,"sender_tags":["a"],"acls":[{"protocol":"any","deny":true}]}`),
+			422, api.CodeInvalid, []string{"acls[0].deny"}},
+		"own id": {"POST", "/policies", []byte(`{"id":"mine","type":"direct","enabled":true,"sender_tags":[],"acls":[]}`),
+			422, api.CodeInvalid, []string{"id"}},
+		"past":        {"POST", "/keys", []byte(`{"name":"x","expires_at":"2001-01-01T00:00:00Z","kind":"odd","uses":0}`), 422, api.CodeInvalid, []string{"kind", "uses", "expires_at"}},
+		"no json":     {"POST", "/keys", []byte(`{"name":`), 400, api.CodeBadRequest, []string{""}},
+		"nothing":     {"POST", "/keys", nil, 400, api.CodeBadRequest, nil},
+		"too large":   {"POST", "/keys", []byte(`{"name":"` + strings.Repeat("x", wire.MaxRequestBody) + `"}`), 413, api.CodeTooLarge, nil},
+		"query":       {"GET", "/systems?limit=0&state=odd&wrong=1", nil, 422, api.CodeInvalid, nil},
+		"timeout":     {"GET", "/revision?applied=1&timeout=soon", nil, 422, api.CodeInvalid, []string{"timeout"}},
+		"no system":   {"GET", "/systems/nobody", nil, 404, api.CodeNotFound, nil},
+		"no route":    {"GET", "/nothing", nil, 404, api.CodeNotFound, nil},
+		"no method":   {"DELETE", "/systems", nil, 405, api.CodeBadRequest, nil},
+		"no relay":    {"DELETE", "/relays/nobody", nil, 404, api.CodeNotFound, nil},
+		"patch empty": {"PATCH", "/systems/nobody", []byte(`{}`), 422, api.CodeInvalid, []string{""}},
+		"rename":      {"POST", "/tags/none/rename", []byte(`{"name":"other"}`), 404, api.CodeNotFound, nil},
+	} {
+		_, p := w.tryAPI(c.method, c.path, c.in, nil)
+		if p == nil || p.Status != c.status || p.Code != c.code {
+			t.Errorf("%s: %+v, want %d %s", name, p, c.status, c.code)
+			continue
+		}
+		for _, path := range c.paths {
+			if !slices.ContainsFunc(p.Problems, func(m wire.Problem) bool { return m.Path == path }) {
+				t.Errorf("%s: nothing at %q in %v", name, path, p.Problems)
+			}
+		}
+	}
+}
+
+func TestPoliciesReadBackAsWritten(t *testing.T) {
+	w := newWorld(t)
+	for name, doc := range map[string]string{
+		"least":        `{"type":"direct","enabled":true,"sender_tags":["a"],"acls":[]}`,
+		"nulls":        `{"type":"direct","enabled":true,"sender_tags":["a"],"receiver_tags":["b"],"acls":[{"protocol":"any","ports":null}],"expires_at":null,"active_hours":null,"gateways":[]}`,
+		"one window":   `{"type":"direct","enabled":true,"sender_tags":["a"],"acls":[{"protocol":"tcp","ports":"22,80,8000-8100"}],"active_hours":{"tz":"UTC","days":["mon"],"start":"22:00","end":"24:00"}}`,
+		"many windows": `{"type":"direct","enabled":true,"sender_tags":["a"],"acls":[{"protocol":"udp","description":"d"}],"active_hours":[{"tz":"UTC","days":["mon"],"start":"22:00","end":"02:00"},{"tz":"Europe/London","days":[],"start":"00:00","end":"01:00"}]}`,
+		"gateway":      `{"type":"gateway","enabled":false,"sender_tags":["a"],"acls":[{"protocol":"any"}],"gateways":[{"system":"g1abc","subnets":["192.168.1.0/24"]}],"subnet_filter":["192.168.1.0/28"],"priority":"ordered"}`,
+	} {
+		var out api.Policy
+		w.api("POST", "/policies", []byte(doc), &out)
+		var want wire.Policy
+		if err := wire.Unmarshal([]byte(doc), &want); err != nil {
+			t.Fatal(err)
+		}
+		want.ID = out.ID
+		a, _ := json.Marshal(want)
+		b, _ := json.Marshal(out.Policy)
+		if got := strings.ReplaceAll(string(b), `"receiver_tags":[],`, ""); got != string(a) {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, a)
+		}
+	}
+}
+
+func TestIfMatch(t *testing.T) {
+	w := newWorld(t)
+	resp := w.api("POST", "/policies", direct("a", "b"), nil)
+	tag := resp.Header.Get("ETag")
+	if resp.StatusCode != http.StatusCreated || tag == "" {
+		t.Fatalf("%s, ETag %q", resp.Status, tag)
+	}
+	put := func(match string) (*http.Response, *api.Problem) {
+		return do(t, w.calls, "PUT", "https://"+w.addr+admin.Prefix+"/policies/p",
+			http.Header{"Authorization": {"Bearer " + string(w.token)}, "If-Match": {match}}, direct("a", "c"), nil)
+	}
+	if resp, p := put(tag); p != nil || resp.Header.Get("ETag") == tag {
+		t.Fatalf("with the right version: %v", p)
+	}
+	if _, p := put(tag); p == nil || p.Status != http.StatusPreconditionFailed || p.Code != api.CodeStale {
+		t.Errorf("with an old version: %+v", p)
+	}
+	if _, p := put(`"x"`); p == nil || p.Status != http.StatusBadRequest {
+		t.Errorf("with no version: %+v", p)
+	}
+}
+
+func TestAmbiguousNamesListTheIDs(t *testing.T) {
+	w := newWorld(t)
+	key := w.key(automatic())
+	a, b := w.machine(), w.machine()
+	a.enrol(key.Secret, "twin")
+	b.enrol(key.Secret, "twin")
+	_, p := w.tryAPI("POST", "/systems/twin/disable", nil, nil)
+	if p == nil || p.Code != api.CodeAmbiguous || !strings.Contains(p.Detail, string(a.id)) || !strings.Contains(p.Detail, string(b.id)) {
+		t.Errorf("%+v", p)
+	}
+	w.api("POST", "/systems/"+string(a.id)+"/disable", nil, nil)
+}
+
+func TestPagesMeetWithoutGaps(t *testing.T) {
+	w := newWorld(t)
+	for range 7 {
+		w.key(api.KeyCreate{Name: "k"})
+	}
+	var ids []wire.KeyID
+	after := ""
+	for pages := 0; ; pages++ {
+		var page api.Page[api.Key]
+		w.api("GET", "/keys?limit=3&after="+after, nil, &page)
+		for _, k := range page.Items {
+			ids = append(ids, k.ID)
+		}
+		if after = page.Next; after == "" {
+			if pages != 2 {
+				t.Errorf("%d pages", pages+1)
+			}
+			break
+		}
+	}
+	var all api.Page[api.Key]
+	w.api("GET", "/keys", nil, &all)
+	for i, k := range all.Items {
+		if i >= len(ids) || ids[i] != k.ID {
+			t.Fatalf("pages %v", ids)
+		}
+	}
+}
+
+func TestTokensAreThrottledByAddress(t *testing.T) {
+	w := newWorld(t)
+	try := func(token string) *api.Problem {
+		_, p := do(t, w.calls, "GET", "https://"+w.addr+admin.Prefix+"/whoami", http.Header{"Authorization": {"Bearer " + token}}, nil, nil)
+		return p
+	}
+	w.api("GET", "/whoami", nil, nil) // the good token has worked
+	fresh := w.tokenWith("read")
+	for range 20 {
+		if p := try("enctok_wrong"); p == nil {
+			t.Fatal("a wrong token is accepted")
+		}
+	}
+	if p := try("enctok_wrong"); p.Status != http.StatusTooManyRequests || p.Code != api.CodeTryAgain {
+		t.Errorf("after 20 wrong tokens: %+v", p)
+	}
+	if p := try(string(fresh)); p == nil || p.Status != http.StatusTooManyRequests {
+		t.Errorf("a token never seen from a throttled address: %+v", p)
+	}
+	if p := try(string(w.token)); p != nil {
+		t.Errorf("others' mistakes lock out a token that works: %v", p)
+	}
+}
+
+func TestEndedTokensAreRefused(t *testing.T) {
+	w := newWorld(t)
+	w.api("GET", "/whoami", nil, nil)
+	w.tamper("UPDATE api_tokens SET expires_at = ?", time.Now().Add(-time.Second).UnixNano())
+	if _, p := w.tryAPI("GET", "/whoami", nil, nil); p == nil || p.Code != api.CodeUnauthorised {
+		t.Errorf("an expired token: %+v", p)
+	}
+	w.tamper("DELETE FROM api_tokens")
+	if _, p := w.tryAPI("GET", "/whoami", nil, nil); p == nil || p.Code != api.CodeUnauthorised {
+		t.Errorf("a deleted token: %+v", p)
+	}
+}
+
+func TestCrossOriginRequestsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, h := range []http.Header{{"Sec-Fetch-Site": {"cross-site"}}, {"Origin": {"https://evil.example"}}} {
+		h.Set("Authorization", "Bearer "+string(w.token))
+		resp, p := do(t, w.client(nil), "POST", "https://"+w.addr+admin.Prefix+"/keys", h, api.KeyCreate{Name: "x"}, nil)
+		if p == nil || p.Status != http.StatusForbidden {
+			t.Errorf("%v: %+v", h, p)
+		}
+		if resp.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Error("CORS is on")
+		}
+	}
+}
+
+func TestDocumentationNeedsNoOtherMachine(t *testing.T) {
+	w := newWorld(t)
+	resp, err := w.client(nil).Get("https://" + w.addr + admin.Prefix + "/docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	page := string(b)
+	if csp := resp.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; style-src 'sha256-") {
+		t.Errorf("policy %q", csp)
+	}
+	if strings.Contains(page, "<script") || strings.Contains(page, "http://") || strings.Contains(page, "https://") {
+		t.Error("the page refers to something outside it")
+	}
+	for _, part := range []string{"/api/v1/policies/{policy}/disable", "Ports and ranges", `id="Problem"`} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page lacks %q", part)
+		}
+	}
+}
+
+func TestActivityIsFollowed(t *testing.T) {
+	w := newWorld(t)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+w.addr+admin.Prefix+"/activity/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+string(w.token))
+	resp, err := w.client(nil).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for _, name := range []string{"one", "two"} {
+		k := w.key(api.KeyCreate{Name: name})
+		for lines.Scan() && lines.Text() == "" {
+		}
+		var a api.Activity
+		if err := json.Unmarshal(lines.Bytes(), &a); err != nil || a.Action != "key.create" || a.Object != "key:"+string(k.ID) || a.Actor != "token:root" {
+			t.Fatalf("%s: %s (%v)", name, lines.Text(), err)
+		}
+	}
+}
