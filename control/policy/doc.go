@@ -13,6 +13,7 @@
 // anywhere, and it knows no socket, file, clock, logger or context: every instant is
 // an argument.
 //
-// Backed by docs/decisions/0020 (one engine, two indexes), 0021 (wall-clock hours) and
-// 0022 (gateway reach).
+// Backed by docs/decisions/0020 (one engine, two indexes), 0021 (wall-clock hours), 0022
+// (gateway reach), 0023 (reading questions) and 0024 (flows over time). The question
+// format is docs/format/question.md.
 package policy

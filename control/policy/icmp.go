@@ -24,12 +24,8 @@ func icmpReplyTo(v6 bool, t uint8) (reply uint8, ok bool) {
 
 // icmpIsReply reports whether t answers some request.
 func icmpIsReply(v6 bool, t uint8) bool {
-	for request := range 256 {
-		if reply, ok := icmpReplyTo(v6, uint8(request)); ok && reply == t {
-			return true
-		}
-	}
-	return false
+	_, ok := icmpRequestOf(v6, t)
+	return ok
 }
 
 // icmpIsError reports whether t quotes the header of another packet.
@@ -38,4 +34,27 @@ func icmpIsError(v6 bool, t uint8) bool {
 		return t >= 1 && t <= 4
 	}
 	return t == 3 || t == 4 || t == 5 || t == 11 || t == 12
+}
+
+// icmpRequestOf returns the type that t answers.
+func icmpRequestOf(v6 bool, t uint8) (request uint8, ok bool) {
+	for q := range 256 {
+		if reply, ok := icmpReplyTo(v6, uint8(q)); ok && reply == t {
+			return uint8(q), true
+		}
+	}
+	return 0, false
+}
+
+// icmpEcho is the type of an echo request or reply.
+func icmpEcho(v6, reply bool) uint8 {
+	switch {
+	case v6 && reply:
+		return 129
+	case v6:
+		return 128
+	case reply:
+		return 0
+	}
+	return 8
 }
