@@ -107,17 +107,16 @@ func BenchmarkSplice(b *testing.B) {
 	defer ends.Wait()
 	defer l.Close()
 	ends.Go(func() {
-		first, err := l.Accept()
-		if err != nil {
-			return
+		var ends [2]net.Conn
+		for i := range ends {
+			c, err := l.Accept()
+			if err != nil || c.(*tls.Conn).Handshake() != nil {
+				return
+			}
+			defer c.Close()
+			ends[i] = c
 		}
-		defer first.Close()
-		second, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer second.Close()
-		io.Copy(first, second)
+		io.Copy(ends[0], ends[1])
 	})
 	dial := func(id wire.SystemID) *tls.Conn {
 		c, err := tls.Dial("tcp", l.Addr().String(), w.clientTLS(w.svid(svid.System(w.org, id), time.Hour)))

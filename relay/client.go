@@ -69,7 +69,7 @@ func (c *client) cut(why event, note string) {
 		c.queue.control(frame.AppendNote(nil, note))
 	}
 	c.queue.close()
-	c.conn.SetReadDeadline(time.Unix(1, 0))
+	c.conn.SetReadDeadline(time.Unix(1, 0)) // from here on it may be told things, not say any
 	c.conn.SetWriteDeadline(c.linger)
 	c.stop()
 }
@@ -182,9 +182,9 @@ func (c *client) open(raw []byte, now time.Time) {
 		c.refuse(frame.NoPeer, code)
 		return
 	}
-	other, ok := tk.Other(c.id.System())
-	peer, valid := frame.IDOf(other)
-	if !ok || !valid {
+	other, _ := tk.Other(c.id.System()) // "" when the ticket is for two others
+	peer, ok := frame.IDOf(other)
+	if !ok {
 		c.srv.count(ticketNotYours, 1)
 		c.refuse(frame.NoPeer, frame.NotYours)
 		return

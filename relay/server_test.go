@@ -127,7 +127,7 @@ func TestPings(t *testing.T) {
 
 func TestCertificateEndClosesTheConnection(t *testing.T) {
 	bubble(t, Limits{}, func(t *testing.T, w *world) {
-		cert := w.svid(svid.System(w.org, "alice"), time.Hour)
+		cert := w.svid(svid.System(w.org, "alice"), time.Hour+7*time.Second) // between two ticks
 		alice := w.connectWith(cert, "alice", true)
 		time.Sleep(time.Until(cert.Leaf.NotAfter) - time.Second)
 		if alice.isEnded() {
@@ -138,6 +138,25 @@ func TestCertificateEndClosesTheConnection(t *testing.T) {
 			t.Error("outlives its certificate")
 		}
 		w.counted("ended_connections/certificate", 1)
+	})
+}
+
+// While it lingers to read the rest, a client that was cut has no say any more.
+func TestCutClientSendsNothingMore(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, w *world) {
+		cert := w.svid(svid.System(w.org, "alice"), time.Hour)
+		alice, bob := w.connectWith(cert, "alice", false), w.connect("bob00", true)
+		bob.open(w.ticket("alice", "bob00", 2*time.Hour))
+		bob.hears(opened(alice, true))
+		// Alice reads no Hello, so the writer lingers; pings go unread the same way.
+		w.srv.roster.clients[alice.id].cut(endCertificate, "")
+		b, _ := frame.AppendSend(nil, bob.id, []byte("late"))
+		alice.conn.SetWriteDeadline(time.Now().Add(lingerFor / 2))
+		if _, err := alice.conn.Write(b); err == nil {
+			t.Error("the relay still reads from a client that was cut")
+		}
+		time.Sleep(2 * lingerFor)
+		bob.hears(frame.AppendPeerGone(nil, alice.id))
 	})
 }
 
@@ -387,6 +406,16 @@ func TestBufferGoesBackEmpty(t *testing.T) {
 	q.free(b)
 	if len(b.b) != 0 || b.frames != 0 || q.take() != nil {
 		t.Error("not empty")
+	}
+	q.maxFrames = 2
+	for range 3 {
+		q.packet(frame.ID([]byte("alice")), []byte("x"))
+	}
+	if !q.control([]byte("xyz")) { // a full queue still takes a short answer
+		t.Error("no reserve for control frames")
+	}
+	if b := q.take(); b.frames != 3 {
+		t.Errorf("%d frames where two and an answer fit", b.frames)
 	}
 	q.close()
 	if q.control([]byte("x")) {
