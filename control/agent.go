@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	"enclave/control/admin"
@@ -202,8 +203,8 @@ func checkReach(r *wire.Reach) string {
 		return fmt.Sprintf("reach: %d candidates, at most %d", len(r.Candidates), wire.MaxCandidates)
 	case len(r.Relay) > wire.MaxNameLen:
 		return "reach: relay: too long"
-	case r.NAT != "" && r.NAT != "easy" && r.NAT != "hard" && r.NAT != "blocked":
-		return "reach: nat: want easy, hard or blocked"
+	case !slices.Contains([]string{"", "none", "easy", "hard", "blocked"}, r.NAT):
+		return "reach: nat: want none, easy, hard or blocked"
 	}
 	for i, c := range r.Candidates {
 		switch {

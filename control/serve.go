@@ -109,10 +109,15 @@ func (s *Server) tlsConfig() *tls.Config {
 			if !slices.Contains(hello.SupportedProtos, name) {
 				continue
 			}
-			if cfg := p.TLS(); cfg != nil {
-				return cfg, nil
+			cfg := p.TLS()
+			if cfg == nil {
+				return nil, fmt.Errorf("%s is not ready", name)
 			}
-			return nil, fmt.Errorf("%s is not ready", name)
+			// This protocol and no other: what verifies its clients is not what verifies
+			// ours, so no request of HTTP may come through its handshake.
+			cfg = cfg.Clone()
+			cfg.NextProtos = []string{name}
+			return cfg, nil
 		}
 		return nil, nil // the configuration at hand
 	}
