@@ -70,6 +70,12 @@ func (e *Error) Error() string {
 	return s
 }
 
+// Is lets an Error without a target stand for every error of its reason.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Target == "" && t.Reason == e.Reason
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // reasonOf classifies what any Dialer returns.

@@ -113,17 +113,23 @@ func TestConnectionsBeyondTheLimitAreReset(t *testing.T) {
 	first.Close()
 	io.ReadAll(server)
 	server.Close()
-	for {
-		again, err := net.Dial("tcp", addr)
-		if err != nil {
-			continue
+	next := make(chan net.Conn)
+	go func() {
+		c, _ := target.Accept()
+		next <- c
+	}()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			defer c.Close()
 		}
-		defer again.Close()
-		again.SetDeadline(time.Now().Add(20 * time.Millisecond))
-		if _, err := again.Read(make([]byte, 1)); isTimeout(err) {
-			return // nobody reset it: it waits for its target
+		select {
+		case c := <-next:
+			c.Close()
+			return
+		default:
 		}
 	}
+	t.Fatal("the place of the first was never free again")
 }
 
 func isTimeout(err error) bool { return reasonOf(err) == TimedOut }

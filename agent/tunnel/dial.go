@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
@@ -51,7 +50,7 @@ func (t *Tunnel) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, err
 // ListenTCP listens on one of the tunnel's addresses; port 0 picks one. Accept
 // returns *TCPConn.
 func (t *Tunnel) ListenTCP(at netip.AddrPort) (net.Listener, error) {
-	l := &listener{done: make(chan struct{})}
+	l := new(listener)
 	ep, terr := t.nic.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(at.Addr()), &l.wq)
 	if terr != nil {
 		return nil, opError("listen", "tcp", at, terr)
@@ -78,7 +77,6 @@ type listener struct {
 	wq    waiter.Queue
 	ep    tcpip.Endpoint
 	at    netip.AddrPort
-	done  chan struct{}
 	close sync.Once
 }
 
@@ -95,39 +93,13 @@ func (l *listener) Accept() (net.Conn, error) {
 			// The endpoint left the listening state: Close, or the stack ended.
 			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
 		}
-		select {
-		case <-ready:
-		case <-l.done:
-		}
+		<-ready
 	}
 }
 
 func (l *listener) Close() error {
-	l.close.Do(func() {
-		l.ep.Close()
-		close(l.done)
-	})
+	l.close.Do(l.ep.Close) // wakes Accept
 	return nil
 }
 
 func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
-
-// DialUDP returns a socket that talks to dst alone. Nothing is sent yet.
-func (t *Tunnel) DialUDP(dst netip.AddrPort) (net.Conn, error) {
-	to := fullAddr(dst)
-	return udpConn(gonet.DialUDP(t.nic.stack, nil, &to, protoOf(dst.Addr())))
-}
-
-// ListenUDP returns a socket on one of the tunnel's addresses; port 0 picks one.
-func (t *Tunnel) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
-	local := fullAddr(at)
-	return udpConn(gonet.DialUDP(t.nic.stack, &local, nil, protoOf(at.Addr())))
-}
-
-// udpConn keeps a nil *gonet.UDPConn out of the interfaces.
-func udpConn(c *gonet.UDPConn, err error) (*gonet.UDPConn, error) {
-	if err != nil {
-		return nil, errnoOf(err)
-	}
-	return c, nil
-}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"enclave/agent/filter"
+
 	"golang.zx2c4.com/wireguard/tun"
 )
 
@@ -49,8 +51,8 @@ func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			now := time.Now()
 			for i := range n {
 				pkt := bufs[i][offset : offset+sizes[i]]
-				if !g.filter.Out(pkt, now) {
-					g.refuse(pkt)
+				if v := g.filter.Out(pkt, now); v != filter.Accept {
+					g.rejectOut(pkt, v, now)
 					continue
 				}
 				if kept != i {
@@ -67,13 +69,20 @@ func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	}
 }
 
-// refuse answers a new TCP flow that the filter denies with a reset, so that a dial
-// fails at once instead of after minutes of retransmission. It runs on the goroutine
-// that drains the stack and may therefore hand up only packets that the stack never
-// answers by itself; a reset is one (RFC 9293 section 3.10.7).
-func (g *guard) refuse(pkt []byte) {
-	if rst := refusal(pkt); rst != nil {
-		g.link.Write([][]byte{rst}, 0)
+// rejectOut lets a program that may not connect know at once, instead of after
+// minutes of retransmission. It runs on the goroutine that drains the stack and may
+// therefore hand up only packets that the stack never answers by itself, or it would
+// wait for itself; resets and ICMP errors are such (RFC 9293 section 3.10.7, RFC 1122
+// section 3.2.2).
+func (g *guard) rejectOut(pkt []byte, v filter.Verdict, now time.Time) {
+	if answer := g.filter.RejectOut(pkt, v, now); answer != nil {
+		g.inject([][]byte{answer}, nil)
+	}
+}
+
+func (g *guard) rejectIn(pkt []byte, v filter.Verdict, now time.Time) {
+	if answer := g.filter.RejectIn(pkt, v, now); answer != nil {
+		g.inject(nil, [][]byte{answer})
 	}
 }
 
@@ -83,8 +92,12 @@ func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
 	now := time.Now()
 	start := 0
 	for i, buf := range bufs {
-		if len(buf) > offset && g.filter.In(buf[offset:], now) {
-			continue
+		if len(buf) > offset {
+			v := g.filter.In(buf[offset:], now)
+			if v == filter.Accept {
+				continue
+			}
+			g.rejectIn(buf[offset:], v, now)
 		}
 		if err := g.deliver(bufs[start:i], offset); err != nil {
 			return start, err

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"enclave/agent/filter"
 	"enclave/wire"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -109,19 +110,29 @@ func (b *memBind) ParseEndpoint(s string) (conn.Endpoint, error) { return memEnd
 func (b *memBind) SetMark(uint32) error                          { return nil }
 func (b *memBind) BatchSize() int                                { return 1 }
 
-// switchFilter accepts everything until a test says otherwise.
+// switchFilter accepts everything until a test says otherwise, and answers nothing.
 type switchFilter struct {
 	denyIn, denyOut atomic.Bool
 	tap             atomic.Pointer[func(pkt []byte)] // sees what goes out
 }
 
-func (f *switchFilter) In([]byte, time.Time) bool { return !f.denyIn.Load() }
+func (f *switchFilter) In([]byte, time.Time) filter.Verdict { return verdict(f.denyIn.Load()) }
 
-func (f *switchFilter) Out(pkt []byte, _ time.Time) bool {
+func (f *switchFilter) Out(pkt []byte, _ time.Time) filter.Verdict {
 	if tap := f.tap.Load(); tap != nil {
 		(*tap)(pkt)
 	}
-	return !f.denyOut.Load()
+	return verdict(f.denyOut.Load())
+}
+
+func (*switchFilter) RejectIn([]byte, filter.Verdict, time.Time) []byte  { return nil }
+func (*switchFilter) RejectOut([]byte, filter.Verdict, time.Time) []byte { return nil }
+
+func verdict(deny bool) filter.Verdict {
+	if deny {
+		return filter.NoRule
+	}
+	return filter.Accept
 }
 
 type node struct {
@@ -137,6 +148,14 @@ func (n *node) at(port uint16) netip.AddrPort { return netip.AddrPortFrom(n.v4, 
 
 func newNode(t testing.TB, w *wiring, v4, v6 string) *node {
 	t.Helper()
+	f := new(switchFilter)
+	n := newFilteredNode(t, w, v4, v6, f)
+	n.filter = f
+	return n
+}
+
+func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
+	t.Helper()
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -144,13 +163,12 @@ func newNode(t testing.TB, w *wiring, v4, v6 string) *node {
 	n := &node{
 		key: wire.WireGuardKey(private.PublicKey().Bytes()),
 		v4:  netip.MustParseAddr(v4), v6: netip.MustParseAddr(v6),
-		filter: new(switchFilter),
 	}
 	n.Tunnel, err = New(Config{
 		Addrs:      []netip.Addr{n.v4, n.v6},
 		PrivateKey: [32]byte(private.Bytes()),
 		Bind:       w.bind(n.key),
-		Filter:     n.filter,
+		Filter:     f,
 	})
 	if err != nil {
 		t.Fatal(err)

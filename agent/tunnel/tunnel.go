@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"enclave/agent/filter"
 	"enclave/wire"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -26,15 +27,20 @@ const DefaultMTU = 1280
 // maxMTU keeps an inner packet with WireGuard's overhead inside one message buffer.
 const maxMTU = 65535 - 128
 
-// Filter decides on every packet; agent/filter implements it. A packet is a whole IP
-// packet that the filter must neither keep nor change. Both methods are called from
+// Filter decides on every packet; *filter.Table is the one. A packet is a whole IP
+// packet that the filter must neither keep nor change. All methods are called from
 // several goroutines at once and must not block: the whole data plane waits for them.
 type Filter interface {
-	// In reports whether a packet that was decrypted may reach the local stack. Its
-	// source address is one of the peer's own: WireGuard has dropped all others.
-	In(pkt []byte, now time.Time) bool
-	// Out reports whether a packet of the local stack may be encrypted and sent.
-	Out(pkt []byte, now time.Time) bool
+	// In judges a packet that was decrypted, before the local stack sees it. Its
+	// source is one of the peer's own addresses: WireGuard has dropped all others.
+	In(pkt []byte, now time.Time) filter.Verdict
+	// Out judges a packet of the local stack before it is encrypted.
+	Out(pkt []byte, now time.Time) filter.Verdict
+	// RejectIn returns what to send to the peer for a packet that In refused, RejectOut
+	// what to hand to the local stack for one that Out refused; nil is silence. They
+	// bound how often they answer, and never answer with what provokes an answer.
+	RejectIn(pkt []byte, v filter.Verdict, now time.Time) []byte
+	RejectOut(pkt []byte, v filter.Verdict, now time.Time) []byte
 }
 
 // Config is what a tunnel is made of.

@@ -1,0 +1,74 @@
+package tunnel
+
+import (
+	"net"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// UDPConn is a UDP socket of the overlay: a net.Conn after DialUDP, a net.PacketConn
+// after ListenUDP.
+type UDPConn struct{ *gonet.UDPConn }
+
+// DialUDP returns a socket that talks to dst alone; it is a *UDPConn. Nothing is sent
+// yet. A flow that the filter denies, and a closed port, make a later Read or Write
+// return syscall.ECONNREFUSED.
+func (t *Tunnel) DialUDP(dst netip.AddrPort) (net.Conn, error) {
+	c, err := t.udp(dst, func(ep tcpip.Endpoint) tcpip.Error { return ep.Connect(fullAddr(dst)) })
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// ListenUDP returns a socket on one of the tunnel's addresses; port 0 picks one. It
+// is a *UDPConn.
+func (t *Tunnel) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
+	c, err := t.udp(at, func(ep tcpip.Endpoint) tcpip.Error { return ep.Bind(fullAddr(at)) })
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (t *Tunnel) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*UDPConn, error) {
+	wq := new(waiter.Queue)
+	ep, terr := t.nic.stack.NewEndpoint(udp.ProtocolNumber, protoOf(at.Addr()), wq)
+	if terr != nil {
+		return nil, opError("socket", "udp", at, terr)
+	}
+	if terr := attach(ep); terr != nil {
+		ep.Close()
+		return nil, opError("attach", "udp", at, terr)
+	}
+	// The stack announces an ICMP error as such only, and a Read of gonet sleeps
+	// through it. The goroutine takes no longer than waking that Read; to wake it in
+	// the call itself could lock the queue against itself.
+	entry := waiter.NewFunctionEntry(waiter.EventErr, func(waiter.EventMask) {
+		go wq.Notify(waiter.ReadableEvents)
+	})
+	wq.EventRegister(&entry)
+	return &UDPConn{gonet.NewUDPConn(wq, ep)}, nil
+}
+
+// Read reads as net.Conn.
+func (c *UDPConn) Read(b []byte) (int, error) {
+	n, err := c.UDPConn.Read(b)
+	return n, errnoOf(err)
+}
+
+// Write writes as net.Conn.
+func (c *UDPConn) Write(b []byte) (int, error) {
+	n, err := c.UDPConn.Write(b)
+	return n, errnoOf(err)
+}
+
+// ReadFrom reads as net.PacketConn.
+func (c *UDPConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.UDPConn.ReadFrom(b)
+	return n, from, errnoOf(err)
+}
