@@ -48,7 +48,7 @@ type Relay struct {
 type Reach struct {
 	Candidates []Candidate `json:"candidates,omitempty"`
 	Relay      RelayID     `json:"relay,omitempty"` // the relay it listens at
-	NAT        string      `json:"nat,omitempty"`   // easy, hard, blocked; for people
+	NAT        string      `json:"nat,omitempty"`   // none, easy, hard, blocked; for people
 }
 
 // Self is what a map says about the system it is for.

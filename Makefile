@@ -1,0 +1,35 @@
+# Shortcuts; `go run . demo` and `go test ./...` need none of them.
+.PHONY: all fmt vet lint test race fuzz demo build bench
+
+all: fmt vet test
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+vet:
+	go vet ./...
+
+lint: vet
+	go tool staticcheck ./...
+
+test:
+	go test ./...
+
+race:
+	CGO_ENABLED=1 go test -race -short ./...
+
+# 30 s for each parser.
+fuzz:
+	@for d in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$d/*_test.go | sed 's/^func //'); do \
+	    go test $$d -run '^$$' -fuzz "^$$f\$$" -fuzztime 30s || exit 1; \
+	  done; done
+
+demo:
+	go run . demo --plain
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o enclave .
+
+bench:
+	go run . bench

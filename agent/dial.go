@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"enclave/agent/link"
+	"enclave/agent/proxy"
+	"enclave/wire"
+)
+
+var (
+	// ErrUnknownName is returned for a name that stands for no introduced system.
+	// It does not tell whether such a system exists.
+	ErrUnknownName error = &proxy.Error{Reason: proxy.UnknownName}
+	// ErrDenied is returned for a flow that no grant allows.
+	ErrDenied error = &proxy.Error{Reason: proxy.Denied}
+	// ErrNotReady is returned before the first map.
+	ErrNotReady = errors.New("this agent has no map yet")
+)
+
+// meetWait is how long a dial waits for a peer to answer a probe before it sends the
+// first packet, and meetTry how long for each probe.
+const (
+	meetWait = 5 * time.Second
+	meetTry  = 400 * time.Millisecond
+)
+
+// DialContext opens a flow of the overlay; network is tcp or udp, addr is name:port
+// or address:port. It fails at once, saying why, for a name that is not introduced
+// and for a flow that no grant allows.
+func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	proto, err := wire.ParseProto(network)
+	if err != nil || (proto != wire.TCP && proto != wire.UDP) {
+		return nil, fmt.Errorf("dial %s: network %q: want tcp or udp", addr, network)
+	}
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("dial %s: want a port number from 1 to 65535", addr)
+	}
+	peer, err := a.peer(host)
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.data()
+	if err != nil {
+		return nil, err
+	}
+	dst := netip.AddrPortFrom(peer.IPv4, uint16(port))
+	if ip, err := netip.ParseAddr(host); err == nil {
+		dst = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	}
+	if _, _, ok := o.filter.Check(proto, dst, time.Now()); !ok {
+		err := fmt.Errorf("no rule lets %s start %s/%d to %s", a.view.Load().self.Name, proto, port, peer.Name)
+		return nil, &proxy.Error{Reason: proxy.Denied, Target: addr, Err: err}
+	}
+	if err := a.meet(ctx, peer.ID); err != nil {
+		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: err}
+	}
+	if proto == wire.UDP {
+		return o.tunnel.DialUDP(dst)
+	}
+	return o.tunnel.DialTCP(ctx, dst)
+}
+
+// Listen accepts flows to a port of this system's overlay IPv4 and IPv6 addresses;
+// the filter decides who gets that far.
+func (a *Agent) Listen(ctx context.Context, port uint16) (net.Listener, error) {
+	o, err := a.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var both []net.Listener
+	for _, addr := range o.addrs {
+		l, err := o.tunnel.ListenTCP(netip.AddrPortFrom(addr, port))
+		if err != nil {
+			for _, l := range both {
+				l.Close()
+			}
+			return nil, fmt.Errorf("listen on overlay port %d: %w", port, err)
+		}
+		both = append(both, l)
+	}
+	return merge(both), nil
+}
+
+// ListenUDP opens a socket on a port of this system's overlay IPv4 address.
+func (a *Agent) ListenUDP(ctx context.Context, port uint16) (net.PacketConn, error) {
+	o, err := a.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return o.tunnel.ListenUDP(netip.AddrPortFrom(o.addrs[0], port))
+}
+
+// peer resolves a name. Several systems may share one; then one is picked at random.
+func (a *Agent) peer(name string) (*wire.Peer, error) {
+	found := a.view.Load().find(name)
+	if len(found) == 0 {
+		return nil, &proxy.Error{Reason: proxy.UnknownName, Target: name}
+	}
+	return found[rand.IntN(len(found))], nil
+}
+
+func (a *Agent) data() (*overlay, error) {
+	if p := a.parts.Load(); p != nil {
+		if o := p.overlay.Load(); o != nil {
+			return o, nil
+		}
+	}
+	return nil, ErrNotReady
+}
+
+// ready waits for the data plane.
+func (a *Agent) ready(ctx context.Context) (*overlay, error) {
+	for {
+		changed := a.events.changed()
+		if o, err := a.data(); err == nil {
+			return o, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrNotReady, ctx.Err())
+		}
+	}
+}
+
+// meet returns once the peer has answered a probe since it was introduced. The two
+// ends of a new pair hear of each other at slightly different times, and a handshake
+// that comes too early is lost and repeated only after 5 s (WireGuard, section 6.1).
+// When no answer comes in time the flow is tried all the same.
+func (a *Agent) meet(ctx context.Context, id wire.SystemID) error {
+	if _, met := a.met.Load(id); met {
+		return nil
+	}
+	deadline := time.Now().Add(meetWait)
+	for time.Now().Before(deadline) {
+		try, cancel := context.WithTimeout(ctx, meetTry)
+		_, err := a.parts.Load().link.Ping(try, id)
+		<-sleepUnless(try, err == nil)
+		cancel()
+		if err == nil {
+			a.met.Store(id, true)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// sleepUnless returns a channel that is closed at the end of ctx, or at once.
+func sleepUnless(ctx context.Context, done bool) <-chan struct{} {
+	if done {
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	return ctx.Done()
+}
+
+// routeWords is a route as people read it.
+func routeWords(r link.Route) (kind, via string) {
+	switch {
+	case r.IsDirect():
+		return "direct", r.Direct.String()
+	case r.IsNone():
+		return "none", ""
+	}
+	return "relay", string(r.Relay)
+}

@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"enclave/wire/api"
+)
+
+// ErrNoAgent is returned when no agent answers on the socket of a state directory.
+var ErrNoAgent = errors.New("no agent runs on this state directory")
+
+// SocketName is the local API's socket in the state directory. Its mode, 0600, is
+// who may use it: a browser cannot reach it, nor can another user.
+const SocketName = "agent.sock"
+
+// maxSocketPath is what fits into a sockaddr_un on Linux with its final zero; other
+// systems have a few bytes less, and say so themselves.
+const maxSocketPath = 107
+
+// ServeLocal answers status, ping and waitfor on the socket in dir until ctx ends.
+func (a *Agent) ServeLocal(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, SocketName)
+	if len(path) > maxSocketPath {
+		return fmt.Errorf("local socket %s: the path is %d bytes, at most %d fit: choose a shorter state directory", path, len(path), maxSocketPath)
+	}
+	// The directory is locked by this process, so a socket that is there is a dead one's.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("local socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("local socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return fmt.Errorf("local socket: %w", err)
+	}
+	srv := &http.Server{Handler: a.localAPI(), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("local socket: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) localAPI() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, a.Status(), nil)
+	})
+	mux.HandleFunc("POST /ping", func(w http.ResponseWriter, r *http.Request) {
+		res, err := a.Ping(r.Context(), r.URL.Query().Get("name"))
+		answer(w, res, err)
+	})
+	mux.HandleFunc("POST /waitfor", func(w http.ResponseWriter, r *http.Request) {
+		d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), d)
+		defer cancel()
+		res, err := a.WaitFor(ctx, r.URL.Query().Get("name"))
+		answer(w, res, err)
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		p := api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTryAgain, Title: "not now", Detail: err.Error()}
+		if errors.Is(err, ErrUnknownName) {
+			p.Status, p.Code = http.StatusNotFound, "unknown_name"
+			p.Hint = "no policy introduces a system of that name to this one; see \"enclave policy list\""
+		}
+		w.WriteHeader(p.Status)
+		v = p
+	}
+	_ = json.NewEncoder(w).Encode(v) // the caller is gone if this fails
+}
+
+// Local calls the agent that runs on a state directory.
+type Local struct{ http http.Client }
+
+// NewLocal returns a caller for the agent on dir; it dials nothing yet.
+func NewLocal(dir string) *Local {
+	path := filepath.Join(dir, SocketName)
+	return &Local{http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Status returns the agent's status.
+func (l *Local) Status(ctx context.Context) (s api.AgentStatus, err error) {
+	return s, l.call(ctx, http.MethodGet, "/status", &s)
+}
+
+// Ping probes a peer.
+func (l *Local) Ping(ctx context.Context, name string) (r api.PingResult, err error) {
+	return r, l.call(ctx, http.MethodPost, "/ping?name="+url.QueryEscape(name), &r)
+}
+
+// WaitFor waits until a peer answers, at most timeout.
+func (l *Local) WaitFor(ctx context.Context, name string, timeout time.Duration) (r api.PingResult, err error) {
+	return r, l.call(ctx, http.MethodPost, "/waitfor?name="+url.QueryEscape(name)+"&timeout="+timeout.String(), &r)
+}
+
+func (l *Local) call(ctx context.Context, method, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := l.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			return fmt.Errorf("%w (%w)", ErrNoAgent, op.Err)
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		p := new(api.Problem)
+		if err := json.NewDecoder(bytes.NewReader(raw)).Decode(p); err != nil {
+			return fmt.Errorf("the agent answered %s", resp.Status)
+		}
+		return p
+	}
+	return json.Unmarshal(raw, out)
+}

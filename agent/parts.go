@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"enclave/agent/filter"
+	"enclave/agent/link"
+	"enclave/agent/tunnel"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/disco"
+	"enclave/wire/svid"
+)
+
+// parts are what an agent is built of. The link stands from the start; the overlay
+// comes with the first map, which says what this system's addresses are.
+type parts struct {
+	agent   *Agent
+	link    *link.Link
+	roots   *x509.CertPool
+	overlay atomic.Pointer[overlay]
+}
+
+// overlay is the data plane: WireGuard, its stack and the filter between them.
+type overlay struct {
+	addrs  []netip.Addr
+	tunnel *tunnel.Tunnel
+	filter *filter.Table
+}
+
+// open builds the link.
+func (a *Agent) open() (*parts, error) {
+	trust, err := a.trust()
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{agent: a, roots: trust.Roots}
+	p.link, err = link.New(link.Config{
+		Network: a.cfg.Network, Self: a.st.System, WireGuard: a.keys.WireGuard, Disco: disco.PrivateKey(a.st.Disco),
+		TLS: func(id wire.RelayID) *tls.Config {
+			return svid.ClientConfig(trust, a.source, svid.Relay(trust.Org, id))
+		},
+		Logger:  a.log.With("part", "link"),
+		OnReach: func(r wire.Reach) { a.events.post(event{reach: &r}) },
+		OnRoute: func(s link.PeerStatus) {
+			a.log.Debug("route", "peer", s.ID, "route", s.Route.String())
+			a.events.announce()
+		},
+		Port:               a.cfg.Port,
+		LoopbackCandidates: a.cfg.Loopback,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.parts.Store(p)
+	return p, nil
+}
+
+func (p *parts) close() {
+	if o := p.overlay.Load(); o != nil {
+		o.tunnel.Close()
+	}
+	p.link.Close()
+}
+
+// apply makes the data plane follow m. The filter comes first: when apply has taken
+// that step, nothing m denies passes any more, whatever the rest still does.
+func (p *parts) apply(m *wire.Map, cause string, now time.Time) error {
+	o, err := p.overlayFor(m)
+	if err != nil || o == nil {
+		return err
+	}
+	rules := make([]filter.Peer, len(m.Peers))
+	links := make([]link.Peer, len(m.Peers))
+	tunnels := make([]tunnel.Peer, len(m.Peers))
+	for i, peer := range m.Peers {
+		addrs := []netip.Addr{peer.IPv4, peer.IPv6}
+		rules[i] = filter.Peer{ID: peer.ID, Addrs: addrs, Grants: peer.Grants}
+		links[i] = link.Peer{ID: peer.ID, WireGuard: peer.WireGuard, Disco: peer.Disco, Reach: peer.Reach, Ticket: peer.Ticket}
+		tunnels[i] = tunnel.Peer{Key: peer.WireGuard, Addrs: addrs}
+	}
+	p.cut(o, o.filter.Update(rules, cause, now))
+	p.link.SetRelays(m.Relays)
+	p.link.SetPeers(links)
+	return o.tunnel.SetPeers(tunnels)
+}
+
+// overlayFor returns the data plane, made on first use. Nil means that this system
+// has no addresses yet.
+func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
+	if o := p.overlay.Load(); o != nil {
+		return o, nil
+	}
+	if !m.Self.IPv4.IsValid() || !m.Self.IPv6.IsValid() {
+		return nil, nil
+	}
+	o := &overlay{addrs: []netip.Addr{m.Self.IPv4, m.Self.IPv6}}
+	o.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: o.addrs})
+	var err error
+	o.tunnel, err = tunnel.New(tunnel.Config{
+		Addrs: o.addrs, MTU: p.agent.cfg.MTU, PrivateKey: [32]byte(p.agent.st.WireGuard), Bind: p.link,
+		Filter: o.filter, Logger: p.agent.log.With("part", "tunnel"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := o.tunnel.Up(); err != nil {
+		o.tunnel.Close()
+		return nil, err
+	}
+	p.overlay.Store(o)
+	return o, nil
+}
+
+// expire cuts flows whose time has come and returns when to look again.
+func (p *parts) expire(now time.Time) time.Time {
+	o := p.overlay.Load()
+	if o == nil {
+		return time.Time{}
+	}
+	cuts, next := o.filter.Expire(now)
+	p.cut(o, cuts)
+	return next
+}
+
+// cut ends flows: both ends are told, and the log says why.
+func (p *parts) cut(o *overlay, cuts []filter.Cut) {
+	for _, c := range cuts {
+		p.agent.log.Info("flow cut", "flow", c.Flow.String(), "policy", c.Flow.Policy, "rule", c.Flow.Rule,
+			"peer", c.Peer, "inbound", c.Inbound, "cause", c.Cause)
+		o.tunnel.Inject(c.Local, c.Remote)
+	}
+}
+
+// fill adds what the data plane knows to a status.
+func (o *overlay) fill(s *api.AgentStatus) {
+	s.Spoofed = o.tunnel.Spoofed()
+	st := o.filter.Stats()
+	for v, n := range st.In {
+		s.Filter["in: "+filter.Verdict(v).String()] += int64(n)
+	}
+	for v, n := range st.Out {
+		s.Filter["out: "+filter.Verdict(v).String()] += int64(n)
+	}
+	for k, n := range s.Filter {
+		if n == 0 {
+			delete(s.Filter, k)
+		}
+	}
+	for _, f := range o.filter.Flows() {
+		s.Flows = append(s.Flows, api.AgentFlow{Flow: f.Flow, Peer: f.Peer, Inbound: f.Inbound, Since: f.Since, Bytes: f.Bytes[0] + f.Bytes[1]})
+	}
+}

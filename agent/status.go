@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"enclave/agent/link"
+	"enclave/agent/proxy"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// Status tells what the agent knows of itself and its peers.
+func (a *Agent) Status() api.AgentStatus {
+	v := a.view.Load()
+	s := api.AgentStatus{
+		State: v.state, Self: v.self, Control: v.control, Revision: v.revision, Rejected: v.rejected,
+		Version: a.cfg.Version, Peers: []api.AgentPeer{}, Flows: []api.AgentFlow{}, Filter: map[string]int64{},
+	}
+	if !v.until.IsZero() {
+		s.ValidUntil = &v.until
+	} else if v.state == api.AgentRunning || v.state == api.AgentOffline {
+		s.Warnings = append(s.Warnings, "the map never expires: without control this agent goes on for ever")
+	}
+	if skew := v.control.ClockSkew.Abs(); skew > wire.MaxClockSkew {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("this machine's clock differs from control's by %s: hours and expiry end at the wrong time", skew.Round(time.Second)))
+	}
+	if c := a.cert.Load(); c != nil {
+		s.SVIDUntil = c.Leaf.NotAfter
+	}
+	if v.reach != nil {
+		s.Reach = *v.reach
+	}
+	p := a.parts.Load()
+	if p == nil {
+		return s
+	}
+	routes := make(map[wire.SystemID]link.PeerStatus)
+	for _, r := range p.link.Status() {
+		routes[r.ID] = r
+	}
+	o := p.overlay.Load()
+	for i := range v.peers {
+		s.Peers = append(s.Peers, agentPeer(&v.peers[i], routes[v.peers[i].ID], o))
+	}
+	if o != nil {
+		o.fill(&s)
+	}
+	return s
+}
+
+func agentPeer(p *wire.Peer, r link.PeerStatus, o *overlay) api.AgentPeer {
+	out := api.AgentPeer{
+		ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6, Grants: p.Grants,
+		Since: r.Since, RTT: r.RTT, WhyNotDirect: string(r.Why), Received: r.RxBytes, Sent: r.TxBytes,
+	}
+	out.Route, out.Via = routeWords(r.Route)
+	if o != nil {
+		out.LastHandshake = o.tunnel.PeerStats()[p.WireGuard].LastHandshake
+	}
+	return out
+}
+
+// Ping probes a peer over the path that its data takes. It needs no rule: it is
+// answered below the overlay, by whoever a policy has introduced.
+func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
+	peer, err := a.peer(name)
+	if err != nil {
+		return api.PingResult{}, err
+	}
+	p := a.parts.Load()
+	r, err := p.link.Ping(ctx, peer.ID)
+	if err != nil {
+		return api.PingResult{}, fmt.Errorf("ping %s: %w", peer.Name, err)
+	}
+	out := api.PingResult{Peer: peer.ID, Name: peer.Name, Addr: peer.IPv4, RTT: r.RTT}
+	out.Route, out.Via = routeWords(r.Route)
+	return out, nil
+}
+
+// WaitFor returns once the named system is introduced and answers, or with the
+// reason why it is not when ctx ends.
+func (a *Agent) WaitFor(ctx context.Context, name string) (api.PingResult, error) {
+	var last error = &proxy.Error{Reason: proxy.UnknownName, Target: name}
+	for {
+		changed := a.events.changed()
+		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
+		r, err := a.Ping(attempt, name)
+		cancel()
+		if err == nil {
+			return r, nil
+		}
+		if ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-changed:
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return api.PingResult{}, last
+		}
+	}
+}
+
+// Keys returns the public keys that WireGuard holds now: exactly those of the peers
+// that some policy introduces at this instant.
+func (a *Agent) Keys() []wire.WireGuardKey {
+	o, err := a.data()
+	if err != nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(o.tunnel.PeerStats()))
+}
+
+// PublicKey is this system's own WireGuard key.
+func (a *Agent) PublicKey() wire.WireGuardKey { return a.keys.WireGuard }
+
+// Changed returns a channel that is closed when the status has changed next.
+func (a *Agent) Changed() <-chan struct{} { return a.events.changed() }

@@ -1,0 +1,161 @@
+// Package cli is the command tree of the executable: one file a noun, flags and
+// printing, no decisions.
+//
+// The contract with scripts: --json prints one JSON document (or JSON lines for a
+// stream) on stdout and nothing else; errors go to stderr, as one JSON object with a
+// stable code under --json; the exit code says what kind of error it was (exit.go).
+// Nothing ever prompts. Secrets come from files or the environment, never from an
+// argument, which every process on the machine could read.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	gvisor "gvisor.dev/gvisor/pkg/log"
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal bool // Out is a terminal
+	Getenv   func(string) string
+}
+
+// app is what all commands share.
+type app struct {
+	Streams
+	json    bool
+	state   string
+	url     string
+	verbose bool
+}
+
+// Main runs the command line and returns its exit code.
+func Main(ctx context.Context, args []string, s Streams) int {
+	// gVisor warns on standard error about packets that ordinary networks produce.
+	gvisor.SetTarget(&gvisor.Writer{Next: io.Discard})
+	a := &app{Streams: s}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	return a.fail(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "enclave",
+		Short: "A zero-trust enclave in one executable",
+		Long: `enclave runs an encrypted overlay network in which two systems know each other
+only while a policy says so, without root.
+
+  enclave demo             the whole mesh in one process, on a simulated internet
+  enclave up               control plane and relay on this machine
+  enclave agent            one system of the overlay, reached through proxies and ports
+
+The verbs find the API by ENCLAVE_URL and ENCLAVE_TOKEN_FILE (or ENCLAVE_TOKEN), or by
+the context file that "enclave up" leaves in its state directory.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage("%v", err).hint("see \"" + c.CommandPath() + " --help\"")
+	})
+	f := root.PersistentFlags()
+	f.BoolVar(&a.json, "json", false, "print JSON on stdout and nothing else")
+	f.StringVar(&a.state, "state", "", "state directory (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
+	f.StringVar(&a.url, "url", "", "address of the API (default $ENCLAVE_URL, else the context file)")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "log more, on stderr")
+	_ = root.MarkPersistentFlagDirname("state")
+	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
+	for group, commands := range map[string][]*cobra.Command{
+		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent()},
+		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays()},
+		"look":   {a.status(), a.ping(), a.waitFor(), a.activity(), a.version()},
+	} {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	return root
+}
+
+// exactly is cobra.ExactArgs with a sentence that names what is missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usage("%s takes %s", c.CommandPath(), argList(names)).hint("see \"" + c.CommandPath() + " --help\"")
+	}
+}
+
+// atLeast takes the named arguments and any number more of the last.
+func atLeast(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) >= len(names) {
+			return nil
+		}
+		return usage("%s takes %s…", c.CommandPath(), argList(names)).hint("see \"" + c.CommandPath() + " --help\"")
+	}
+}
+
+func argList(names []string) string {
+	if len(names) == 0 {
+		return "no arguments"
+	}
+	s := ""
+	for i, n := range names {
+		if i > 0 {
+			s += " "
+		}
+		s += n
+	}
+	return s
+}
+
+// group is a command that only holds others.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usage("%s has no command %q", c.CommandPath(), args[0]).hint("see \"" + c.CommandPath() + " --help\"")
+		}
+		return nil
+	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+	c.AddCommand(sub...)
+	return c
+}
+
+// logger logs on stderr, in JSON under --json.
+func (a *app) logger() *slog.Logger {
+	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if a.verbose {
+		opts.Level = slog.LevelDebug
+	}
+	if a.json {
+		return slog.New(slog.NewJSONHandler(a.Err, opts))
+	}
+	return slog.New(slog.NewTextHandler(a.Err, opts))
+}
+
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, args...) }
+
+// Standard returns the streams of the process.
+func Standard() Streams {
+	info, err := os.Stdout.Stat()
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}

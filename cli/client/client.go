@@ -1,0 +1,288 @@
+// Package client calls the administration API: one method a verb, in the shapes of
+// wire/api.
+//
+// It believes the organisation's root by its fingerprint, as an agent does at first
+// contact, or the system's roots where the API stands behind a public certificate.
+// The token travels in a header and nowhere else. Errors of the server come back as
+// *api.Problem with their code; everything else is about reaching it.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/svid"
+)
+
+// ErrUnreachable wraps every failure to get an answer from the server.
+var ErrUnreachable = errors.New("the API does not answer")
+
+// maxAnswer bounds what one answer may be.
+const maxAnswer = 64 << 20
+
+// Config says where the API is and who calls.
+type Config struct {
+	URL         string // https://host:port, or http:// on loopback
+	Token       string
+	Fingerprint string // of the organisation's root; empty trusts the system's roots
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Client calls the API.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// New makes a client; it dials nothing yet.
+func New(cfg Config) (*Client, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, fmt.Errorf("API address %.200q: want https://host:port", cfg.URL)
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("API address %s: plain http is for loopback addresses only, or the token could be read on the way", cfg.URL)
+	}
+	t := &http.Transport{DialContext: cfg.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}}
+	if cfg.Fingerprint != "" {
+		t.TLSClientConfig = svid.FirstContactConfig(cfg.Fingerprint, time.Now)
+	}
+	return &Client{base: strings.TrimSuffix(cfg.URL, "/") + "/api/v1", token: cfg.Token, http: &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// call sends in, if any, and reads out, if any.
+func (c *Client) call(ctx context.Context, method, path string, header http.Header, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return err
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return unreachable(c.base, err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return unreachable(c.base, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		p := new(api.Problem)
+		if json.Unmarshal(raw, p) != nil || p.Code == "" {
+			return fmt.Errorf("%w: %s answered %s, which is not an Enclave API", ErrUnreachable, c.base, resp.Status)
+		}
+		p.Status = resp.StatusCode
+		return p
+	}
+	if out == nil || len(raw) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return fmt.Errorf("answer of %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// unreachable keeps what is wrong with an identity apart from a dead line.
+func unreachable(base string, err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, svid.ErrFingerprint) || errors.Is(err, svid.ErrNotYetValid) || errors.Is(err, svid.ErrExpired) {
+		return err
+	}
+	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.TrimSuffix(base, "/api/v1"), err)
+}
+
+// list reads every page.
+func list[T any](ctx context.Context, c *Client, path string, query url.Values) ([]T, error) {
+	all := []T{} // never null in JSON
+	if query == nil {
+		query = url.Values{}
+	}
+	query.Set("limit", "200")
+	for {
+		var page api.Page[T]
+		if err := c.call(ctx, http.MethodGet, path+"?"+query.Encode(), nil, nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if page.Next == "" {
+			return all, nil
+		}
+		query.Set("after", page.Next)
+	}
+}
+
+// change sends a change and returns the revision it made.
+func (c *Client) change(ctx context.Context, method, path string, in any) (api.Changed, error) {
+	var out api.Changed
+	return out, c.call(ctx, method, path, nil, in, &out)
+}
+
+func seg(s string) string { return "/" + url.PathEscape(s) }
+
+// Systems lists systems; query may hold search, tag and state.
+func (c *Client) Systems(ctx context.Context, query url.Values) ([]api.System, error) {
+	return list[api.System](ctx, c, "/systems", query)
+}
+
+// System returns one system by ID or unambiguous name.
+func (c *Client) System(ctx context.Context, name string) (out api.System, err error) {
+	return out, c.call(ctx, http.MethodGet, "/systems"+seg(name), nil, nil, &out)
+}
+
+// SystemDo approves, enables, disables or revokes a system.
+func (c *Client) SystemDo(ctx context.Context, name, verb string) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/systems"+seg(name)+"/"+verb, nil)
+}
+
+// DeleteSystem removes a system and its identity.
+func (c *Client) DeleteSystem(ctx context.Context, name string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/systems"+seg(name), nil)
+}
+
+// SetTags adds and removes tags of a system in one revision.
+func (c *Client) SetTags(ctx context.Context, name string, add, remove []wire.Tag) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/systems"+seg(name)+"/tags", map[string][]wire.Tag{"add": add, "remove": remove})
+}
+
+// SetTrust marks a requirement as met by a system until an instant; zero is for as
+// long as nobody takes it away.
+func (c *Client) SetTrust(ctx context.Context, name, requirement string, until time.Time) (api.Changed, error) {
+	body := map[string]time.Time{}
+	if !until.IsZero() {
+		body["until"] = until
+	}
+	return c.change(ctx, http.MethodPut, "/systems"+seg(name)+"/trust"+seg(requirement), body)
+}
+
+// DropTrust takes such a mark away.
+func (c *Client) DropTrust(ctx context.Context, name, requirement string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/systems"+seg(name)+"/trust"+seg(requirement), nil)
+}
+
+// Tags lists tags.
+func (c *Client) Tags(ctx context.Context) ([]api.Tag, error) {
+	return list[api.Tag](ctx, c, "/tags", nil)
+}
+
+// Keys lists enrolment keys.
+func (c *Client) Keys(ctx context.Context) ([]api.Key, error) {
+	return list[api.Key](ctx, c, "/keys", nil)
+}
+
+// CreateKey makes an enrolment key; the answer holds its secret, this once.
+func (c *Client) CreateKey(ctx context.Context, k api.KeyCreate) (out api.KeyCreated, err error) {
+	return out, c.call(ctx, http.MethodPost, "/keys", nil, k, &out)
+}
+
+// KeyDo enables or disables an enrolment key.
+func (c *Client) KeyDo(ctx context.Context, id, verb string) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/keys"+seg(id)+"/"+verb, nil)
+}
+
+// DeleteKey removes an enrolment key.
+func (c *Client) DeleteKey(ctx context.Context, id string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/keys"+seg(id), nil)
+}
+
+// Policies lists policies with their state.
+func (c *Client) Policies(ctx context.Context) ([]api.Policy, error) {
+	return list[api.Policy](ctx, c, "/policies", nil)
+}
+
+// Policy returns one policy by ID or name.
+func (c *Client) Policy(ctx context.Context, name string) (out api.Policy, err error) {
+	return out, c.call(ctx, http.MethodGet, "/policies"+seg(name), nil, nil, &out)
+}
+
+// CreatePolicy makes a policy; its Version is the revision that brings it.
+func (c *Client) CreatePolicy(ctx context.Context, p wire.Policy) (out api.Policy, err error) {
+	return out, c.call(ctx, http.MethodPost, "/policies", nil, p, &out)
+}
+
+// UpdatePolicy replaces a policy if it is still at version; zero does not check.
+func (c *Client) UpdatePolicy(ctx context.Context, name string, p wire.Policy, version wire.Revision) (out api.Policy, err error) {
+	h := http.Header{}
+	if version != 0 {
+		h.Set("If-Match", strconv.Quote(strconv.FormatUint(uint64(version), 10)))
+	}
+	return out, c.call(ctx, http.MethodPut, "/policies"+seg(name), h, p, &out)
+}
+
+// PolicyDo enables or disables a policy.
+func (c *Client) PolicyDo(ctx context.Context, name, verb string) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/policies"+seg(name)+"/"+verb, nil)
+}
+
+// DeletePolicy removes a policy.
+func (c *Client) DeletePolicy(ctx context.Context, name string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/policies"+seg(name), nil)
+}
+
+// Relays lists relays.
+func (c *Client) Relays(ctx context.Context) ([]api.Relay, error) {
+	return list[api.Relay](ctx, c, "/relays", nil)
+}
+
+// Revision tells where the organisation is.
+func (c *Client) Revision(ctx context.Context) (out api.RevisionStatus, err error) {
+	return out, c.call(ctx, http.MethodGet, "/revision", nil, nil, &out)
+}
+
+// WaitApplied returns once every affected connected system has acknowledged rev, or
+// with the last status when ctx ends.
+func (c *Client) WaitApplied(ctx context.Context, rev wire.Revision) (api.RevisionStatus, error) {
+	for {
+		var out api.RevisionStatus
+		path := fmt.Sprintf("/revision?applied=%d&timeout=10s", rev)
+		if err := c.call(ctx, http.MethodGet, path, nil, nil, &out); err != nil || out.Applied {
+			return out, err
+		}
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+	}
+}
+
+// Activity lists the activity log after a sequence number, oldest first.
+func (c *Client) Activity(ctx context.Context, after int64) ([]api.Activity, error) {
+	return list[api.Activity](ctx, c, "/activity", url.Values{"after": {strconv.FormatInt(after, 10)}})
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"enclave/cli/client"
+	"enclave/wire"
+)
+
+// contextFile is what `up` leaves in its state directory so that the verbs find it.
+const contextFile = "context.json"
+
+// apiContext says where the API is.
+type apiContext struct {
+	URL         string `json:"url"`
+	TokenFile   string `json:"token_file"` // relative names are relative to the context file
+	Fingerprint string `json:"ca_fingerprint"`
+}
+
+// stateDir is --state, ENCLAVE_STATE, or the place the XDG specification gives.
+func (a *app) stateDir() (string, error) {
+	for _, dir := range []string{a.state, a.Getenv("ENCLAVE_STATE")} {
+		if dir != "" {
+			return filepath.Abs(dir)
+		}
+	}
+	if dir := a.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "enclave"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", usage("no state directory: %v", err).hint("pass --state DIR")
+	}
+	return filepath.Join(home, ".local", "state", "enclave"), nil
+}
+
+func writeContext(dir string, c apiContext) error {
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, contextFile), append(raw, '\n'))
+}
+
+// readContext returns fs.ErrNotExist where there is none.
+func readContext(dir string) (apiContext, error) {
+	var c apiContext
+	raw, err := os.ReadFile(filepath.Join(dir, contextFile))
+	if err != nil {
+		return c, err
+	}
+	if err := wire.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("%s: %w", filepath.Join(dir, contextFile), err)
+	}
+	if c.TokenFile != "" && !filepath.IsAbs(c.TokenFile) {
+		c.TokenFile = filepath.Join(dir, c.TokenFile)
+	}
+	return c, nil
+}
+
+// client finds the API: flags, then the environment, then the context file of the
+// state directory. A token file in the environment may have its context beside it,
+// which then supplies the fingerprint.
+func (a *app) client() (*client.Client, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := readContext(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if file := a.Getenv("ENCLAVE_TOKEN_FILE"); file != "" {
+		beside, err := readContext(filepath.Dir(file))
+		if err == nil && (cfg.URL == "" || a.state == "") {
+			cfg = beside
+		}
+		cfg.TokenFile = file
+	}
+	token := ""
+	if cfg.TokenFile != "" && a.Getenv("ENCLAVE_TOKEN") == "" {
+		if token, err = readSecret(cfg.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	out := client.Config{
+		URL:         first(a.url, a.Getenv("ENCLAVE_URL"), cfg.URL),
+		Token:       first(a.Getenv("ENCLAVE_TOKEN"), token),
+		Fingerprint: first(a.Getenv("ENCLAVE_CA_FINGERPRINT"), cfg.Fingerprint),
+	}
+	if out.URL == "" {
+		return nil, usage("no API address: there is no %s in %s", contextFile, dir).
+			hint("pass --state with the directory of \"enclave up\", or set ENCLAVE_URL and ENCLAVE_TOKEN_FILE")
+	}
+	if out.Token == "" {
+		return nil, &failure{exit: exitSignIn, Code: "unauthorised", Message: "no token for " + out.URL,
+			Hint: "set ENCLAVE_TOKEN_FILE to the file that \"enclave up\" wrote"}
+	}
+	return client.New(out)
+}
+
+// readSecret reads one line from a file; "-" is not special: a secret on a pipe is
+// given as /dev/stdin by those who want that.
+func readSecret(file string) (string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", usage("%v", err).hint("the file holds one secret on one line")
+	}
+	if len(raw) > 4096 {
+		return "", usage("%s: %d bytes are no secret of ours", file, len(raw))
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// writeFile replaces a file whole, readable by its owner only.
+func writeFile(name string, b []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) // gone already after the rename
+	_, err = tmp.Write(b)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), name)
+}
+
+func first(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"enclave/agent"
+	"enclave/agent/uplink"
+	"enclave/cli/client"
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/svid"
+)
+
+// The exit codes are a contract with scripts.
+const (
+	exitOK        = 0
+	exitRefused   = 1 // the server, or what was asked about, says no
+	exitUsage     = 2 // bad usage or input
+	exitSignIn    = 3 // not signed in
+	exitForbidden = 4
+	exitNotFound  = 5
+	exitTryAgain  = 6
+	exitDamaged   = 7 // local state is damaged
+)
+
+// failure is an error with its exit code and what to do next.
+type failure struct {
+	exit     int
+	Code     string         `json:"code"`
+	Message  string         `json:"message"`
+	Hint     string         `json:"hint,omitempty"`
+	Problems []wire.Problem `json:"problems,omitempty"`
+}
+
+func (f *failure) Error() string { return f.Message }
+
+func (f *failure) hint(s string) *failure {
+	f.Hint = s
+	return f
+}
+
+func usage(format string, args ...any) *failure {
+	return &failure{exit: exitUsage, Code: "usage", Message: fmt.Sprintf(format, args...)}
+}
+
+// known maps errors of the parts to a code, an exit status and a next step. The
+// first match counts.
+var known = []struct {
+	err  error
+	exit int
+	code string
+	hint string
+}{
+	{store.ErrLocked, exitTryAgain, "locked", "one process runs a state directory at a time; stop the other one or choose another --state"},
+	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away to start over"},
+	{agent.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
+	{store.ErrNewer, exitDamaged, "newer_state", "run the version that wrote it, or a later one"},
+	{store.ErrOpenToOthers, exitUsage, "open_to_others", "run chmod 700 on the directory; it holds private keys"},
+	{svid.ErrFingerprint, exitUsage, "wrong_fingerprint", "compare it with what \"enclave up\" printed; if it is right there, somebody is in between"},
+	{svid.ErrNotYetValid, exitTryAgain, "clock", "set this machine's clock and try again"},
+	{svid.ErrExpired, exitTryAgain, "clock", "if this machine's clock is right, enrol again"},
+	{agent.ErrNeedKey, exitUsage, "need_key", "run \"enclave key create --name …\" and pass its secret with --key-file"},
+	{agent.ErrRevoked, exitForbidden, "revoked", "enrol again with a new state directory and a new key"},
+	{agent.ErrReplaced, exitTryAgain, "replaced", "one state directory belongs to one machine; was it copied?"},
+	{agent.ErrUnknownName, exitNotFound, "unknown_name", "no policy introduces a system of that name to this one; see \"enclave policy list\""},
+	{agent.ErrNoAgent, exitTryAgain, "no_agent", "start \"enclave agent\" with this --state first"},
+	{uplink.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there?"},
+	{client.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there? See ENCLAVE_URL or --url"},
+	{syscall.EADDRINUSE, exitTryAgain, "port_taken", "another program listens there; choose another address"},
+	{context.DeadlineExceeded, exitTryAgain, "timeout", ""},
+	{fs.ErrPermission, exitUsage, "permission", ""},
+}
+
+// fail prints err the way the contract says and returns the exit code.
+func (a *app) fail(err error) int {
+	f := explain(err)
+	if a.json {
+		raw, _ := json.Marshal(f)
+		fmt.Fprintf(a.Err, "%s\n", raw)
+		return f.exit
+	}
+	fmt.Fprintf(a.Err, "enclave: %s\n", f.Message)
+	for _, p := range f.Problems {
+		fmt.Fprintf(a.Err, "  %s\n", p.Error())
+	}
+	if f.Hint != "" {
+		fmt.Fprintf(a.Err, "hint: %s\n", f.Hint)
+	}
+	return f.exit
+}
+
+func explain(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var p *api.Problem
+	if errors.As(err, &p) {
+		f := &failure{exit: exitFor(p), Code: p.Code, Message: err.Error(), Hint: p.Hint, Problems: p.Problems}
+		if p.Code == api.CodeUnauthorised && f.Hint == "" {
+			f.Hint = "set ENCLAVE_TOKEN_FILE to the file that \"enclave up\" wrote"
+		}
+		return f
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			return &failure{exit: k.exit, Code: k.code, Message: err.Error(), Hint: k.hint}
+		}
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") { // cobra has no type for it
+		return usage("%s", err.Error()).hint("see \"enclave --help\"")
+	}
+	return &failure{exit: exitRefused, Code: "error", Message: err.Error()}
+}
+
+func exitFor(p *api.Problem) int {
+	switch {
+	case p.Status == 401:
+		return exitSignIn
+	case p.Status == 403:
+		return exitForbidden
+	case p.Status == 404:
+		return exitNotFound
+	case p.Status == 400 || p.Status == 413 || p.Status == 422 || p.Code == api.CodeAmbiguous:
+		return exitUsage
+	case p.Status == 429 || p.Status >= 500:
+		return exitTryAgain
+	}
+	return exitRefused
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/client"
+	"enclave/wire/api"
+)
+
+func (a *app) key() *cobra.Command {
+	verb := func(verb, short, past string) *cobra.Command {
+		return &cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, waiting{}, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
+				if verb == "delete" {
+					return cl.DeleteKey(c.Context(), args[0])
+				}
+				return cl.KeyDo(c.Context(), args[0], verb)
+			})
+		}}
+	}
+	return group("key", "Manage enrolment keys", a.keyCreate(), a.keyList(),
+		verb("enable", "Let an enrolment key be used again", "enabled"),
+		verb("disable", "Stop an enrolment key; systems it enrolled stay", "disabled"),
+		verb("delete", "Remove an enrolment key; systems it enrolled stay", "removed"),
+	)
+}
+
+func (a *app) keyCreate() *cobra.Command {
+	var (
+		k                  api.KeyCreate
+		tags               []string
+		uses               int
+		ephemeral, isRelay bool
+		expires            string
+		retention          time.Duration
+	)
+	c := &cobra.Command{Use: "create --name NAME", Short: "Create an enrolment key; its secret is shown this once",
+		Example: "  enclave key create --name laptops --tag developers --uses 10 --expires 24h\n" +
+			"  enclave key create --name ci --ephemeral --retention 5m --json",
+		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if k.Tags, err = tagArgs(tags); err != nil {
+				return err
+			}
+			switch {
+			case ephemeral && isRelay:
+				return usage("a key is for ephemeral systems or for relays, not both")
+			case ephemeral:
+				k.Kind = "ephemeral"
+			case isRelay:
+				k.Kind = "relay"
+			}
+			if c.Flags().Changed("uses") {
+				if uses < 1 {
+					return usage("--uses %d: want 1 or more; leave it out for unlimited", uses)
+				}
+				k.Uses = &uses
+			}
+			if at, err := instant(expires, time.Now()); err != nil {
+				return err
+			} else if !at.IsZero() {
+				k.ExpiresAt = &at
+			}
+			k.Retention = int(retention.Seconds())
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			out, err := cl.CreateKey(c.Context(), k)
+			if err != nil {
+				return err
+			}
+			return a.print(out, func(io.Writer) {
+				a.printf("%s\n", out.Secret)
+				a.printf("This secret is shown once. Put it in a file and pass that with: enclave agent --key-file FILE\n")
+			})
+		}}
+	f := c.Flags()
+	f.StringVar(&k.Name, "name", "", "what the key is for")
+	f.StringArrayVar(&tags, "tag", nil, "tag its systems get; may be given several times")
+	f.IntVar(&uses, "uses", 0, "how many systems it enrols (default unlimited)")
+	f.BoolVar(&ephemeral, "ephemeral", false, "its systems are removed some time after they disconnect")
+	f.BoolVar(&isRelay, "relay", false, "it enrols relays instead of systems")
+	f.DurationVar(&retention, "retention", 0, "how long an ephemeral system stays after it disconnects (default 30m)")
+	f.StringVar(&k.Approval, "approve", "", "manual or automatic (default manual, automatic for ephemeral)")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration or an instant")
+	_ = c.MarkFlagRequired("name")
+	_ = c.RegisterFlagCompletionFunc("approve", cobra.FixedCompletions([]string{"manual", "automatic"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func (a *app) keyList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List enrolment keys", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Keys(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"ID", "NAME", "KIND", "APPROVAL", "USED", "LEFT", "TAGS", "ENABLED", "EXPIRES"}}
+			for _, k := range list {
+				left := "unlimited"
+				if k.Uses != nil {
+					left = num(*k.Uses)
+				}
+				rows = append(rows, []string{string(k.ID), clean(k.Name), k.Kind, k.Approval, num(k.Used), left, join(k.Tags), strconv.FormatBool(k.Enabled), when(k.ExpiresAt)})
+			}
+			table(w, rows...)
+		})
+	}}
+}
+
+func num(n int) string { return strconv.Itoa(n) }

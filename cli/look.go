@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/wire"
+)
+
+func (a *app) relays() *cobra.Command {
+	return group("relays", "Look at the relays", &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Relays(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"ID", "ADDRESS", "STUN", "ENROLLED"}}
+			for _, r := range list {
+				rows = append(rows, []string{string(r.ID), r.Addr, join(r.STUN), when(&r.EnrolledAt)})
+			}
+			table(w, rows...)
+		})
+	}})
+}
+
+// overview is what `status` shows.
+type overview struct {
+	Revision wire.Revision            `json:"revision"`
+	At       time.Time                `json:"at"`
+	Applied  bool                     `json:"applied"`
+	Waiting  []wire.SystemID          `json:"waiting"`
+	Systems  map[wire.SystemState]int `json:"systems"`
+	Policies map[string]int           `json:"policies"`
+	Relays   int                      `json:"relays"`
+}
+
+func (a *app) status() *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "Show where the organisation is", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		o, err := a.overview(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(o, func(w io.Writer) {
+			rows := [][]string{{"revision", num(int(o.Revision)) + " of " + o.At.Format(time.RFC3339)}}
+			if o.Applied {
+				rows = append(rows, []string{"in effect", "everywhere"})
+			} else {
+				rows = append(rows, []string{"in effect", "not yet at " + join(o.Waiting)})
+			}
+			for _, s := range []wire.SystemState{wire.Connected, wire.Disconnected, wire.Pending, wire.Disabled, wire.Revoked} {
+				if n := o.Systems[s]; n > 0 {
+					rows = append(rows, []string{"systems " + string(s), num(n)})
+				}
+			}
+			for _, s := range []string{"active", "outside hours", "disabled", "expired", "inactive: no rules"} {
+				if n := o.Policies[s]; n > 0 {
+					rows = append(rows, []string{"policies " + s, num(n)})
+				}
+			}
+			rows = append(rows, []string{"relays", num(o.Relays)})
+			table(w, rows...)
+		})
+	}}
+}
+
+func (a *app) overview(ctx context.Context) (overview, error) {
+	o := overview{Waiting: []wire.SystemID{}, Systems: map[wire.SystemState]int{}, Policies: map[string]int{}}
+	cl, err := a.client()
+	if err != nil {
+		return o, err
+	}
+	rev, err := cl.Revision(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.Revision, o.At, o.Applied = rev.Revision, rev.At, rev.Applied
+	o.Waiting = append(o.Waiting, rev.Waiting...)
+	systems, err := cl.Systems(ctx, nil)
+	if err != nil {
+		return o, err
+	}
+	for _, s := range systems {
+		o.Systems[s.State]++
+	}
+	policies, err := cl.Policies(ctx)
+	if err != nil {
+		return o, err
+	}
+	for _, p := range policies {
+		o.Policies[p.State]++
+	}
+	relays, err := cl.Relays(ctx)
+	o.Relays = len(relays)
+	return o, err
+}
+
+func (a *app) activity() *cobra.Command {
+	var after int64
+	c := &cobra.Command{Use: "activity", Short: "Show what was done, by whom", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Activity(c.Context(), after)
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"SEQ", "TIME", "ACTOR", "ACTION", "OBJECT", "REVISION"}}
+			for _, e := range list {
+				rows = append(rows, []string{num(int(e.Seq)), e.At.Format(time.RFC3339), clean(e.Actor), e.Action, orDash(e.Object), num(int(e.Revision))})
+			}
+			table(w, rows...)
+		})
+	}}
+	c.Flags().Int64Var(&after, "after", 0, "only entries after this sequence number")
+	return c
+}
+
+// buildInfo is what `version` shows.
+type buildInfo struct {
+	Version  string `json:"version"`
+	Protocol int    `json:"protocol"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func build() buildInfo {
+	b := buildInfo{Version: "devel", Protocol: wire.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		b.Version = info.Main.Version
+	}
+	return b
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Show the version", Args: exactly(), RunE: func(*cobra.Command, []string) error {
+		b := build()
+		return a.print(b, func(io.Writer) {
+			a.printf("enclave %s (agent protocol %d, %s, %s)\n", b.Version, b.Protocol, b.Go, b.Platform)
+		})
+	}}
+}

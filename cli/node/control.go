@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"enclave/control"
+	"enclave/control/admin"
+	"enclave/control/enrol"
+	"enclave/store"
+)
+
+// ControlConfig says how a control plane runs.
+type ControlConfig struct {
+	Dir       string       // state directory
+	URL       string       // https://host:port by which agents reach it
+	Listener  net.Listener // TCP; TLS is made here
+	API       net.Listener // also serves the API here in plain HTTP, for loopback; may be nil
+	Share     *SharedRelay // a relay on the same port; may be nil
+	Heartbeat time.Duration
+	MapLife   time.Duration // of a new organisation; 0 is the default
+	SVIDLife  time.Duration // of a new organisation; 0 is the default
+	Version   string
+	Logger    *slog.Logger
+	// KeepFirst is given the secrets of a first start before they are in force; an
+	// error stops the start. May be nil.
+	KeepFirst func(*First) error
+}
+
+// SharedRelay is a relay that takes connections from the control plane's listener.
+type SharedRelay struct {
+	ALPN  string
+	TLS   func() *tls.Config // nil until the relay has its identity
+	Serve func(*tls.Conn)
+}
+
+// First is what the first start makes. The secrets are shown once; only their hashes
+// are kept.
+type First struct {
+	Token        string // of the first administrator
+	Fingerprint  string // of the organisation's root
+	EnrolmentKey string // approves automatically
+}
+
+// Control is a control plane ready to run.
+type Control struct {
+	cfg    ControlConfig
+	store  *store.Store
+	server *control.Server
+	first  *First
+	print  string
+}
+
+// OpenControl opens the state, and makes the organisation if there is none.
+func OpenControl(ctx context.Context, cfg ControlConfig) (*Control, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("address %.200q: want https://host:port", cfg.URL)
+	}
+	st, err := store.Open(ctx, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Control{cfg: cfg, store: st}
+	if err := c.prepare(ctx, u.Hostname()); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return c, nil
+}
+
+func (c *Control) prepare(ctx context.Context, host string) error {
+	now := time.Now()
+	if err := c.initialise(ctx, now); err != nil {
+		return err
+	}
+	org, err := c.store.Org(ctx)
+	if err != nil {
+		return err
+	}
+	ca, err := enrol.LoadCA(org.ID, org.CACert, org.CAKey)
+	if err != nil {
+		return err
+	}
+	c.print = ca.Fingerprint()
+	tokens, err := c.store.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	if len(tokens) == 0 { // the first start, or one that died before this
+		if err := c.makeFirst(ctx, now); err != nil {
+			return err
+		}
+	}
+	cfg := control.Config{Store: c.store, Logger: c.cfg.Logger, APIListener: c.cfg.API, Heartbeat: c.cfg.Heartbeat,
+		Version: c.cfg.Version, Hosts: []string{host}}
+	if s := c.cfg.Share; s != nil {
+		cfg.ALPN = map[string]control.Protocol{s.ALPN: {TLS: s.TLS, Serve: s.Serve}}
+	}
+	c.server, err = control.New(ctx, cfg)
+	return err
+}
+
+// by is the actor of what nobody asked for.
+const by store.Actor = "setup"
+
+// initialise makes the organisation if there is none.
+func (c *Control) initialise(ctx context.Context, now time.Time) error {
+	if _, err := c.store.Org(ctx); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	settings := store.DefaultSettings()
+	if c.cfg.MapLife != 0 {
+		settings.MapLife = c.cfg.MapLife
+	}
+	if c.cfg.SVIDLife != 0 {
+		settings.SVIDLife = c.cfg.SVIDLife
+	}
+	_, err := control.Init(ctx, c.store, store.Change{By: by, At: now}, "enclave", settings)
+	return err
+}
+
+// makeFirst makes the first administrator and the first key. The secrets are handed
+// to KeepFirst before the store knows them: a crash in between leaves a token that is
+// not valid yet and a store that makes another, never a store nobody can enter.
+func (c *Control) makeFirst(ctx context.Context, now time.Time) error {
+	token, secret := admin.NewToken(), enrol.NewSecret()
+	first := &First{Token: string(token), Fingerprint: c.print, EnrolmentKey: string(secret)}
+	if c.cfg.KeepFirst != nil {
+		if err := c.cfg.KeepFirst(first); err != nil {
+			return err
+		}
+	}
+	change := store.Change{By: by, At: now}
+	if _, err := c.store.CreateKey(ctx, change, store.KeyParams{Name: "first key", Automatic: true, Secret: secret.Hash()}); err != nil {
+		return err
+	}
+	_, err := c.store.CreateToken(ctx, change, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: token.Hash()})
+	c.first = first
+	return err
+}
+
+// First is what this start made; nil unless it was the first.
+func (c *Control) First() *First { return c.first }
+
+// Fingerprint is that of the organisation's root.
+func (c *Control) Fingerprint() string { return c.print }
+
+// RelayKey makes a key by which one relay enrols: `up` runs its own relay with it.
+func (c *Control) RelayKey(ctx context.Context) (string, error) {
+	secret, one := enrol.NewSecret(), 1
+	_, err := c.store.CreateKey(ctx, store.Change{By: by, At: time.Now()}, store.KeyParams{
+		Name: "relay of this machine", Kind: store.RelayKey, Uses: &one, Secret: secret.Hash()})
+	return string(secret), err
+}
+
+// Run serves until ctx ends, then closes the store.
+func (c *Control) Run(ctx context.Context) error {
+	err := c.server.Run(ctx, c.cfg.Listener)
+	return errors.Join(err, c.store.Close())
+}
+
+// Close gives the store back without having run.
+func (c *Control) Close() error { return c.store.Close() }
+
+// UpConfig says how control and relay run together.
+type UpConfig struct {
+	Control ControlConfig
+	Relay   RelayConfig // Listener, Control, Fingerprint and Key are filled in here
+}
+
+// Up is a control plane and a relay on one port.
+type Up struct {
+	*Control
+	relay *Relay
+	cfg   RelayConfig
+}
+
+// OpenUp opens both.
+func OpenUp(ctx context.Context, cfg UpConfig) (*Up, error) {
+	u := &Up{cfg: cfg.Relay}
+	u.cfg.Control = cfg.Control.URL
+	share := &SharedRelay{ALPN: ALPN,
+		TLS:   func() *tls.Config { return u.relay.TLS() },
+		Serve: func(c *tls.Conn) { u.relay.ServeConn(c) },
+	}
+	cfg.Control.Share = share
+	c, err := OpenControl(ctx, cfg.Control)
+	if err != nil {
+		return nil, err
+	}
+	u.Control = c
+	u.cfg.Fingerprint = c.Fingerprint()
+	u.cfg.Key = func() (string, error) { return c.RelayKey(ctx) }
+	if u.relay, err = OpenRelay(u.cfg); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return u, nil
+}
+
+// Run serves both until ctx ends.
+func (u *Up) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return u.Control.Run(ctx) })
+	g.Go(func() error { return u.relay.Run(ctx) })
+	return g.Wait()
+}

@@ -1,0 +1,267 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	cryptorand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"enclave/agent"
+	"enclave/agent/uplink"
+	"enclave/relay"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/frame"
+	"enclave/wire/svid"
+)
+
+// ALPN is the protocol by which relay connections are told apart on a shared port.
+const ALPN = frame.ALPN
+
+// RelayConfig says how a relay runs.
+type RelayConfig struct {
+	Control     string
+	Fingerprint string
+	Key         func() (string, error) // reads an enrolment key of kind relay; may be nil once enrolled
+	Name        string
+	Info        wire.RelayInfo // how agents reach it
+	Keeper      agent.Keeper
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
+	Listener    net.Listener // nil when connections come from a shared port
+	STUN        []relay.PacketConn
+	Version     string
+	Logger      *slog.Logger
+}
+
+// relayState is what a relay remembers.
+type relayState struct {
+	Version   int          `json:"version"`  // 1
+	Identity  []byte       `json:"identity"` // Ed25519 seed
+	Relay     wire.RelayID `json:"relay,omitempty"`
+	Org       wire.OrgID   `json:"org,omitempty"`
+	SVID      [][]byte     `json:"svid,omitempty"`
+	Roots     [][]byte     `json:"roots,omitempty"`
+	TicketKey []byte       `json:"ticket_key,omitempty"`
+}
+
+// Relay is a relay with its identity.
+type Relay struct {
+	cfg    RelayConfig
+	log    *slog.Logger
+	st     relayState
+	server atomic.Pointer[relay.Server] // nil until it has enrolled
+	cert   atomic.Pointer[tls.Certificate]
+	trust  svid.Trust
+	conns  atomic.Pointer[context.Context] // bounds connections from a shared port
+}
+
+// RunRelay runs a relay until ctx ends.
+func RunRelay(ctx context.Context, cfg RelayConfig) error {
+	r, err := OpenRelay(cfg)
+	if err != nil {
+		return err
+	}
+	return r.Run(ctx)
+}
+
+// OpenRelay reads the relay's state, or makes its identity key.
+func OpenRelay(cfg RelayConfig) (*Relay, error) {
+	r := &Relay{cfg: cfg, log: cfg.Logger}
+	raw, err := cfg.Keeper.Load()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.st = relayState{Version: 1, Identity: make([]byte, ed25519.SeedSize)}
+		cryptorand.Read(r.st.Identity)
+		return r, r.save()
+	case err != nil:
+		return nil, err
+	}
+	if err := wire.Unmarshal(raw, &r.st); err != nil {
+		return nil, fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+	}
+	if r.st.Version != 1 || len(r.st.Identity) != ed25519.SeedSize {
+		return nil, fmt.Errorf("relay: %w: version %d, %d bytes of key", agent.ErrDamaged, r.st.Version, len(r.st.Identity))
+	}
+	return r, nil
+}
+
+func (r *Relay) save() error {
+	raw, err := json.Marshal(r.st)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Keeper.Save(raw)
+}
+
+// TLS is what a shared port uses for relay connections; nil until the relay has its
+// identity.
+func (r *Relay) TLS() *tls.Config {
+	if r.server.Load() == nil {
+		return nil
+	}
+	c := svid.ServerConfig(r.trust, r.source, svid.ClientRequired)
+	c.NextProtos = []string{ALPN}
+	return c
+}
+
+// ServeConn serves a connection that a shared port has accepted.
+func (r *Relay) ServeConn(c *tls.Conn) {
+	if s, ctx := r.server.Load(), r.conns.Load(); s != nil && ctx != nil {
+		s.ServeConn(*ctx, c)
+		return
+	}
+	c.Close()
+}
+
+// Run enrols if need be, then serves until ctx ends. Clients are told before it goes.
+func (r *Relay) Run(ctx context.Context) error {
+	if err := r.enrol(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	pool, err := svid.Pool(r.st.Roots)
+	if err != nil {
+		return fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+	}
+	r.trust = svid.Trust{Org: r.st.Org, Roots: pool}
+	if err := r.useSVID(); err != nil {
+		return err
+	}
+	s := relay.New(relay.Config{Trust: func() svid.Trust { return r.trust }, Identity: r.source, TicketKey: r.st.TicketKey, Logger: r.log})
+	// Connections outlive ctx by the drain: clients move before they are cut.
+	drained, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	r.conns.Store(&drained)
+	r.server.Store(s)
+
+	g, ctx := errgroup.WithContext(ctx)
+	if r.cfg.Listener != nil {
+		g.Go(func() error { return s.Serve(drained, r.cfg.Listener) })
+	}
+	for _, pc := range r.cfg.STUN {
+		g.Go(func() error { return s.ServeSTUN(drained, pc) })
+	}
+	g.Go(func() error { return r.renewal(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		down, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer stop()
+		defer cancel()
+		return s.Shutdown(down)
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (r *Relay) useSVID() error {
+	leaf, err := x509.ParseCertificate(r.st.SVID[0])
+	if err != nil {
+		return fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+	}
+	r.cert.Store(&tls.Certificate{Certificate: r.st.SVID, Leaf: leaf, PrivateKey: ed25519.NewKeyFromSeed(r.st.Identity)})
+	return nil
+}
+
+func (r *Relay) source() (*tls.Certificate, error) { return r.cert.Load(), nil }
+
+func (r *Relay) endpoint() uplink.Endpoint {
+	return uplink.Endpoint{URL: r.cfg.Control, Fingerprint: r.cfg.Fingerprint, Dial: r.cfg.Dial}
+}
+
+// retryEvery spaces attempts to reach control; a relay has time.
+const retryEvery = 2 * time.Second
+
+func (r *Relay) enrol(ctx context.Context) error {
+	if r.st.Relay != "" {
+		return nil
+	}
+	if r.cfg.Key == nil {
+		return agent.ErrNeedKey
+	}
+	secret, err := r.cfg.Key()
+	if err != nil {
+		return err
+	}
+	req := wire.EnrolRequest{Version: wire.Version, Secret: secret, Name: r.cfg.Name, Keys: r.keys(), Relay: &r.cfg.Info}
+	for {
+		req.Now = time.Now().UTC()
+		resp, err := uplink.Enrol(ctx, r.endpoint(), req)
+		if err == nil {
+			r.st.Relay, r.st.Org, r.st.SVID, r.st.Roots, r.st.TicketKey = resp.Relay, resp.Org, resp.SVID, resp.Roots, resp.TicketKey
+			r.log.Info("relay enrolled", "relay", resp.Relay)
+			return r.save()
+		}
+		var p *api.Problem
+		if errors.As(err, &p) && p.Status < 500 && p.Status != 429 {
+			return fmt.Errorf("relay: enrol: %w", err)
+		}
+		if !errors.Is(err, uplink.ErrUnreachable) && p == nil {
+			return fmt.Errorf("relay: enrol: %w", err)
+		}
+		r.log.Debug("relay waits for the control plane", "error", err)
+		select {
+		case <-time.After(retryEvery/4 + rand.N(retryEvery)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// keys is the key statement of a relay. It has no WireGuard and no disco key to use;
+// the statement has room for both, so it vouches for two whose private halves nobody
+// keeps.
+func (r *Relay) keys() wire.Keys {
+	return svid.SignKeys(ed25519.NewKeyFromSeed(r.st.Identity), wire.WireGuardKey(nobodysKey()), wire.DiscoKey(nobodysKey()))
+}
+
+func nobodysKey() [32]byte {
+	priv, err := ecdh.X25519().GenerateKey(cryptorand.Reader)
+	if err != nil {
+		panic(err) // only a broken random source, which crypto/rand does not return from
+	}
+	return [32]byte(priv.PublicKey().Bytes())
+}
+
+// renewal renews the SVID at half its life.
+func (r *Relay) renewal(ctx context.Context) error {
+	c := uplink.New(r.endpoint(), r.trust, r.source)
+	defer c.Close()
+	for {
+		leaf := r.cert.Load().Leaf
+		half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+		select {
+		case <-time.After(max(time.Until(half), 0) + rand.N(retryEvery)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		resp, err := c.Renew(ctx, wire.RenewRequest{Now: time.Now().UTC()})
+		if err == nil {
+			_, _, err = svid.Verify(resp.SVID, r.trust.Roots, r.trust.Org, time.Now())
+		}
+		if err != nil {
+			r.log.Warn("the relay's certificate is not renewed yet", "until", leaf.NotAfter, "error", err)
+			continue
+		}
+		r.st.SVID = resp.SVID
+		if err := errors.Join(r.useSVID(), r.save()); err != nil {
+			return err
+		}
+	}
+}

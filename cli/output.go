@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/client"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// print shows v as JSON under --json, else calls text.
+func (a *app) print(v any, text func(w io.Writer)) error {
+	if a.json {
+		return json.NewEncoder(a.Out).Encode(v)
+	}
+	text(a.Out)
+	return nil
+}
+
+// table lays rows out in columns; the first is the heading.
+func table(w io.Writer, rows ...[]string) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintln(t, strings.Join(r, "\t"))
+	}
+	t.Flush()
+}
+
+// clean makes text from outside safe for a terminal: a system chooses its own
+// hostname, and an escape sequence in it must not reach the administrator's screen.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}
+
+func join[T ~string](list []T) string {
+	s := make([]string, len(list))
+	for i, v := range list {
+		s[i] = string(v)
+	}
+	return orDash(strings.Join(s, ","))
+}
+
+func when(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
+
+// waiting are the flags of changes that can be waited for.
+type waiting struct {
+	wait    bool
+	timeout time.Duration
+}
+
+func (w *waiting) flags(c *cobra.Command) *cobra.Command {
+	c.Flags().BoolVar(&w.wait, "wait", false, "return once every affected connected system has applied the change")
+	c.Flags().DurationVar(&w.timeout, "timeout", 30*time.Second, "how long --wait waits")
+	return c
+}
+
+// outcome is what a change prints.
+type outcome struct {
+	Revision wire.Revision  `json:"revision"`
+	Affected int            `json:"affected"`
+	Applied  *bool          `json:"applied,omitempty"`
+	Took     *time.Duration `json:"took_ns,omitempty"`
+	Object   any            `json:"object,omitempty"`
+}
+
+// done waits if asked to and prints the outcome of a change: said is the sentence
+// for people.
+func (a *app) done(ctx context.Context, c *client.Client, w waiting, ch api.Changed, object any, said string) error {
+	out := outcome{Revision: ch.Revision, Affected: ch.Affected, Object: object}
+	if w.wait {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(ctx, w.timeout)
+		defer cancel()
+		st, err := c.WaitApplied(ctx, ch.Revision)
+		if err != nil {
+			if ctx.Err() == nil {
+				return err
+			}
+			return &failure{exit: exitTryAgain, Code: "not_applied",
+				Message: fmt.Sprintf("revision %d is in force, but after %s these systems have not acknowledged it: %s", ch.Revision, w.timeout, join(st.Waiting)),
+				Hint:    "the change is kept; see \"enclave status\""}
+		}
+		took, applied := time.Since(began), true
+		out.Took, out.Applied = &took, &applied
+	}
+	return a.print(out, func(io.Writer) {
+		a.printf("%s (revision %d", said, ch.Revision)
+		if out.Took != nil {
+			a.printf(", applied by every affected connected system after %s", out.Took.Round(time.Millisecond))
+		}
+		a.printf(")\n")
+	})
+}
+
+// tagArgs checks tags given as arguments.
+func tagArgs(args []string) ([]wire.Tag, error) {
+	tags := make([]wire.Tag, 0, len(args))
+	for _, s := range args {
+		t, err := wire.ParseTag(s)
+		if err != nil {
+			return nil, usage("%v", err)
+		}
+		tags = append(tags, t)
+	}
+	return tags, nil
+}
+
+// instant reads RFC 3339 or a duration from now.
+func instant(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := parseDuration(s); err == nil {
+		if d <= 0 {
+			return time.Time{}, usage("%s is in the past", s)
+		}
+		return now.Add(d).UTC(), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, usage("time %.40q: want RFC 3339 (2026-03-29T18:00:00Z) or a duration (24h, 7d)", s)
+	}
+	return t.UTC(), nil
+}
+
+// parseDuration is time.ParseDuration with days.
+func parseDuration(s string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n int
+		if _, err := fmt.Sscanf(days+"\n", "%d\n", &n); err == nil && n < 36500 {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return time.ParseDuration(s)
+}

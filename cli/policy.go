@@ -1,0 +1,287 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/client"
+	"enclave/control/policy"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+func (a *app) policy() *cobra.Command {
+	verb := func(verb, short, past string) *cobra.Command {
+		var w waiting
+		return w.flags(&cobra.Command{Use: verb + " POLICY", Short: short, Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies,
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
+					if verb == "delete" {
+						return cl.DeletePolicy(c.Context(), args[0])
+					}
+					return cl.PolicyDo(c.Context(), args[0], verb)
+				})
+			}})
+	}
+	return group("policy", "Manage policies, and ask what they mean",
+		a.policyCreate(), a.policyList(), a.policyShow(),
+		verb("enable", "Enable a policy", "enabled"),
+		verb("disable", "Disable a policy; flows that only it allows are cut", "disabled"),
+		verb("delete", "Remove a policy; flows that only it allows are cut", "removed"),
+		a.policyEval(),
+	)
+}
+
+// parseAllow reads a rule as the command line has it: tcp/80, tcp/22,8000-8100,
+// udp, icmp, any.
+func parseAllow(s string) (wire.ACL, error) {
+	name, ports, hasPorts := strings.Cut(s, "/")
+	proto, err := wire.ParseProto(name)
+	if err != nil {
+		return wire.ACL{}, usage("rule %.60q: %v", s, err).hint("rules look like tcp/80, tcp/22,8000-8100, udp, icmp or any")
+	}
+	acl := wire.ACL{Proto: proto}
+	if hasPorts {
+		if acl.Ports, err = wire.ParsePorts(ports); err != nil {
+			return acl, usage("rule %.60q: %v", s, err).hint("rules look like tcp/80, tcp/22,8000-8100, udp, icmp or any")
+		}
+	}
+	return acl, nil
+}
+
+// parseHours reads a window as the command line has it:
+// "mon-fri 08:00-18:00 Europe/London", days separated by commas.
+func parseHours(s string) (wire.Window, error) {
+	bad := func() (wire.Window, error) {
+		return wire.Window{}, usage("hours %.60q: want \"mon,tue 08:00-18:00 Europe/London\"", s)
+	}
+	f := strings.Fields(s)
+	if len(f) != 3 {
+		return bad()
+	}
+	start, end, ok := strings.Cut(f[1], "-")
+	if !ok {
+		return bad()
+	}
+	week := []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
+	w := wire.Window{Zone: f[2], Start: start, End: end}
+	for part := range strings.SplitSeq(f[0], ",") {
+		from, to, isRange := strings.Cut(part, "-")
+		if !isRange {
+			to = from
+		}
+		i, j := indexOf(week, from), indexOf(week, to)
+		if i < 0 || j < 0 {
+			return bad()
+		}
+		for ; ; i = (i + 1) % 7 {
+			w.Days = append(w.Days, week[i])
+			if i == j {
+				break
+			}
+		}
+	}
+	return w, nil
+}
+
+func indexOf(list []string, s string) int {
+	for i, v := range list {
+		if v == s {
+			return i
+		}
+	}
+	return -1
+}
+
+func (a *app) policyCreate() *cobra.Command {
+	var (
+		w                                        waiting
+		from, to, allow, hours, trust, recvTrust []string
+		disabled                                 bool
+		expires, notes, file                     string
+	)
+	c := w.flags(&cobra.Command{Use: "create NAME --from TAG --to TAG --allow RULE", Short: "Create a policy",
+		Example: "  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait\n" +
+			"  enclave policy create \"Maintenance\" --from admins --to db --allow tcp/22 --hours \"sat 22:00-02:00 Europe/London\"\n" +
+			"  enclave policy create \"From a file\" --file policy.json",
+		Args: exactly("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			p := wire.Policy{Name: args[0], Kind: wire.Direct, Enabled: !disabled, ACLs: []wire.ACL{}, SenderTrust: trust, RecvTrust: recvTrust, Notes: notes}
+			if file != "" {
+				if err := readDocument(a.In, file, &p); err != nil {
+					return err
+				}
+				p.Name = args[0]
+			}
+			var err error
+			if p.SenderTags, err = appendTags(p.SenderTags, from); err != nil {
+				return err
+			}
+			if p.ReceiverTags, err = appendTags(p.ReceiverTags, to); err != nil {
+				return err
+			}
+			for _, s := range allow {
+				acl, err := parseAllow(s)
+				if err != nil {
+					return err
+				}
+				p.ACLs = append(p.ACLs, acl)
+			}
+			for _, s := range hours {
+				window, err := parseHours(s)
+				if err != nil {
+					return err
+				}
+				p.ActiveHours = append(p.ActiveHours, window)
+			}
+			if at, err := instant(expires, time.Now()); err != nil {
+				return err
+			} else if !at.IsZero() {
+				p.ExpiresAt = &at
+			}
+			if problems := policy.Validate(&p, ""); len(problems) > 0 {
+				return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: "the policy has mistakes", Problems: problems}
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			out, err := cl.CreatePolicy(c.Context(), p)
+			if err != nil {
+				return err
+			}
+			return a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")")
+		}})
+	f := c.Flags()
+	f.StringArrayVar(&from, "from", nil, "tag of the systems that may start flows; may be given several times")
+	f.StringArrayVar(&to, "to", nil, "tag of the systems that answer; may be given several times")
+	f.StringArrayVar(&allow, "allow", nil, "rule: tcp/80, tcp/22,8000-8100, udp, icmp, any; may be given several times")
+	f.StringArrayVar(&hours, "hours", nil, "active hours: \"mon-fri 08:00-18:00 Europe/London\"; may be given several times")
+	f.StringArrayVar(&trust, "trust", nil, "requirement that senders must meet; may be given several times")
+	f.StringArrayVar(&recvTrust, "receiver-trust", nil, "requirement that receivers must meet; may be given several times")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration or an instant")
+	f.StringVar(&notes, "notes", "", "free text")
+	f.StringVar(&file, "file", "", "read the policy from a JSON file first (- for standard input)")
+	f.BoolVar(&disabled, "disabled", false, "create it disabled")
+	return c
+}
+
+func appendTags(tags []wire.Tag, args []string) ([]wire.Tag, error) {
+	more, err := tagArgs(args)
+	return append(tags, more...), err
+}
+
+// readDocument reads a strict JSON document from a file or standard input.
+func readDocument(in io.Reader, file string, v any) error {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return usage("%v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, wire.MaxRequestBody+1))
+	if err != nil {
+		return err
+	}
+	if len(raw) > wire.MaxRequestBody {
+		return usage("%s is larger than %d bytes", file, wire.MaxRequestBody)
+	}
+	if err := wire.Unmarshal(raw, v); err != nil {
+		return usage("%s: %v", file, err)
+	}
+	return nil
+}
+
+func (a *app) policyList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List policies", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Policies(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"ID", "NAME", "STATE", "FROM", "TO", "ALLOWS", "EXPIRES"}}
+			for _, p := range list {
+				rows = append(rows, []string{string(p.ID), clean(p.Name), p.State, join(p.SenderTags), join(p.ReceiverTags), rules(p.ACLs), when(p.ExpiresAt)})
+			}
+			table(w, rows...)
+		})
+	}}
+}
+
+// rules shows rules the way --allow takes them.
+func rules(acls []wire.ACL) string {
+	var s []string
+	for _, r := range acls {
+		text := r.Proto.String()
+		if r.Ports != nil {
+			text += "/" + r.Ports.String()
+		}
+		s = append(s, text)
+	}
+	return orDash(strings.Join(s, " "))
+}
+
+func (a *app) policyShow() *cobra.Command {
+	return &cobra.Command{Use: "show POLICY", Short: "Show one policy", Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies,
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			p, err := cl.Policy(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(p, func(w io.Writer) {
+				rows := [][]string{
+					{"ID", string(p.ID)}, {"name", clean(p.Name)}, {"kind", string(p.Kind)}, {"state", p.State},
+					{"from", join(p.SenderTags)}, {"to", join(p.ReceiverTags)}, {"allows", rules(p.ACLs)},
+					{"trust", "senders " + join(p.SenderTrust) + ", receivers " + join(p.RecvTrust)}, {"expires", when(p.ExpiresAt)},
+				}
+				for _, h := range p.ActiveHours {
+					rows = append(rows, []string{"hours", strings.Join(h.Days, ",") + " " + h.Start + "-" + h.End + " " + h.Zone})
+				}
+				table(w, rows...)
+			})
+		}}
+}
+
+func (a *app) policyEval() *cobra.Command {
+	var timeline bool
+	c := &cobra.Command{Use: "eval FILE", Short: "Answer questions about policies without a server",
+		Long: `Reads questions as JSON (one object, or JSON lines): systems, policies, an instant and
+packets. Answers one JSON object a line with the pairs that are introduced and a verdict
+for each packet. A question with mistakes is answered with all of them and does not stop
+the others; the exit code is 2 when there was one. FILE may be - for standard input.`,
+		Args: exactly("FILE"), RunE: func(c *cobra.Command, args []string) error {
+			in := a.In
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return usage("%v", err)
+				}
+				defer f.Close()
+				in = f
+			}
+			refused, err := policy.Answer(in, a.Out, policy.Options{Timeline: timeline})
+			if err != nil {
+				return err
+			}
+			if refused > 0 {
+				return usage("%d questions have mistakes; each is answered with all of its own", refused)
+			}
+			return nil
+		}}
+	c.Flags().BoolVar(&timeline, "timeline", false, "the questions are timelines: a flow table persists across their steps")
+	return c
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/client"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+func (a *app) system() *cobra.Command {
+	return group("system", "Manage systems",
+		a.systemList(), a.systemShow(),
+		a.systemVerb("approve", "Let a pending system in", "approved"),
+		a.systemVerb("enable", "Let a disabled system take part again", "enabled"),
+		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),
+		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
+		a.systemDelete(),
+	)
+}
+
+func (a *app) systemList() *cobra.Command {
+	var search, tag, state string
+	c := &cobra.Command{Use: "list", Short: "List systems", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		q := url.Values{}
+		for k, v := range map[string]string{"search": search, "tag": tag, "state": state} {
+			if v != "" {
+				q.Set(k, v)
+			}
+		}
+		list, err := cl.Systems(c.Context(), q)
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"ID", "NAME", "STATE", "TAGS", "IPV4", "NAT", "LAST SEEN"}}
+			for _, s := range list {
+				rows = append(rows, []string{string(s.ID), clean(s.Name), string(s.State), join(s.Tags), s.IPv4.String(), orDash(s.NAT), when(s.LastSeen)})
+			}
+			table(w, rows...)
+		})
+	}}
+	c.Flags().StringVar(&search, "search", "", "only systems whose name, ID or hostname contains this")
+	c.Flags().StringVar(&tag, "tag", "", "only systems with this tag")
+	c.Flags().StringVar(&state, "state-is", "", "only systems in this state")
+	return c
+}
+
+func (a *app) systemShow() *cobra.Command {
+	return &cobra.Command{Use: "show SYSTEM", Short: "Show one system", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			s, err := cl.System(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.print(s, func(w io.Writer) {
+				rows := [][]string{
+					{"ID", string(s.ID)}, {"name", clean(s.Name)}, {"state", string(s.State)}, {"kind", s.Kind}, {"tags", join(s.Tags)},
+					{"addresses", s.IPv4.String() + ", " + s.IPv6.String()}, {"host", orDash(s.Host.Hostname) + " " + orDash(s.Host.Platform)},
+					{"seen from", orDash(s.SeenFrom)}, {"NAT", orDash(s.NAT)}, {"relay", orDash(string(s.Relay))},
+					{"enrolled", s.EnrolledAt.Format(time.RFC3339)}, {"connected", when(s.ConnectedAt)}, {"expires", when(s.ExpiresAt)},
+				}
+				for _, t := range s.Trust {
+					rows = append(rows, []string{"trust", clean(t.Requirement) + " until " + when(&t.Until)})
+				}
+				table(w, rows...)
+			})
+		}}
+}
+
+func (a *app) systemVerb(verb, short, past string) *cobra.Command {
+	var w waiting
+	return w.flags(&cobra.Command{Use: verb + " SYSTEM", Short: short, Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
+				return cl.SystemDo(c.Context(), args[0], verb)
+			})
+		}})
+}
+
+func (a *app) systemDelete() *cobra.Command {
+	var w waiting
+	return w.flags(&cobra.Command{Use: "delete SYSTEM", Short: "Remove a system and its identity", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, "removed "+args[0], func(cl *client.Client) (api.Changed, error) {
+				return cl.DeleteSystem(c.Context(), args[0])
+			})
+		}})
+}
+
+func (a *app) tag() *cobra.Command {
+	change := func(use, short, past string, add bool) *cobra.Command {
+		var w waiting
+		return w.flags(&cobra.Command{Use: use, Short: short, Args: atLeast("SYSTEM", "TAG"), ValidArgsFunction: a.completeSystems,
+			RunE: func(c *cobra.Command, args []string) error {
+				tags, err := tagArgs(args[1:])
+				if err != nil {
+					return err
+				}
+				added, removed := tags, []wire.Tag{}
+				if !add {
+					added, removed = removed, added
+				}
+				return a.change(c, w, past+" "+args[0]+": "+strings.Join(args[1:], ", "), func(cl *client.Client) (api.Changed, error) {
+					return cl.SetTags(c.Context(), args[0], added, removed)
+				})
+			}})
+	}
+	return group("tag", "Manage the tags of systems", a.tagList(),
+		change("add SYSTEM TAG…", "Add tags to a system", "tagged", true),
+		change("remove SYSTEM TAG…", "Remove tags from a system; flows that only they allow are cut", "untagged", false),
+	)
+}
+
+func (a *app) tagList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List tags", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Tags(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"TAG", "SYSTEMS", "KEYS", "POLICIES", "TRUST"}}
+			for _, t := range list {
+				rows = append(rows, []string{string(t.Name), num(t.Systems), num(t.Keys), num(t.Policies), join(t.Trust)})
+			}
+			table(w, rows...)
+		})
+	}}
+}
+
+func (a *app) trust() *cobra.Command {
+	var met, unmet waiting
+	var until string
+	set := met.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems,
+		RunE: func(c *cobra.Command, args []string) error {
+			end, err := instant(until, time.Now())
+			if err != nil {
+				return err
+			}
+			return a.change(c, met, "marked "+args[0]+": "+args[1]+" is met", func(cl *client.Client) (api.Changed, error) {
+				return cl.SetTrust(c.Context(), args[0], args[1], end)
+			})
+		}})
+	set.Flags().StringVar(&until, "until", "", "how long it counts: a duration or an instant (default: until taken away)")
+	drop := unmet.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, unmet, "marked "+args[0]+": "+args[1]+" is not met", func(cl *client.Client) (api.Changed, error) {
+				return cl.DropTrust(c.Context(), args[0], args[1])
+			})
+		}})
+	return group("trust", "Mark trust requirements of systems as met or not", set, drop)
+}
+
+// change runs one change and prints its outcome.
+func (a *app) change(c *cobra.Command, w waiting, said string, do func(*client.Client) (api.Changed, error)) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	ch, err := do(cl)
+	if err != nil {
+		return err
+	}
+	return a.done(c.Context(), cl, w, ch, nil, said)
+}

@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/agent"
+	"enclave/cli/node"
+	"enclave/relay"
+	"enclave/store"
+)
+
+// tokenFile is where the first administrator's token is kept.
+const tokenFile = "admin.token"
+
+// serverFlags are the flags of up and control.
+type serverFlags struct {
+	listen, url       string
+	stun              []string
+	mapLife, svidLife time.Duration
+}
+
+func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
+	fl := c.Flags()
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "address of the API and of the agents' connections")
+	fl.StringVar(&f.url, "advertise", "", "https://host:port by which agents reach it (default from --listen)")
+	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
+	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
+	return c
+}
+
+func (f *serverFlags) address(l net.Listener) (string, error) {
+	if f.url != "" {
+		return f.url, nil
+	}
+	host, _, err := net.SplitHostPort(f.listen)
+	if err != nil {
+		return "", usage("--listen %.80q: want host:port", f.listen)
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		return "", usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise https://HOST:PORT")
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+}
+
+// firstLine is what `up --json` prints first.
+type firstLine struct {
+	URL          string `json:"url"`
+	TokenFile    string `json:"token_file"`
+	Fingerprint  string `json:"ca_fingerprint"`
+	EnrolmentKey string `json:"enrolment_key,omitempty"` // of the first start only
+}
+
+func (a *app) up() *cobra.Command {
+	var f serverFlags
+	c := f.flags(&cobra.Command{Use: "up", Short: "Run control plane and relay on this machine",
+		Long: `Runs the control plane and a relay in one process on one TCP port, and STUN on UDP. The
+first start makes the organisation, prints the fingerprint of its root and an enrolment
+key once, and leaves the administrator's token and a context file in --state, by which
+the other verbs find the API.`,
+		Example: "  enclave up --state lab --listen 127.0.0.1:8443 --stun 127.0.0.1:3478",
+		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(c.Context())
+			defer stop()
+			return a.runUp(ctx, &f)
+		}})
+	c.Flags().StringArrayVar(&f.stun, "stun", []string{"127.0.0.1:3478"}, "address that answers STUN; give two addresses and two ports to learn a NAT's kind")
+	return c
+}
+
+func (a *app) runUp(ctx context.Context, f *serverFlags) error {
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	url, err := f.address(l)
+	if err != nil {
+		return err
+	}
+	stun, err := listenSTUN(f.stun)
+	if err != nil {
+		return err
+	}
+	defer closeAll(stun)
+	cfg := node.UpConfig{
+		Control: a.controlConfig(dir, url, l, f),
+		Relay: node.RelayConfig{Name: "here", Keeper: agent.FileKeeper(filepath.Join(dir, "relay.json")),
+			Dial: (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
+	}
+	cfg.Relay.Info.Addr = url[len("https://"):]
+	for _, pc := range stun {
+		cfg.Relay.Info.STUN = append(cfg.Relay.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
+	}
+	u, err := node.OpenUp(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := a.announce(dir, url, u.Control); err != nil {
+		return errors.Join(err, u.Close())
+	}
+	return u.Run(ctx)
+}
+
+func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags) node.ControlConfig {
+	return node.ControlConfig{Dir: dir, URL: url, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife,
+		Version: build().Version, Logger: a.logger().With("part", "control"),
+		KeepFirst: func(first *node.First) error {
+			return writeFile(filepath.Join(dir, tokenFile), []byte(first.Token+"\n"))
+		}}
+}
+
+// announce leaves the context file and prints what the next commands need.
+func (a *app) announce(dir, url string, c *node.Control) error {
+	if err := writeContext(dir, apiContext{URL: url, TokenFile: tokenFile, Fingerprint: c.Fingerprint()}); err != nil {
+		return err
+	}
+	line := firstLine{URL: url, TokenFile: filepath.Join(dir, tokenFile), Fingerprint: c.Fingerprint()}
+	if first := c.First(); first != nil {
+		line.EnrolmentKey = first.EnrolmentKey
+	}
+	if a.json {
+		return json.NewEncoder(a.Out).Encode(line)
+	}
+	a.printf("Enclave is up at %s\n", line.URL)
+	a.printf("  administrator's token   %s\n  root fingerprint        %s\n", line.TokenFile, line.Fingerprint)
+	if line.EnrolmentKey == "" {
+		a.printf("Enrol more systems with a key: enclave key create --name NAME --state %s\n", dir)
+		return nil
+	}
+	a.printf("  first enrolment key     %s   (shown once; approves automatically)\n\n", line.EnrolmentKey)
+	a.printf("Next, in other terminals, with that key in a file named key:\n")
+	for _, name := range []string{"web --expose 8080=127.0.0.1:9000", "laptop --socks 127.0.0.1:1080"} {
+		a.printf("  enclave agent --state %s-agent --control %s --ca-fingerprint %s --key-file key --name %s\n", firstWord(name), line.URL, line.Fingerprint, name)
+	}
+	a.printf("  enclave tag add web servers --state %s\n  enclave tag add laptop laptops --state %s\n", dir, dir)
+	a.printf("  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait --state %s\n", dir)
+	a.printf("  curl --socks5-hostname 127.0.0.1:1080 http://web.enclave:8080/\n")
+	return nil
+}
+
+func firstWord(s string) string {
+	for i := range s {
+		if s[i] == ' ' {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func (a *app) control() *cobra.Command {
+	var f serverFlags
+	return f.flags(&cobra.Command{Use: "control", Short: "Run the control plane alone",
+		Long: `Runs the control plane alone. Agents need a relay to meet when no direct path exists:
+enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
+		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(c.Context())
+			defer stop()
+			dir, err := a.stateDir()
+			if err != nil {
+				return err
+			}
+			l, err := net.Listen("tcp", f.listen)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			url, err := f.address(l)
+			if err != nil {
+				return err
+			}
+			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f))
+			if err != nil {
+				return err
+			}
+			if err := a.announce(dir, url, ctl); err != nil {
+				return errors.Join(err, ctl.Close())
+			}
+			return ctl.Run(ctx)
+		}})
+}
+
+// relayFlags are the flags of relay.
+type relayFlags struct {
+	control, fingerprint, keyFile, name, listen, advertise string
+	stun, advertiseSTUN                                    []string
+}
+
+func (a *app) relay() *cobra.Command {
+	var f relayFlags
+	c := &cobra.Command{Use: "relay", Short: "Run a blind relay with STUN",
+		Long: `Runs a relay: it carries sealed packets between systems that a policy has introduced and
+that find no direct path, and answers STUN. It cannot read what it carries. It enrols with
+a key of "enclave key create --relay".`,
+		Example: "  enclave relay --state relay1 --control https://control:8443 --ca-fingerprint sha256:… --key-file key --listen 192.0.2.7:443 --stun 192.0.2.7:3478 --stun 192.0.2.7:3479",
+		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(c.Context())
+			defer stop()
+			return a.runRelay(ctx, &f)
+		}}
+	fl := c.Flags()
+	fl.StringVar(&f.control, "control", "", "address of the control plane: https://host:port (default $ENCLAVE_CONTROL)")
+	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root (default $ENCLAVE_CA_FINGERPRINT)")
+	fl.StringVar(&f.keyFile, "key-file", "", "file with the secret of an enrolment key for relays; needed the first time only")
+	fl.StringVar(&f.name, "name", "relay", "name of this relay")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8444", "address for relay connections")
+	fl.StringVar(&f.advertise, "advertise", "", "host:port by which agents reach it (default --listen)")
+	fl.StringArrayVar(&f.stun, "stun", nil, "address that answers STUN; may be given several times")
+	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "host:port by which agents reach STUN (default --stun)")
+	return c
+}
+
+func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	lock, err := store.LockDir(dir, "relay")
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	stun, err := listenSTUN(f.stun)
+	if err != nil {
+		return err
+	}
+	defer closeAll(stun)
+	cfg := node.RelayConfig{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")), Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
+		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: agent.FileKeeper(filepath.Join(dir, "relay.json")),
+		Dial: (&net.Dialer{}).DialContext, Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
+	cfg.Info.Addr = first(f.advertise, l.Addr().String())
+	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
+		for _, pc := range stun {
+			cfg.Info.STUN = append(cfg.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
+		}
+	}
+	return node.RunRelay(ctx, cfg)
+}
+
+func listenSTUN(addrs []string) ([]relay.PacketConn, error) {
+	var out []relay.PacketConn
+	for _, text := range addrs {
+		at, err := net.ResolveUDPAddr("udp", text)
+		if err == nil {
+			var pc *net.UDPConn
+			if pc, err = net.ListenUDP("udp", at); err == nil {
+				out = append(out, pc)
+				continue
+			}
+		}
+		closeAll(out)
+		return nil, fmt.Errorf("STUN: %w", err)
+	}
+	return out, nil
+}
+
+func closeAll(conns []relay.PacketConn) {
+	for _, c := range conns {
+		c.Close()
+	}
+}

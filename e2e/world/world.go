@@ -1,0 +1,256 @@
+// Package world builds a whole enclave on the simulated internet: control, relays
+// and agents, each the real thing, on hosts behind NATs.
+//
+// The demo and the end-to-end tests stand on it. Parts can be stopped and started
+// like processes: control comes back from its store on disk, an agent from its kept
+// state. Nothing here decides anything; what a scenario asks is in its own words.
+package world
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"enclave/agent"
+	"enclave/agent/link"
+	"enclave/cli/client"
+	"enclave/cli/node"
+	"enclave/e2e/natlab"
+	"enclave/wire/api"
+)
+
+// Config says how the world is made.
+type Config struct {
+	Lab    *natlab.Lab // running
+	Dir    string      // of control's state
+	Logger *slog.Logger
+	API    net.Listener  // also serves the API here in plain HTTP; may be nil
+	Beat   time.Duration // heartbeat; 0 is wire.HeartbeatEvery
+}
+
+// World is an enclave under way.
+type World struct {
+	cfg   Config
+	Lab   *natlab.Lab
+	First node.First // what the first start of control made
+	API   *client.Client
+
+	control, relay *Process
+	controlHost    *natlab.Host
+	relayHost      *natlab.Host
+	relayState     agent.MemoryKeeper
+	relayKey       string
+	admin          *natlab.Host
+
+	mu     sync.Mutex // guards agents
+	agents []*Agent
+}
+
+// Process is a part that runs until it is stopped.
+type Process struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // valid once done is closed
+}
+
+func start(ctx context.Context, run func(context.Context) error) *Process {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Process{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = run(ctx)
+	}()
+	return p
+}
+
+// Stop ends the process and returns what it ended with.
+func (p *Process) Stop() error {
+	p.cancel()
+	<-p.done
+	return p.err
+}
+
+// The names and ports of the infrastructure on the simulated internet.
+const (
+	controlURL = "https://control.lab:443"
+	relayAddr  = "relay.lab:443"
+)
+
+// New makes the infrastructure and starts it: control, a relay with two addresses on
+// its own host, and an administrator's machine.
+func New(ctx context.Context, cfg Config) (*World, error) {
+	w := &World{cfg: cfg, Lab: cfg.Lab}
+	near := natlab.Over(natlab.LinkConfig{Latency: 2 * time.Millisecond})
+	w.controlHost = w.Lab.Host("control", w.Lab.Internet(), near)
+	w.relayHost = w.Lab.Host("relay", w.Lab.Internet(), natlab.Addresses(2), near)
+	w.admin = w.Lab.Host("admin", w.Lab.Internet(), near)
+	if err := w.StartControl(ctx); err != nil {
+		return nil, err
+	}
+	key, err := w.API.CreateKey(ctx, api.KeyCreate{Name: "relay", Kind: "relay"})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("relay key: %w", err), w.Close())
+	}
+	w.relayKey = key.Secret
+	return w, w.StartRelay(ctx)
+}
+
+// StartControl starts control from what is on disk.
+func (w *World) StartControl(ctx context.Context) error {
+	l, err := w.controlHost.ListenTCP(443)
+	if err != nil {
+		return err
+	}
+	c, err := node.OpenControl(ctx, node.ControlConfig{
+		Dir: filepath.Join(w.cfg.Dir, "control"), URL: controlURL, Listener: l, API: w.cfg.API,
+		Logger: w.cfg.Logger.With("host", "control"), Heartbeat: w.cfg.Beat,
+	})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	if first := c.First(); first != nil {
+		w.First = *first
+		w.API, err = client.New(client.Config{URL: controlURL, Token: first.Token, Fingerprint: first.Fingerprint, Dial: w.admin.DialContext})
+		if err != nil {
+			return err
+		}
+	}
+	w.control = start(context.WithoutCancel(ctx), c.Run)
+	return nil
+}
+
+// StopControl stops control and closes its store.
+func (w *World) StopControl() error { return w.control.Stop() }
+
+// StartRelay starts the relay.
+func (w *World) StartRelay(ctx context.Context) error {
+	l, err := w.relayHost.ListenTCP(443)
+	if err != nil {
+		return err
+	}
+	cfg := node.RelayConfig{
+		Control: controlURL, Fingerprint: w.First.Fingerprint, Key: func() (string, error) { return w.relayKey, nil },
+		Name: "relay", Keeper: &w.relayState, Dial: w.relayHost.DialContext, Listener: l,
+		Logger: w.cfg.Logger.With("host", "relay"),
+	}
+	cfg.Info.Addr = relayAddr
+	for _, addr := range w.relayHost.Addrs() { // two addresses, two ports: mapping behaviour shows
+		for _, port := range []uint16{3478, 3479} {
+			pc, err := w.relayHost.ListenUDPAddrPort(netip.AddrPortFrom(addr, port))
+			if err != nil {
+				return err
+			}
+			cfg.STUN = append(cfg.STUN, pc)
+			cfg.Info.STUN = append(cfg.Info.STUN, netip.AddrPortFrom(addr, port).String())
+		}
+	}
+	w.relay = start(context.WithoutCancel(ctx), func(ctx context.Context) error { return node.RunRelay(ctx, cfg) })
+	return nil
+}
+
+// StopRelay stops the relay.
+func (w *World) StopRelay() error { return w.relay.Stop() }
+
+// Close stops everything and returns the first thing that had gone wrong.
+func (w *World) Close() error {
+	w.mu.Lock()
+	agents := w.agents
+	w.mu.Unlock()
+	var errs []error
+	for _, a := range agents {
+		errs = append(errs, a.Stop())
+	}
+	for _, p := range []*Process{w.relay, w.control} {
+		if p != nil {
+			errs = append(errs, p.Stop())
+		}
+	}
+	if w.API != nil {
+		w.API.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// Agent is an agent on its host.
+type Agent struct {
+	*agent.Agent
+	Name string
+	Host *natlab.Host
+
+	world   *World
+	key     string
+	state   agent.MemoryKeeper
+	process *Process
+}
+
+// Agent puts a system on network and starts it; key is the secret of an enrolment
+// key.
+func (w *World) Agent(ctx context.Context, name string, network *natlab.Network, key string, options ...natlab.HostOption) (*Agent, error) {
+	a := &Agent{Name: name, Host: w.Lab.Host(name, network, options...), world: w, key: key}
+	if err := a.Start(ctx); err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	w.agents = append(w.agents, a)
+	w.mu.Unlock()
+	return a, nil
+}
+
+// Start runs the agent from its kept state.
+func (a *Agent) Start(ctx context.Context) error {
+	ag, err := agent.New(agent.Config{
+		Name: a.Name, Control: controlURL, Fingerprint: a.world.First.Fingerprint,
+		Key: func() (string, error) { return a.key, nil }, Keeper: &a.state, Network: Ground{a.world.Lab, a.Host},
+		Version: "world", Hostname: a.Name, Beat: a.world.cfg.Beat, Logger: a.world.cfg.Logger.With("host", a.Name),
+	})
+	if err != nil {
+		return err
+	}
+	a.Agent = ag
+	a.process = start(context.WithoutCancel(ctx), ag.Run)
+	return nil
+}
+
+// Stop ends the agent; its state stays for the next Start.
+func (a *Agent) Stop() error { return a.process.Stop() }
+
+// Ground is a host of the lab as an agent stands on it.
+type Ground struct {
+	Lab  *natlab.Lab
+	Host *natlab.Host
+}
+
+// ListenUDP opens a socket on all addresses of the host.
+func (g Ground) ListenUDP(port uint16) (link.PacketConn, error) { return g.Host.ListenUDP(port) }
+
+// DialContext opens a TCP connection.
+func (g Ground) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	return g.Host.DialContext(ctx, network, addr)
+}
+
+// LookupHost resolves a name of the lab.
+func (g Ground) LookupHost(_ context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	return g.Lab.Resolve(host)
+}
+
+// Addrs returns the addresses of the host.
+func (g Ground) Addrs() ([]netip.Addr, error) { return g.Host.Addrs(), nil }
+
+var _ link.Network = Ground{}
+
+// Seed returns a seed for a lab that nobody asked to replay.
+func Seed() uint64 {
+	var b [4]byte
+	rand.Read(b[:])
+	return uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3])
+}
