@@ -2,7 +2,7 @@
 //
 // A relay knows no policy. It carries frames between two systems only while it holds
 // a ticket for the pair: control signs one for each pair that a policy introduces,
-// hands it to both, and lets it end soon, so that a relay out of control's reach
+// hands it to both, and gives it an end, so that a relay out of control's reach
 // still closes on time. The layout, 38 bytes and the organisation's name:
 //
 //	+---------+----------+--------+---------+---------+-------------+---------------+
