@@ -92,6 +92,69 @@ func TestSilentFlowsGiveWayToTheirOwnPeer(t *testing.T) {
 	}
 	b.in(s, Accept)
 	b.flows(100)
+	for i := range uint16(1000) {
+		b.in(syn(them4, 2000+i), Accept)
+	}
+	silent := 0
+	for _, f := range b.list {
+		if f.state == open && f.last < int64(time.Minute) {
+			silent++
+		}
+	}
+	if silent < 30 { // a sample misses the first few
+		t.Errorf("%d silent flows are left, want what is half open to go first", silent)
+	}
+}
+
+func TestAPeerOverItsShareKeepsItsBusyFlows(t *testing.T) {
+	b := crowded(t)
+	for i := range uint16(20) {
+		b.establish(third4, i)
+	}
+	for i := range uint16(80) {
+		b.establish(them4, i)
+	}
+	b.in(syn(them4, 200), TableFull)
+	if b.held(them) != 80 {
+		t.Errorf("it lost flows to itself: %d left", b.held(them))
+	}
+}
+
+func TestWhoAsksGivesWayBeforeOthers(t *testing.T) {
+	b := crowded(t)
+	for i := range uint16(10) {
+		b.out(syn(them4, i).reversed(), Accept) // half open, and the oldest
+	}
+	for i := range uint16(40) {
+		b.establish(them4, 100+i)
+	}
+	for i := range uint16(2000) {
+		b.in(syn(third4, i), Accept)
+	}
+	if n := b.held(them); n != 50 {
+		t.Errorf("%d flows of the other peer are left, want all 50", n)
+	}
+}
+
+func TestADeadFlowIsReportedEvenWhenFull(t *testing.T) {
+	b := crowded(t)
+	g := wire.Grant{From: them, To: us, Proto: wire.Any, NotAfter: start.Add(time.Second)}
+	b.Update([]Peer{
+		{ID: them, Addrs: []netip.Addr{them4}, Grants: []wire.Grant{g}},
+		{ID: third, Addrs: []netip.Addr{third4}, Grants: []wire.Grant{{From: third, To: us, Proto: wire.Any}}},
+	}, "", b.now)
+	for i := range uint16(100) {
+		b.in(syn(them4, i), Accept)
+	}
+	b.now = g.NotAfter
+	for i := range uint16(100) {
+		b.in(syn(them4, i), Expired)
+	}
+	b.in(syn(third4, 1), TableFull)
+	if cuts, _ := b.Expire(b.now); len(cuts) != 100 {
+		t.Errorf("%d cuts, want 100", len(cuts))
+	}
+	b.in(syn(third4, 1), Accept)
 }
 
 // FuzzCrowd keeps a tiny table full and holds it to its invariants.
@@ -99,7 +162,7 @@ func FuzzCrowd(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 0, 200, 7, 9, 255, 0, 0, 1, 1, 2, 90, 80, 70})
 	f.Fuzz(func(t *testing.T, input []byte) {
 		table := New(Config{Self: us, Addrs: ourAddrs, MaxFlows: 3})
-		s, now := &script{input}, start
+		s, now := &script{b: input}, start
 		for len(s.b) > 0 {
 			switch s.pick(8) {
 			case 0:
@@ -129,14 +192,21 @@ func seqOf(pkt []byte) uint32 { return binary.BigEndian.Uint32(pkt[24:]) }
 func TestResetFitsWhateverTheFarEndSent(t *testing.T) {
 	b := newBench(t, toUs(wire.TCP))
 	s := tcpIn(tcpSYN)
-	s.seq = 1000
+	s.seq, s.options = 1000, []byte{2, 4, 5, 0, 3, 3, 7, 0}
 	b.in(s, Accept)
 	s = tcpIn(tcpSYN | tcpACK).reversed()
-	s.seq, s.ack, s.window = 500, 1001, 8000
-	b.out(s, Accept)
+	s.seq, s.ack, s.window, s.options = 500, 1001, 8000, []byte{1, 3, 3, 4}
+	b.out(s, Accept) // announces 8000: the window of a SYN is not scaled
 	s = tcpIn(tcpACK)
 	s.seq, s.ack = 1001, 501
 	b.in(s, Accept)
+	if w := b.list[0].end[outbound].advertised(&b.list[0].end[inbound]); w != 8000 {
+		t.Errorf("window %d, want 8000", w)
+	}
+	s = tcpIn(tcpACK).reversed()
+	s.seq, s.ack, s.window = 501, 1001, 600
+	b.out(s, Accept)
+	s = tcpIn(tcpACK)
 	s.seq, s.payload = 1<<30, []byte("junk")
 	b.in(s, Accept)
 	cuts := b.grant()
@@ -147,7 +217,7 @@ func TestResetFitsWhateverTheFarEndSent(t *testing.T) {
 	for _, pkt := range cuts[0].Local {
 		fits[seqOf(pkt)] = true
 	}
-	if !fits[1001] || !fits[1001+8000-1] || !fits[1<<30+4] {
+	if !fits[1001] || !fits[1001+600<<4-1] || !fits[1<<30+4] {
 		t.Errorf("resets at %v", fits)
 	}
 	if seq := seqOf(cuts[0].Remote[0]); seq != 501 {

@@ -17,6 +17,7 @@ type spec struct {
 	flags        uint8  // TCP
 	seq, ack     uint32
 	window       uint16
+	options      []byte // TCP
 	payload      []byte
 	quote        []byte // ICMP errors
 }
@@ -34,8 +35,8 @@ func (s spec) transport() []byte {
 		b = binary.BigEndian.AppendUint16(b, s.dport)
 		b = binary.BigEndian.AppendUint32(b, s.seq)
 		b = binary.BigEndian.AppendUint32(b, s.ack)
-		b = append(b, 5<<4, s.flags, byte(s.window>>8), byte(s.window), 0, 0, 0, 0)
-		b = append(b, s.payload...)
+		b = append(b, byte(5+len(s.options)/4)<<4, s.flags, byte(s.window>>8), byte(s.window), 0, 0, 0, 0)
+		b = append(append(b, s.options...), s.payload...)
 		binary.BigEndian.PutUint16(b[16:], checksum(b, pseudo(src, dst, s.proto, len(b))))
 	case protoUDP:
 		b = binary.BigEndian.AppendUint16(b, s.sport)
@@ -192,6 +193,7 @@ func TestParseRefuses(t *testing.T) {
 		"error about an error":      {spec{proto: protoICMP, src: them4, dst: us4, typ: 3, quote: spec{proto: protoICMP, src: us4, dst: them4, typ: 3, quote: tcp}.bytes()}.bytes(), Malformed},
 		"error about other version": {spec{proto: protoICMP, src: them4, dst: us4, typ: 3, quote: tcp6}.bytes(), Malformed},
 		"error about 8 bytes":       {spec{proto: protoICMP, src: them4, dst: us4, typ: 3, quote: tcp[:28]}.bytes(), Accept},
+		"error about a later part":  {spec{proto: protoICMP, src: them4, dst: us4, typ: 3, quote: udp.piece(1, 8, make([]byte, 16), true)}.bytes(), Malformed},
 		"error about 7 bytes":       {spec{proto: protoICMP, src: them4, dst: us4, typ: 3, quote: tcp[:27]}.bytes(), Malformed},
 	} {
 		var p packet

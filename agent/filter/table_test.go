@@ -377,6 +377,51 @@ func TestFragmentsFollowTheirFirst(t *testing.T) {
 	}
 }
 
+func TestFragmentsOfAFlowWhoseMemoryIsUsedAgain(t *testing.T) {
+	b := newBench(t, toUs(wire.UDP))
+	s := spec{proto: protoUDP, src: them6, dst: us6, sport: 5, dport: 53, payload: make([]byte, 40)}
+	b.In(s.pieces(1, 16)[0], b.now)
+	b.grant()
+	b.grant(toUs(wire.UDP))
+	b.in(udpIn(), Accept) // in the memory of the flow that was cut
+	if v := b.In(s.pieces(1, 16)[1], b.now); v != FragmentOrphan {
+		t.Errorf("%v, want an orphan", v)
+	}
+}
+
+func TestARepeatedFirstFragmentDoesNotMoveTheLine(t *testing.T) {
+	b := newBench(t, toUs(wire.UDP))
+	s := spec{proto: protoUDP, src: them6, dst: us6, sport: 5, dport: 53, payload: make([]byte, 64)}
+	b.In(s.pieces(1, 32)[0], b.now)
+	b.In(s.pieces(1, 16)[0], b.now)
+	if v := b.In(s.piece(1, 16, make([]byte, 8), true), b.now); v != BadFragment {
+		t.Errorf("%v, want an overlap", v)
+	}
+}
+
+func TestErrorsKeepNothingAlive(t *testing.T) {
+	b := newBench(t, toUs(wire.UDP))
+	b.in(udpIn(), Accept)
+	b.now = b.now.Add(time.Minute)
+	b.out(spec{proto: protoICMPv6, src: us6, dst: them6, typ: 1, quote: udpIn().bytes()}, Accept)
+	b.now = b.now.Add(time.Minute)
+	b.out(udpIn().reversed(), NoRule)
+}
+
+func TestADeadFlowKeepsItsPortsUntilItIsCut(t *testing.T) {
+	g := toUs(wire.TCP)
+	g.NotAfter = start.Add(time.Second)
+	b := newBench(t, g)
+	b.in(tcpIn(tcpSYN), Accept)
+	b.in(tcpIn(tcpRST), Accept)
+	b.now = g.NotAfter
+	b.in(tcpIn(tcpACK), Expired)
+	b.in(tcpIn(tcpSYN), Expired)
+	if cuts, _ := b.Expire(b.now); len(cuts) != 1 {
+		t.Errorf("cuts %+v", cuts)
+	}
+}
+
 func TestFragmentMemoryIsBounded(t *testing.T) {
 	b := newBench(t, toUs(wire.UDP), fromUs(wire.UDP))
 	s := spec{proto: protoUDP, src: them6, dst: us6, sport: 5, dport: 53, payload: make([]byte, 40)}
@@ -409,6 +454,11 @@ func TestDenials(t *testing.T) {
 	}
 	if n := len(b.Denials()); n != maxDenials || len(b.denials.at) != maxDenials {
 		t.Errorf("%d denials kept, want %d", n, maxDenials)
+	}
+	for _, d := range b.Denials() {
+		if d.Dst.Port() < 1000-maxDenials {
+			t.Errorf("port %d is still kept, want the youngest", d.Dst.Port())
+		}
 	}
 	if p := b.PeerStats(); len(p) != 1 || p[0].Dropped[inbound] != 1003 {
 		t.Errorf("peer stats %+v", p)

@@ -22,7 +22,7 @@ type Cut struct {
 	Inbound bool // the peer had opened it
 	Cause   string
 	Local   [][]byte // for the local stack
-	Remote  [][]byte // for the peer; not for one that Update has just removed
+	Remote  [][]byte // for the peer; of use only while its key is still known
 }
 
 // change is what an update does to one peer.
@@ -147,12 +147,8 @@ func (t *Table) recheck(cause string) (cuts []Cut) {
 	t.stale = false
 	for i := len(t.list) - 1; i >= 0; i-- { // remove moves the last one down
 		f := t.list[i]
-		why := cause
-		if f.dead {
-			why = CauseExpired // a packet found it so first
-		}
 		if !t.silent(f) && !t.allowed(f) {
-			cuts = append(cuts, t.cut(f, why))
+			cuts = append(cuts, t.cut(f, cause))
 		}
 	}
 	t.stale = false
