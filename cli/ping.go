@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -79,7 +80,7 @@ func (a *app) waitFor() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := l.WaitFor(c.Context(), args[0], timeout)
+			r, err := waitFor(c.Context(), l, args[0], timeout)
 			if err != nil {
 				return fmt.Errorf("waited %s: %w", timeout, err)
 			}
@@ -87,6 +88,22 @@ func (a *app) waitFor() *cobra.Command {
 		}}
 	c.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait")
 	return c
+}
+
+// waitFor also waits for the agent itself: scripts start one and wait in the next line.
+func waitFor(ctx context.Context, l *agent.Local, name string, timeout time.Duration) (api.PingResult, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		r, err := l.WaitFor(ctx, name, time.Until(deadline))
+		if !errors.Is(err, agent.ErrNoAgent) || time.Now().After(deadline) {
+			return r, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
 }
 
 func (a *app) agentStatus() *cobra.Command {

@@ -84,6 +84,7 @@ func (l *lab) startUp(listen string) {
 	l.t.Helper()
 	p := l.start("up", "up", "--json", "--state", l.path("up"), "--listen", listen, "--stun", "127.0.0.1:0")
 	line := p.line(10 * time.Second)
+	l.up = firstLine{}
 	if err := json.Unmarshal([]byte(line), &l.up); err != nil {
 		l.t.Fatalf("first line of up: %v\n%s\n%s", err, line, p.stderr())
 	}
