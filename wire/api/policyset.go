@@ -1,0 +1,127 @@
+package api
+
+import (
+	"time"
+
+	"enclave/wire"
+)
+
+// Apply asks for a whole policy set to become the one in force, as one revision.
+type Apply struct {
+	Set    wire.PolicySet `json:"set"`
+	Reason string         `json:"reason,omitempty"`
+	// ConfirmWithin, in seconds, reverts the change by itself unless it is confirmed in
+	// time; 0 keeps it.
+	ConfirmWithin int `json:"confirm_within_seconds,omitempty"`
+	// Force names tests that this change may break.
+	Force []string `json:"force,omitempty"`
+}
+
+// Applied answers Apply.
+type Applied struct {
+	Changed
+	Impact    Impact     `json:"impact"`
+	ConfirmBy *time.Time `json:"confirm_by,omitempty"` // reverts then
+}
+
+// Access is one thing somebody may do: the unit in which changes are compared.
+type Access struct {
+	From   wire.SystemID `json:"from"`
+	To     wire.SystemID `json:"to"`
+	Names  [2]string     `json:"names"` // of From and To, for people
+	Proto  wire.Proto    `json:"protocol"`
+	Ports  wire.Ports    `json:"ports,omitempty"`
+	Policy wire.PolicyID `json:"policy"`
+	Rule   int           `json:"rule"`
+}
+
+// Impact is what a change would do at an instant. Lists are cut at a documented size;
+// the counts are whole.
+type Impact struct {
+	At          time.Time          `json:"at"`
+	Gained      []Access           `json:"gained"`
+	Lost        []Access           `json:"lost"`
+	GainedCount int                `json:"gained_count"`
+	LostCount   int                `json:"lost_count"`
+	Introduced  [][2]wire.SystemID `json:"introduced"` // pairs that get to know each other
+	Forgotten   [][2]wire.SystemID `json:"forgotten"`  // pairs that forget each other
+	Flows       []LiveFlow         `json:"flows_cut"`
+	Tests       []TestResult       `json:"tests_flipped"`
+}
+
+// LiveFlow is a flow as the agent at its receiving end reports it.
+type LiveFlow struct {
+	wire.Flow
+	From  wire.SystemID `json:"from"`
+	To    wire.SystemID `json:"to"`
+	Since time.Time     `json:"since"`
+	Bytes uint64        `json:"bytes"`
+}
+
+// TestResult is what became of an assertion.
+type TestResult struct {
+	wire.Assertion
+	Passed bool   `json:"passed"`
+	Why    string `json:"why"`
+}
+
+// Explanation says why a flow would pass or not, with the whole chain.
+type Explanation struct {
+	From   wire.SystemID `json:"from"`
+	To     wire.SystemID `json:"to"`
+	Proto  wire.Proto    `json:"protocol"`
+	Port   uint16        `json:"port,omitempty"`
+	At     time.Time     `json:"at"`
+	Allow  bool          `json:"allow"`
+	Policy wire.PolicyID `json:"policy,omitempty"`
+	Rule   int           `json:"rule"`
+	Why    string        `json:"why"`
+	Chain  []Step        `json:"chain"`
+	// Fixes are the smallest single changes that would allow a denied flow.
+	Fixes []string `json:"fixes,omitempty"`
+}
+
+// Step is one condition on the way to a verdict.
+type Step struct {
+	Policy wire.PolicyID `json:"policy,omitempty"` // empty for what concerns every policy
+	Name   string        `json:"name,omitempty"`   // of the policy
+	Check  string        `json:"check"`            // system, sender, receiver, trust, hours, expiry, rule, gateway
+	OK     bool          `json:"ok"`
+	Detail string        `json:"detail"`
+}
+
+// Coming is one thing that will happen by itself.
+type Coming struct {
+	At      time.Time `json:"at"`
+	Kind    string    `json:"kind"`   // opens, closes, expires
+	Object  string    `json:"object"` // policy, system, key, trust
+	ID      string    `json:"id"`
+	Name    string    `json:"name,omitempty"`
+	Detail  string    `json:"detail"`
+	Warning string    `json:"warning,omitempty"` // e.g. a receiver is left without any sender
+}
+
+// Graph is who reaches whom at an instant.
+type Graph struct {
+	At    time.Time `json:"at"`
+	Nodes []Node    `json:"nodes"`
+	Edges []Access  `json:"edges"`
+}
+
+// Node is a system of a Graph.
+type Node struct {
+	ID   wire.SystemID `json:"id"`
+	Name string        `json:"name"`
+	Tags []wire.Tag    `json:"tags"`
+}
+
+// RevisionEntry is one revision of the policy set.
+type RevisionEntry struct {
+	Revision wire.Revision `json:"revision"`
+	At       time.Time     `json:"at"`
+	Author   string        `json:"author"`
+	Action   string        `json:"action"`
+	Object   string        `json:"object,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Pending  *time.Time    `json:"confirm_by,omitempty"`
+}
