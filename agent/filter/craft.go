@@ -50,8 +50,8 @@ func (f *flow) farewell(end direction) [][]byte {
 func (f *flow) resets(end direction, dst, src addr, dport, sport uint16) (pkts [][]byte) {
 	me, other := &f.end[end], &f.end[end.reverse()]
 	seqs := [3]uint32{other.next, other.next, other.next}
-	if me.acked {
-		if !other.sent {
+	if me.seen&acked != 0 {
+		if other.seen&sent == 0 {
 			seqs[0] = me.ack
 		}
 		seqs[1], seqs[2] = me.ack, me.ack
@@ -60,7 +60,7 @@ func (f *flow) resets(end direction, dst, src addr, dport, sport uint16) (pkts [
 		}
 	}
 	flags := byte(tcpRST)
-	if me.sent {
+	if me.seen&sent != 0 {
 		flags |= tcpACK // in SYN-SENT the acknowledgement is what is checked
 	}
 	for i, seq := range seqs {

@@ -60,31 +60,32 @@ var idleAfter = [...][states]time.Duration{
 	wire.ICMP: {time.Minute, time.Minute, 0, 0},
 }
 
-// flow is one entry of the table. What every packet touches comes first and fills
-// one cache line: with many flows, memory is what a packet waits for.
+// flow is one entry of the table. What every packet touches fills the first two
+// cache lines, and the size keeps them aligned: with many flows, memory is what a
+// packet waits for.
 type flow struct {
-	peer   *peer
-	gen    uint64 // of the peer's rules when rule was looked up
-	last   int64  // on the table's own clock
-	proto  wire.Proto
-	opener direction
-	state  state
-	dead   bool // no rule allows it any more; waits for its cut to be reported
-	fin    [2]bool
-
+	peer           *peer
+	last           int64     // on the table's own clock
 	packets, bytes [2]uint64 // by direction
+	gen            uint32    // of the peer's rules when rule was looked up
+	proto          wire.Proto
+	opener         direction
+	state          state
+	dead           bool // no rule allows it any more; waits for its cut to be reported
 
+	key key
+	fin [2]bool
 	end [2]tcpEnd // by the end that sent
 
 	// serial tells whether what points here still means the same flow: the memory
 	// of a flow is used again after it ends.
 	serial uint64
 	rule   *rule
-	key    key
 	since  int64 // wall clock
 	due    int64 // when the idle queue looks again; never after it is really due
 	heap   int32 // place in the idle queue
 	pos    int32 // place in the list of flows
+	_      [32]byte
 }
 
 // tcpEnd is what one end of a TCP flow showed of its sequence numbers: enough to
@@ -94,9 +95,14 @@ type tcpEnd struct {
 	ack    uint32 // its last acknowledgement
 	window uint16
 	scale  int8 // as offered in its SYN, -1 without
-	sent   bool
-	acked  bool
+	seen   uint8
 }
+
+// What was seen of an end.
+const (
+	sent  = 1 << iota // next counts
+	acked             // ack and window count
+)
 
 // port is the destination port that rules are asked about.
 func (f *flow) port() uint16 {
@@ -136,7 +142,7 @@ func (f *flow) track(p *packet, d direction) bool {
 		} else if f.state == open {
 			f.state = halfClosed
 		}
-	case f.state == halfOpen && !syn && d == f.opener && f.end[d.reverse()].sent:
+	case f.state == halfOpen && !syn && d == f.opener && f.end[d.reverse()].seen&sent != 0:
 		f.state = open
 	}
 	return true
@@ -146,14 +152,16 @@ func (e *tcpEnd) track(p *packet, restart bool) {
 	if p.flags&tcpRST != 0 {
 		return // its numbers may be another connection's
 	}
-	if end := p.seq + p.seqLen; !e.sent || restart || int32(end-e.next) > 0 {
-		e.next, e.sent = end, true
+	if end := p.seq + p.seqLen; e.seen&sent == 0 || restart || int32(end-e.next) > 0 {
+		e.next = end
+		e.seen |= sent
 	}
 	if p.flags&tcpSYN != 0 {
 		e.scale = p.scale
 	}
 	if p.flags&tcpACK != 0 {
-		e.ack, e.window, e.acked = p.ack, p.window, true
+		e.ack, e.window = p.ack, p.window
+		e.seen |= acked
 		if p.flags&tcpSYN != 0 && e.scale > 0 {
 			e.window >>= e.scale // the window of a SYN is not scaled (RFC 7323, 2.2)
 		}

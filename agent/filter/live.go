@@ -30,7 +30,7 @@ func (t *Table) blank() *flow {
 func (t *Table) insert(f *flow) {
 	f.pos = int32(len(t.list))
 	t.list = append(t.list, f)
-	t.flows[f.key] = f
+	t.flows.add(f)
 	t.idle.push(f, f.last+f.idle())
 	if f.peer.flows++; f.peer.flows == 1 {
 		t.holders++
@@ -43,7 +43,7 @@ func (t *Table) remove(f *flow) {
 	t.list[f.pos], last.pos = last, f.pos
 	t.list[len(t.list)-1] = nil
 	t.list = t.list[:len(t.list)-1]
-	delete(t.flows, f.key)
+	t.flows.drop(f)
 	t.idle.drop(f)
 	if f.peer.flows--; f.peer.flows == 0 {
 		t.holders--

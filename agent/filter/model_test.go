@@ -571,13 +571,13 @@ func sorted(s []string) []string { sort.Strings(s); return s }
 // checkInvariants holds the parts of a table against one another.
 func checkInvariants(t *testing.T, table *Table) {
 	t.Helper()
-	if len(table.list) != len(table.flows) || len(table.list) != len(table.idle) {
-		t.Fatalf("%d listed, %d found, %d queued", len(table.list), len(table.flows), len(table.idle))
+	if len(table.list) != table.flows.n || len(table.list) != len(table.idle) {
+		t.Fatalf("%d listed, %d found, %d queued", len(table.list), table.flows.n, len(table.idle))
 	}
 	held := map[*peer]int{}
 	for i, f := range table.list {
 		held[f.peer]++
-		if int(f.pos) != i || table.flows[f.key] != f || table.idle[f.heap] != f {
+		if int(f.pos) != i || table.flows.find(&f.key) != f || table.idle[f.heap] != f {
 			t.Fatalf("flow %v is misplaced", f.names())
 		}
 		if !f.dead && f.due > f.last+f.idle() {

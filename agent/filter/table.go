@@ -10,7 +10,7 @@ import (
 	"enclave/wire"
 )
 
-// DefaultMaxFlows bounds a table whose Config does not: about 30 MB when full.
+// DefaultMaxFlows bounds a table whose Config does not: about 16 MB when full.
 const DefaultMaxFlows = 65536
 
 // Peer is a system that policy introduces to this one.
@@ -50,13 +50,13 @@ type Table struct {
 	clock  clock
 	byAddr map[addr]*peer
 	byID   map[wire.SystemID]*peer // written with update held too
-	gens   uint64
+	gens   uint32
 
 	// No rule begins or ends in [edgeFrom, edgeUntil).
 	edgeFrom, edgeUntil int64
 	stale               bool // some flow's rule has not been looked up since its peer's rules changed
 
-	flows   map[key]*flow
+	flows   index
 	list    []*flow // all flows, for sampling and for passes over them
 	spare   []*flow // ended flows, to be used again
 	serials uint64
@@ -80,7 +80,7 @@ type clock struct {
 // peer is what the table keeps of a Peer. It lives as long as the peer is known,
 // across updates.
 type peer struct {
-	gen         uint64 // changes with every change of rules or addrs
+	gen         uint32 // changes with every change of rules or addrs
 	from, until int64  // the compiled rules hold in [from, until)
 	count       PeerStats
 
@@ -99,7 +99,7 @@ func New(cfg Config) *Table {
 		max:       cfg.MaxFlows,
 		byAddr:    map[addr]*peer{},
 		byID:      map[wire.SystemID]*peer{},
-		flows:     map[key]*flow{},
+		flows:     newIndex(),
 		edgeFrom:  math.MinInt64,
 		edgeUntil: math.MaxInt64,
 	}
@@ -192,7 +192,7 @@ func (t *Table) judge(p *packet, d direction) Verdict {
 
 // live returns the flow under k, unless it has been silent for too long.
 func (t *Table) live(k key) *flow {
-	f := t.flows[k]
+	f := t.flows.find(&k)
 	if f != nil && t.silent(f) {
 		t.remove(f)
 		t.counters.idle++
