@@ -179,6 +179,33 @@ func TestRangesBecomePrefixes(t *testing.T) {
 	want(t, "subtract", fmt.Sprint(tidy(whole)), "[0.0.0.0/1 192.0.0.0/2]")
 }
 
+// On the last day of a leap year beyond its tables package time gives bounds that have
+// passed; a search that trusts them never ends.
+func TestHoursOnTheLastDayOfALeapYear(t *testing.T) {
+	for _, zones := range [][]string{{"America/New_York"}, {"America/New_York", "Europe/London", "Asia/Tokyo"}} {
+		var ws wire.Windows
+		for _, z := range zones {
+			ws = append(ws, wire.Window{Zone: z, Days: dayNames[:], Start: "09:00", End: "17:00"})
+		}
+		h, err := compileHours(ws, time.LoadLocation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld()
+		for _, year := range []int{2028, 2040, 2096} {
+			for at := time.Date(year, 12, 30, 0, 0, 0, 0, time.UTC); at.Year() < year+1; at = at.Add(grid) {
+				was, next := w.inHours(wire.Policy{ActiveHours: ws}, at), at.Add(grid)
+				for w.inHours(wire.Policy{ActiveHours: ws}, next) == was {
+					next = next.Add(grid)
+				}
+				if edge := h.change(at); !edge.Equal(next) {
+					t.Fatalf("%v after %v: %v, want %v", zones, at, edge, next)
+				}
+			}
+		}
+	}
+}
+
 func TestZoneNames(t *testing.T) {
 	n := 0
 	for name := range slices.Values(zoneList()) {

@@ -71,6 +71,7 @@ func change(t *testing.T, d dice, e *Engine, w *world, now time.Time) (string, t
 			s = old
 		}
 		w.systems[s.ID] = s
+		w.changed()
 		return fmt.Sprintf("put %+v", s), now, e.PutSystem(s, now)
 	case 2:
 		id := wire.SystemID(fmt.Sprintf("sys%02d", d.IntN(6)))
@@ -87,7 +88,7 @@ func change(t *testing.T, d dice, e *Engine, w *world, now time.Time) (string, t
 	case 5:
 		id := wire.PolicyID(fmt.Sprintf("p%d", d.IntN(4)))
 		delete(w.policies, id)
-		clear(w.hours)
+		w.changed()
 		return "drop " + string(id), now, e.DropPolicy(id, now)
 	case 6:
 		tag := Tag{wire.Tag([]string{"a", "b", "c"}[d.IntN(3)]), d.trust()}

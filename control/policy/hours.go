@@ -12,15 +12,9 @@ const (
 	daySeconds  = 24 * 60 * 60
 	weekSeconds = 7 * daySeconds
 
-	// maxZoneSteps bounds the search for an edge over changes of a zone's offset. Hours
-	// that are neither empty nor the whole week flip within a week of any steady
-	// offset, and no zone has had even ten changes that close together.
-	maxZoneSteps = 64
-
-	// maxMerged bounds the search over windows of several zones that relieve each
-	// other. When it is reached the edge returned is one at which nothing flips; the
-	// caller looks again there, so this is early but never late.
-	maxMerged = 256
+	// maxYears bounds the search for an edge. Only windows of several zones that
+	// relieve each other under every offset their zones ever have are searched so long.
+	maxYears = 100
 )
 
 var dayNames = [7]string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
@@ -132,20 +126,86 @@ func (h hours) active(t time.Time) bool {
 }
 
 // change returns the first instant after t at which active differs from what it is
-// at t; zero is never.
+// at t; zero is never. Between two changes of an offset every wall clock runs straight,
+// so each such stretch costs one look at the week however long it is.
 func (h hours) change(t time.Time) time.Time {
-	was := h.active(t)
-	for range maxMerged {
-		var next time.Time
-		for i := range h {
-			next = sooner(next, h[i].flip(t))
-		}
-		if next.IsZero() || h.active(next) != was {
-			return next
-		}
-		t = next
+	if h.constant() {
+		return time.Time{}
 	}
-	return t
+	was := h.active(t)
+	for limit := t.AddDate(maxYears, 0, 0); t.Before(limit); {
+		var steady time.Time // until here all offsets are what they are at t
+		for i := range h {
+			steady = sooner(steady, h[i].steady(t))
+		}
+		if d := h.toEdge(t, was); d < weekSeconds {
+			edge := time.Unix(t.Unix()+int64(d), 0)
+			if steady.IsZero() || edge.Before(steady) {
+				return edge.UTC()
+			}
+		}
+		if steady.IsZero() {
+			break
+		}
+		if t = steady.UTC(); h.active(t) != was {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// constant reports whether h is always or never, whatever clocks do.
+func (h hours) constant() bool {
+	some := false
+	for i := range h {
+		if len(h[i].spans) > 0 {
+			some = true
+			if h[i].spans[0] == (span{0, weekSeconds}) {
+				return true
+			}
+		}
+	}
+	return !some
+}
+
+// toEdge is the number of seconds from t until h flips, if no offset changes before;
+// a week or more is never.
+func (h hours) toEdge(t time.Time, was bool) int {
+	if !was {
+		d := weekSeconds
+		for i := range h {
+			if n := len(h[i].spans); n > 0 {
+				w := h[i].wall(t)
+				next := h[i].spans[h[i].find(w)%n].lo
+				d = min(d, (next-w+weekSeconds)%weekSeconds)
+			}
+		}
+		return d
+	}
+	for d := 0; ; { // from the end of one span to that of the next
+		on := false
+		for i := range h {
+			w := (h[i].wall(t) + d) % weekSeconds
+			if j := h[i].find(w); j < len(h[i].spans) && h[i].spans[j].lo <= w {
+				d, on = d+h[i].spans[j].hi-w, true
+			}
+		}
+		if !on || d >= weekSeconds {
+			return d
+		}
+	}
+}
+
+// steady returns the instant until which the offset is surely what it is at t.
+func (z *zoneHours) steady(t time.Time) time.Time {
+	_, end := t.In(z.loc).ZoneBounds()
+	// Where a zone's table ends and its rule takes over, package time takes each year
+	// for 365 days long, and on the last day of a leap year gives a bound that has
+	// passed. No rule changes clocks on that day; an hour at a time is safe.
+	if !end.IsZero() && !end.After(t) {
+		return t.Truncate(time.Hour).Add(time.Hour)
+	}
+	return end
 }
 
 // wall is the second of the week that the zone's clock shows at t.
@@ -175,41 +235,4 @@ func (z *zoneHours) find(w int) int {
 func (z *zoneHours) contains(w int) bool {
 	i := z.find(w)
 	return i < len(z.spans) && z.spans[i].lo <= w
-}
-
-// toEdge is the number of seconds from w to the next edge of a span while the offset
-// of the zone stays what it is. The spans are neither none nor the whole week.
-func (z *zoneHours) toEdge(w int) int {
-	i := z.find(w)
-	switch {
-	case i == len(z.spans): // behind the last one: the first one of next week
-		return weekSeconds - w + z.spans[0].lo
-	case w < z.spans[i].lo:
-		return z.spans[i].lo - w
-	case z.spans[i].hi == weekSeconds && z.spans[0].lo == 0: // on over Sunday midnight
-		return weekSeconds - w + z.spans[0].hi
-	}
-	return z.spans[i].hi - w
-}
-
-// flip returns the first instant after t at which the zone's clock enters or leaves
-// the spans; zero is never. Between two changes of the offset the wall clock is
-// linear, so each such stretch costs one step however long it is.
-func (z *zoneHours) flip(t time.Time) time.Time {
-	if len(z.spans) == 0 || z.spans[0] == (span{0, weekSeconds}) {
-		return time.Time{}
-	}
-	was := z.contains(z.wall(t))
-	for range maxZoneSteps {
-		edge := time.Unix(t.Unix()+int64(z.toEdge(z.wall(t))), 0).UTC()
-		_, steady := t.In(z.loc).ZoneBounds()
-		if steady.IsZero() || edge.Before(steady) {
-			return edge
-		}
-		t = steady.UTC()
-		if z.contains(z.wall(t)) != was {
-			return t
-		}
-	}
-	return t
 }

@@ -20,6 +20,7 @@ type world struct {
 	// hours of policies until they change.
 	zones map[string]*time.Location
 	hours map[hoursAt]bool
+	some  map[string]bool // whether a gateway reaches any probe for a policy
 }
 
 type hoursAt struct {
@@ -30,13 +31,18 @@ type hoursAt struct {
 func newWorld() *world {
 	return &world{
 		systems: map[wire.SystemID]System{}, tags: map[wire.Tag][]string{}, policies: map[wire.PolicyID]wire.Policy{},
-		zones: map[string]*time.Location{}, hours: map[hoursAt]bool{},
+		zones: map[string]*time.Location{}, hours: map[hoursAt]bool{}, some: map[string]bool{},
 	}
 }
 
 func (w *world) put(p wire.Policy) {
 	w.policies[p.ID] = p
+	w.changed()
+}
+
+func (w *world) changed() {
 	clear(w.hours)
+	clear(w.some)
 }
 
 func (w *world) zone(name string) *time.Location {
@@ -115,8 +121,17 @@ func (w *world) pair(a, b System, p wire.Policy, t time.Time) bool {
 	if p.Kind == wire.Direct {
 		return w.side(b, p.ReceiverTags, p.RecvTrust, t)
 	}
-	named := func(g wire.GatewayRoute) bool { return g.System == b.ID }
-	return slices.ContainsFunc(p.Gateways, named) && w.counts(b, t) && w.met(b, p.RecvTrust, t) && slices.ContainsFunc(probes(), func(x netip.Addr) bool { return w.reaches(b, p, x) })
+	return w.counts(b, t) && w.met(b, p.RecvTrust, t) && w.reachesSome(b, p)
+}
+
+func (w *world) reachesSome(b System, p wire.Policy) bool {
+	key := string(b.ID) + " " + string(p.ID)
+	some, known := w.some[key]
+	if !known {
+		some = slices.ContainsFunc(probes(), func(x netip.Addr) bool { return w.reaches(b, p, x) })
+		w.some[key] = some
+	}
+	return some
 }
 
 // reaches says whether gateway b carries x for p.
