@@ -28,11 +28,22 @@ const SocketName = "agent.sock"
 // systems have a few bytes less, and say so themselves.
 const maxSocketPath = 107
 
+// ErrLongPath is returned for a state directory whose socket no program could dial.
+var ErrLongPath = errors.New("the state directory's path is too long for a local socket")
+
+// CheckLocal reports whether dir can hold the local API's socket.
+func CheckLocal(dir string) error {
+	if path := filepath.Join(dir, SocketName); len(path) > maxSocketPath {
+		return fmt.Errorf("%w: %s has %d bytes, at most %d fit", ErrLongPath, path, len(path), maxSocketPath)
+	}
+	return nil
+}
+
 // ServeLocal answers status, ping and waitfor on the socket in dir until ctx ends.
 func (a *Agent) ServeLocal(ctx context.Context, dir string) error {
 	path := filepath.Join(dir, SocketName)
-	if len(path) > maxSocketPath {
-		return fmt.Errorf("local socket %s: the path is %d bytes, at most %d fit: choose a shorter state directory", path, len(path), maxSocketPath)
+	if err := CheckLocal(dir); err != nil {
+		return err
 	}
 	// The directory is locked by this process, so a socket that is there is a dead one's.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

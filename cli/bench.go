@@ -36,7 +36,7 @@ Prints medians with their spread and the ratios, which are what compares across 
 	f := mesh.Flags()
 	f.IntVar(&rounds, "rounds", 5, "how many rounds the medians are taken from")
 	f.DurationVar(&each, "each", time.Second, "length of one measurement")
-	return group("bench", "Measure this machine: figures beside their limits, as ratios", mesh)
+	return a.group("bench", "Measure this machine: figures beside their limits, as ratios", mesh)
 }
 
 func benchText(w io.Writer, r *bench.Result) {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	gvisor "gvisor.dev/gvisor/pkg/log"
@@ -46,11 +47,25 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	return a.fail(err)
+	a.json = a.json || asksJSON(args)
+	return a.fail(c, err)
+}
+
+// asksJSON finds --json where the flags before it did not parse.
+func asksJSON(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--json", "--json=true":
+			return true
+		case "--":
+			return false
+		}
+	}
+	return false
 }
 
 func (a *app) root() *cobra.Command {
@@ -68,15 +83,20 @@ The verbs find the API by ENCLAVE_URL and ENCLAVE_TOKEN_FILE (or ENCLAVE_TOKEN),
 the context file that "enclave up" leaves in its state directory.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Version:       build().Version,
+		Args:          subcommand,
+		RunE:          a.helpOf,
 	}
+	root.SetHelpCommand(helpCommand())
+	root.SetHelpCommandGroupID("look")
+	root.SetCompletionCommandGroupID("look")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%v", err).hint("see \"" + c.CommandPath() + " --help\"")
 	})
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print JSON on stdout and nothing else")
-	f.StringVar(&a.state, "state", "", "state directory (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
-	f.StringVar(&a.url, "url", "", "address of the API (default $ENCLAVE_URL, else the context file)")
+	f.StringVar(&a.state, "state", "", "state `DIR`ectory (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
+	f.StringVar(&a.url, "url", "", "address of the API, https://`HOST:PORT` (default $ENCLAVE_URL, else the context file)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log more, on stderr")
 	_ = root.MarkPersistentFlagDirname("state")
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
@@ -128,15 +148,47 @@ func argList(names []string) string {
 }
 
 // group is a command that only holds others.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: func(c *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usage("%s has no command %q", c.CommandPath(), args[0]).hint("see \"" + c.CommandPath() + " --help\"")
-		}
-		return nil
-	}, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+func (a *app) group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: subcommand, RunE: a.helpOf, DisableFlagsInUseLine: true}
 	c.AddCommand(sub...)
 	return c
+}
+
+// subcommand refuses what is no command of c, and says what was probably meant.
+func subcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	f := usage("%s has no command %.60q", c.CommandPath(), args[0])
+	if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+		return f.hint("did you mean \"" + c.CommandPath() + " " + strings.Join(like, "\" or \""+c.CommandPath()+" ") + "\"?")
+	}
+	return f.hint("see \"" + c.CommandPath() + " --help\"")
+}
+
+// helpOf is what a command that only holds others does. A script that asked for JSON
+// has left the verb out by mistake.
+func (a *app) helpOf(c *cobra.Command, _ []string) error {
+	if a.json {
+		return usage("%s needs a command", c.CommandPath()).hint("see \"" + c.CommandPath() + " --help\"")
+	}
+	return c.Help()
+}
+
+// helpCommand is cobra's, but a topic that does not exist is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{Use: "help [COMMAND]", Short: "Help about any command",
+		RunE: func(c *cobra.Command, args []string) error {
+			found, rest, err := c.Root().Find(args)
+			if err != nil {
+				return usage("%v", err)
+			}
+			if err := subcommand(found, rest); err != nil {
+				return err
+			}
+			return found.Help()
+		}}
 }
 
 // logger logs on stderr, in JSON under --json.

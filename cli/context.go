@@ -11,6 +11,7 @@ import (
 
 	"enclave/cli/client"
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 // contextFile is what `up` leaves in its state directory so that the verbs find it.
@@ -56,7 +57,8 @@ func readContext(dir string) (apiContext, error) {
 		return c, err
 	}
 	if err := wire.Unmarshal(raw, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", filepath.Join(dir, contextFile), err)
+		return c, &failure{exit: exitDamaged, Code: "damaged", Message: fmt.Sprintf("%s is damaged: %v", filepath.Join(dir, contextFile), err),
+			Hint: "restart \"enclave up\" on that directory, which writes it anew"}
 	}
 	if c.TokenFile != "" && !filepath.IsAbs(c.TokenFile) {
 		c.TokenFile = filepath.Join(dir, c.TokenFile)
@@ -86,7 +88,7 @@ func (a *app) client() (*client.Client, error) {
 	token := ""
 	if cfg.TokenFile != "" && a.Getenv("ENCLAVE_TOKEN") == "" {
 		if token, err = readSecret(cfg.TokenFile); err != nil {
-			return nil, err
+			return nil, notSignedIn(err.Error())
 		}
 	}
 	out := client.Config{
@@ -99,10 +101,13 @@ func (a *app) client() (*client.Client, error) {
 			hint("pass --state with the directory of \"enclave up\", or set ENCLAVE_URL and ENCLAVE_TOKEN_FILE")
 	}
 	if out.Token == "" {
-		return nil, &failure{exit: exitSignIn, Code: "unauthorised", Message: "no token for " + out.URL,
-			Hint: "set ENCLAVE_TOKEN_FILE to the file that \"enclave up\" wrote"}
+		return nil, notSignedIn("no token for " + out.URL)
 	}
 	return client.New(out)
+}
+
+func notSignedIn(message string) *failure {
+	return &failure{exit: exitSignIn, Code: api.CodeUnauthorised, Message: message, Hint: signInHint}
 }
 
 // readSecret reads one line from a file; "-" is not special: a secret on a pipe is

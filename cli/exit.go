@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"enclave/agent"
 	"enclave/agent/uplink"
 	"enclave/cli/client"
+	"enclave/cli/node"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -29,6 +31,9 @@ const (
 	exitTryAgain  = 6
 	exitDamaged   = 7 // local state is damaged
 )
+
+// signInHint is what to do without a token that counts.
+const signInHint = "set ENCLAVE_TOKEN_FILE to the file that \"enclave up\" wrote, or pass its --state"
 
 // failure is an error with its exit code and what to do next.
 type failure struct {
@@ -58,11 +63,16 @@ var known = []struct {
 	code string
 	hint string
 }{
-	{store.ErrLocked, exitTryAgain, "locked", "one process runs a state directory at a time; stop the other one or choose another --state"},
+	{store.ErrLocked, exitTryAgain, "locked", "stop the other one, or choose another --state"},
 	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away to start over"},
 	{agent.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
+	{node.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
 	{store.ErrNewer, exitDamaged, "newer_state", "run the version that wrote it, or a later one"},
-	{store.ErrOpenToOthers, exitUsage, "open_to_others", "run chmod 700 on the directory; it holds private keys"},
+	{store.ErrOpenToOthers, exitUsage, "open_to_others", "it holds private keys; nobody else may enter it"},
+	{agent.ErrLongPath, exitUsage, "long_path", "choose a shorter --state"},
+	{uplink.ErrBadEndpoint, exitUsage, "usage", "pass --control and --ca-fingerprint as \"enclave up\" printed them"},
+	{client.ErrBadAddress, exitUsage, "usage", "see --url and ENCLAVE_URL"},
+	{wire.ErrBadName, exitUsage, "usage", "choose another --name"},
 	{svid.ErrFingerprint, exitUsage, "wrong_fingerprint", "compare it with what \"enclave up\" printed; if it is right there, somebody is in between"},
 	{svid.ErrNotYetValid, exitTryAgain, "clock", "set this machine's clock and try again"},
 	{svid.ErrExpired, exitTryAgain, "clock", "if this machine's clock is right, enrol again"},
@@ -74,26 +84,42 @@ var known = []struct {
 	{uplink.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there?"},
 	{client.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there? See ENCLAVE_URL or --url"},
 	{syscall.EADDRINUSE, exitTryAgain, "port_taken", "another program listens there; choose another address"},
+	{syscall.EADDRNOTAVAIL, exitUsage, "not_here", "choose an address that this machine has"},
 	{context.DeadlineExceeded, exitTryAgain, "timeout", ""},
 	{fs.ErrPermission, exitUsage, "permission", ""},
 }
 
-// fail prints err the way the contract says and returns the exit code.
-func (a *app) fail(err error) int {
+// fail prints err of the command c the way the contract says and returns the exit
+// code.
+func (a *app) fail(c *cobra.Command, err error) int {
 	f := explain(err)
+	if f.Code == api.CodeNotFound && f.Hint == "" && c.HasParent() {
+		f.Hint = lookUp[c.Parent().Name()]
+	}
 	if a.json {
 		raw, _ := json.Marshal(f)
 		fmt.Fprintf(a.Err, "%s\n", raw)
 		return f.exit
 	}
-	fmt.Fprintf(a.Err, "enclave: %s\n", f.Message)
+	fmt.Fprintf(a.Err, "enclave: %s\n", clean(f.Message))
 	for _, p := range f.Problems {
-		fmt.Fprintf(a.Err, "  %s\n", p.Error())
+		if p.Error() != f.Message { // a server that sees one mistake says it in the message
+			fmt.Fprintf(a.Err, "  %s\n", clean(p.Error()))
+		}
 	}
 	if f.Hint != "" {
-		fmt.Fprintf(a.Err, "hint: %s\n", f.Hint)
+		fmt.Fprintf(a.Err, "hint: %s\n", clean(f.Hint))
 	}
 	return f.exit
+}
+
+// lookUp is what to do about something that was not found, by the noun of the command.
+var lookUp = map[string]string{
+	"system": "see \"enclave system list\"",
+	"tag":    "see \"enclave system list\"",
+	"trust":  "see \"enclave system list\"",
+	"key":    "see \"enclave key list\"",
+	"policy": "see \"enclave policy list\"",
 }
 
 func explain(err error) *failure {
@@ -104,8 +130,8 @@ func explain(err error) *failure {
 	var p *api.Problem
 	if errors.As(err, &p) {
 		f := &failure{exit: exitFor(p), Code: p.Code, Message: err.Error(), Hint: p.Hint, Problems: p.Problems}
-		if p.Code == api.CodeUnauthorised && f.Hint == "" {
-			f.Hint = "set ENCLAVE_TOKEN_FILE to the file that \"enclave up\" wrote"
+		if p.Code == api.CodeUnauthorised { // the server's hint speaks of headers
+			f.Hint = signInHint
 		}
 		return f
 	}
@@ -114,13 +140,16 @@ func explain(err error) *failure {
 			return &failure{exit: k.exit, Code: k.code, Message: err.Error(), Hint: k.hint}
 		}
 	}
-	if strings.HasPrefix(err.Error(), "unknown command") { // cobra has no type for it
-		return usage("%s", err.Error()).hint("see \"enclave --help\"")
-	}
 	return &failure{exit: exitRefused, Code: "error", Message: err.Error()}
 }
 
 func exitFor(p *api.Problem) int {
+	switch p.Code {
+	case api.CodeKeyUnknown, api.CodeKeyExpired, api.CodeKeyUsedUp:
+		return exitRefused // 403 on the wire, but nobody who signs in could change it
+	case api.CodeClockSkew:
+		return exitTryAgain
+	}
 	switch {
 	case p.Status == 401:
 		return exitSignIn

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,9 +13,12 @@ import (
 	"enclave/wire/api"
 )
 
+// approvals are what --approve takes.
+var approvals = []string{"manual", "automatic"}
+
 func (a *app) key() *cobra.Command {
 	verb := func(verb, short, past string) *cobra.Command {
-		return &cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), RunE: func(c *cobra.Command, args []string) error {
+		return &cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), ValidArgsFunction: a.completeKeys(), RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, waiting{}, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
 				if verb == "delete" {
 					return cl.DeleteKey(c.Context(), args[0])
@@ -22,7 +27,7 @@ func (a *app) key() *cobra.Command {
 			})
 		}}
 	}
-	return group("key", "Manage enrolment keys", a.keyCreate(), a.keyList(),
+	return a.group("key", "Manage enrolment keys", a.keyCreate(), a.keyList(),
 		verb("enable", "Let an enrolment key be used again", "enabled"),
 		verb("disable", "Stop an enrolment key; systems it enrolled stay", "disabled"),
 		verb("delete", "Remove an enrolment key; systems it enrolled stay", "removed"),
@@ -43,8 +48,17 @@ func (a *app) keyCreate() *cobra.Command {
 			"  enclave key create --name ci --ephemeral --retention 5m --json",
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			var err error
+			if k.Name == "" {
+				return usage("a key needs a name that says what it is for").hint("add --name NAME")
+			}
 			if k.Tags, err = tagArgs(tags); err != nil {
 				return err
+			}
+			if k.Approval != "" && !slices.Contains(approvals, k.Approval) {
+				return usage("--approve %.40q: want %s", k.Approval, strings.Join(approvals, " or "))
+			}
+			if retention != 0 && (!ephemeral || retention < time.Second) {
+				return usage("--retention %s: want a second or more, with --ephemeral", retention)
 			}
 			switch {
 			case ephemeral && isRelay:
@@ -80,17 +94,15 @@ func (a *app) keyCreate() *cobra.Command {
 			})
 		}}
 	f := c.Flags()
-	f.StringVar(&k.Name, "name", "", "what the key is for")
-	f.StringArrayVar(&tags, "tag", nil, "tag its systems get; may be given several times")
-	f.IntVar(&uses, "uses", 0, "how many systems it enrols (default unlimited)")
+	f.StringVar(&k.Name, "name", "", "what the key is for: `NAME`")
+	f.StringArrayVar(&tags, "tag", nil, "`TAG` that its systems get; may be given several times")
+	f.IntVar(&uses, "uses", 0, "how many systems it enrols, `N` (default unlimited)")
 	f.BoolVar(&ephemeral, "ephemeral", false, "its systems are removed some time after they disconnect")
 	f.BoolVar(&isRelay, "relay", false, "it enrols relays instead of systems")
 	f.DurationVar(&retention, "retention", 0, "how long an ephemeral system stays after it disconnects (default 30m)")
-	f.StringVar(&k.Approval, "approve", "", "manual or automatic (default manual, automatic for ephemeral)")
-	f.StringVar(&expires, "expires", "", "when it ends: a duration or an instant")
-	_ = c.MarkFlagRequired("name")
-	_ = c.RegisterFlagCompletionFunc("approve", cobra.FixedCompletions([]string{"manual", "automatic"}, cobra.ShellCompDirectiveNoFileComp))
-	return c
+	f.StringVar(&k.Approval, "approve", "", "manual or automatic: `HOW` its systems get in (default manual, automatic for ephemeral)")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 7d) or an instant (2026-03-29T18:00:00Z), `WHEN`")
+	return completing(c, map[string]completion{"approve": words(approvals...), "tag": a.completeTags()})
 }
 
 func (a *app) keyList() *cobra.Command {

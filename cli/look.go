@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) relays() *cobra.Command {
-	return group("relays", "Look at the relays", &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+	return a.group("relays", "Look at the relays", &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 		cl, err := a.client()
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -38,7 +39,7 @@ func table(w io.Writer, rows ...[]string) {
 // hostname, and an escape sequence in it must not reach the administrator's screen.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
 			return '\uFFFD'
 		}
 		return r
@@ -148,11 +149,13 @@ func instant(s string, now time.Time) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// parseDuration is time.ParseDuration with days.
+// mostDays is a century, well inside what a time.Duration holds.
+const mostDays = 36_500
+
+// parseDuration is time.ParseDuration with days, which have no other unit beside them.
 func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days+"\n", "%d\n", &n); err == nil && n < 36500 {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil && n <= mostDays {
 			return time.Duration(n) * 24 * time.Hour, nil
 		}
 	}

@@ -29,35 +29,61 @@ func (a *app) ping() *cobra.Command {
 		Long: `Probes a system from the agent that runs on --state. The probe travels the way the
 data does, so it shows whether that is direct or over a relay. It needs no rule: whoever
 a policy introduces answers.`,
-		Args: exactly("NAME"), RunE: func(c *cobra.Command, args []string) error {
+		Args: exactly("NAME"), ValidArgsFunction: a.completePeers, RunE: func(c *cobra.Command, args []string) error {
 			l, err := a.local()
 			if err != nil {
 				return err
 			}
+			if count < 1 {
+				return usage("--count %d: want 1 or more", count)
+			}
+			ctx, stop := untilSignal(c.Context())
+			defer stop()
 			for i := range count {
-				if i > 0 {
-					select {
-					case <-time.After(every):
-					case <-c.Context().Done():
-						return nil
-					}
+				if i > 0 && !pause(ctx, every) {
+					break
 				}
-				ctx, cancel := context.WithTimeout(c.Context(), timeout)
-				r, err := l.Ping(ctx, args[0])
-				cancel()
-				if err != nil {
-					return err
-				}
-				if err := a.pong(r); err != nil {
+				if err := a.probe(ctx, l, args[0], timeout); err != nil {
 					return err
 				}
 			}
 			return nil
 		}}
-	c.Flags().IntVarP(&count, "count", "c", 3, "how many probes")
+	c.Flags().IntVarP(&count, "count", "c", 3, "how many probes, `N`")
 	c.Flags().DurationVar(&every, "interval", time.Second, "time between probes")
 	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait for each answer")
 	return c
+}
+
+// probe sends one probe and prints its answer.
+func (a *app) probe(ctx context.Context, l *agent.Local, name string, timeout time.Duration) error {
+	try, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r, err := l.Ping(try, name)
+	switch {
+	case err == nil:
+		return a.pong(r)
+	case ctx.Err() != nil: // Ctrl-C
+		return nil
+	case try.Err() != nil:
+		return timedOut("%s does not answer within %s", name, timeout)
+	}
+	return err
+}
+
+func timedOut(format string, args ...any) *failure {
+	return (&failure{exit: exitTryAgain, Code: "timeout", Message: fmt.Sprintf(format, args...)}).
+		hint("\"enclave agent status\" shows the path to each peer, and why it is not direct")
+}
+
+// pause returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (a *app) pong(r api.PingResult) error {
@@ -74,7 +100,10 @@ func (a *app) pong(r api.PingResult) error {
 
 func (a *app) waitFor() *cobra.Command {
 	var timeout time.Duration
-	c := &cobra.Command{Use: "waitfor NAME", Short: "Wait until a system is introduced and answers", Args: exactly("NAME"),
+	c := &cobra.Command{Use: "waitfor NAME", Short: "Wait until a system is introduced and answers", Args: exactly("NAME"), ValidArgsFunction: a.completePeers,
+		Long: `Waits until a policy introduces the named system to the agent that runs on --state and
+it answers a probe. The agent itself may start meanwhile. The exit code is 6 when that
+has not come about in time, whatever is missing still; the message says what.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := a.local()
 			if err != nil {
@@ -82,7 +111,9 @@ func (a *app) waitFor() *cobra.Command {
 			}
 			r, err := waitFor(c.Context(), l, args[0], timeout)
 			if err != nil {
-				return fmt.Errorf("waited %s: %w", timeout, err)
+				f := explain(err)
+				f.exit, f.Message = exitTryAgain, fmt.Sprintf("waited %s: %s", timeout, f.Message)
+				return f
 			}
 			return a.pong(r)
 		}}
@@ -98,9 +129,7 @@ func waitFor(ctx context.Context, l *agent.Local, name string, timeout time.Dura
 		if !errors.Is(err, agent.ErrNoAgent) || time.Now().After(deadline) {
 			return r, err
 		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
+		if !pause(ctx, 100*time.Millisecond) {
 			return r, ctx.Err()
 		}
 	}
@@ -118,6 +147,22 @@ func (a *app) agentStatus() *cobra.Command {
 		}
 		return a.print(s, func(w io.Writer) { statusText(w, &s) })
 	}}
+}
+
+// noPeers says why there is nobody, and who can change that.
+func noPeers(s *api.AgentStatus) string {
+	id := string(s.Self.ID)
+	switch s.State {
+	case api.AgentStarting:
+		return "no peers: this system has no map yet"
+	case api.AgentPending:
+		return "no peers: this system waits for approval; an administrator runs \"enclave system approve " + id + "\""
+	case api.AgentDisabled:
+		return "no peers: this system is disabled; an administrator runs \"enclave system enable " + id + "\""
+	case api.AgentClosed:
+		return "no peers: there was no word from control for as long as the map counts"
+	}
+	return "no peers: no policy introduces anyone to this system now"
 }
 
 func statusText(w io.Writer, s *api.AgentStatus) {
@@ -140,7 +185,7 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 	if len(s.Peers) == 0 {
-		fmt.Fprintln(w, "\nno peers: no policy introduces anyone to this system now")
+		fmt.Fprintln(w, "\n"+noPeers(s))
 		return
 	}
 	rows := [][]string{{"PEER", "ID", "ADDRESS", "ROUTE", "VIA", "RTT", "WHY NOT DIRECT", "HANDSHAKE"}}

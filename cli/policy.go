@@ -17,7 +17,7 @@ import (
 func (a *app) policy() *cobra.Command {
 	verb := func(verb, short, past string) *cobra.Command {
 		var w waiting
-		return w.flags(&cobra.Command{Use: verb + " POLICY", Short: short, Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies,
+		return w.flags(&cobra.Command{Use: verb + " POLICY", Short: short, Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies(),
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
 					if verb == "delete" {
@@ -27,7 +27,7 @@ func (a *app) policy() *cobra.Command {
 				})
 			}})
 	}
-	return group("policy", "Manage policies, and ask what they mean",
+	return a.group("policy", "Manage policies, and ask what they mean",
 		a.policyCreate(), a.policyList(), a.policyShow(),
 		verb("enable", "Enable a policy", "enabled"),
 		verb("disable", "Disable a policy; flows that only it allows are cut", "disabled"),
@@ -42,12 +42,12 @@ func parseAllow(s string) (wire.ACL, error) {
 	name, ports, hasPorts := strings.Cut(s, "/")
 	proto, err := wire.ParseProto(name)
 	if err != nil {
-		return wire.ACL{}, usage("rule %.60q: %v", s, err).hint("rules look like tcp/80, tcp/22,8000-8100, udp, icmp or any")
+		return wire.ACL{}, usage("rule %.60q: %v", s, err)
 	}
 	acl := wire.ACL{Proto: proto}
 	if hasPorts {
 		if acl.Ports, err = wire.ParsePorts(ports); err != nil {
-			return acl, usage("rule %.60q: %v", s, err).hint("rules look like tcp/80, tcp/22,8000-8100, udp, icmp or any")
+			return wire.ACL{}, usage("rule %.60q: %v", s, err)
 		}
 	}
 	return acl, nil
@@ -84,6 +84,9 @@ func parseHours(s string) (wire.Window, error) {
 				break
 			}
 		}
+		if len(w.Days) > len(week) {
+			return bad()
+		}
 	}
 	return w, nil
 }
@@ -117,34 +120,17 @@ func (a *app) policyCreate() *cobra.Command {
 				}
 				p.Name = args[0]
 			}
-			var err error
-			if p.SenderTags, err = appendTags(p.SenderTags, from); err != nil {
-				return err
-			}
-			if p.ReceiverTags, err = appendTags(p.ReceiverTags, to); err != nil {
-				return err
-			}
-			for _, s := range allow {
-				acl, err := parseAllow(s)
-				if err != nil {
-					return err
-				}
-				p.ACLs = append(p.ACLs, acl)
-			}
-			for _, s := range hours {
-				window, err := parseHours(s)
-				if err != nil {
-					return err
-				}
-				p.ActiveHours = append(p.ActiveHours, window)
-			}
-			if at, err := instant(expires, time.Now()); err != nil {
-				return err
-			} else if !at.IsZero() {
+			var bad mistakes
+			p.SenderTags = each(&bad, "--from", from, wire.ParseTag, p.SenderTags)
+			p.ReceiverTags = each(&bad, "--to", to, wire.ParseTag, p.ReceiverTags)
+			p.ACLs = each(&bad, "--allow", allow, parseAllow, p.ACLs)
+			p.ActiveHours = each(&bad, "--hours", hours, parseHours, p.ActiveHours)
+			at, err := instant(expires, time.Now())
+			if bad.add("--expires", err); !at.IsZero() {
 				p.ExpiresAt = &at
 			}
-			if problems := policy.Validate(&p, ""); len(problems) > 0 {
-				return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: "the policy has mistakes", Problems: problems}
+			if bad = append(bad, policy.Validate(&p, "")...); len(bad) > 0 {
+				return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: "the policy has mistakes", Problems: bad}
 			}
 			cl, err := a.client()
 			if err != nil {
@@ -154,25 +140,46 @@ func (a *app) policyCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")")
+			if err := a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")"); err != nil {
+				return err
+			}
+			if !a.json && (len(p.ACLs) == 0 || len(p.SenderTags) == 0 || len(p.ReceiverTags) == 0) {
+				a.printf("It introduces nobody: that takes --from, --to and --allow.\n")
+			}
+			return nil
 		}})
 	f := c.Flags()
-	f.StringArrayVar(&from, "from", nil, "tag of the systems that may start flows; may be given several times")
-	f.StringArrayVar(&to, "to", nil, "tag of the systems that answer; may be given several times")
-	f.StringArrayVar(&allow, "allow", nil, "rule: tcp/80, tcp/22,8000-8100, udp, icmp, any; may be given several times")
-	f.StringArrayVar(&hours, "hours", nil, "active hours: \"mon-fri 08:00-18:00 Europe/London\"; may be given several times")
-	f.StringArrayVar(&trust, "trust", nil, "requirement that senders must meet; may be given several times")
-	f.StringArrayVar(&recvTrust, "receiver-trust", nil, "requirement that receivers must meet; may be given several times")
-	f.StringVar(&expires, "expires", "", "when it ends: a duration or an instant")
-	f.StringVar(&notes, "notes", "", "free text")
-	f.StringVar(&file, "file", "", "read the policy from a JSON file first (- for standard input)")
+	f.StringArrayVar(&from, "from", nil, "`TAG` of the systems that may start flows; may be given several times")
+	f.StringArrayVar(&to, "to", nil, "`TAG` of the systems that answer; may be given several times")
+	f.StringArrayVar(&allow, "allow", nil, "`RULE`: tcp/80, tcp/22,8000-8100, udp, icmp, any; may be given several times")
+	f.StringArrayVar(&hours, "hours", nil, "active hours, \"mon-fri 08:00-18:00 Europe/London\": `WINDOW`; may be given several times")
+	f.StringArrayVar(&trust, "trust", nil, "`REQUIREMENT` that senders must meet; may be given several times")
+	f.StringArrayVar(&recvTrust, "receiver-trust", nil, "`REQUIREMENT` that receivers must meet; may be given several times")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 7d) or an instant (2026-03-29T18:00:00Z), `WHEN`")
+	f.StringVar(&notes, "notes", "", "free `TEXT`")
+	f.StringVar(&file, "file", "", "read the policy from a JSON `FILE` first (- for standard input)")
 	f.BoolVar(&disabled, "disabled", false, "create it disabled")
-	return c
+	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "allow": words("tcp/", "udp/", "icmp", "any")})
 }
 
-func appendTags(tags []wire.Tag, args []string) ([]wire.Tag, error) {
-	more, err := tagArgs(args)
-	return append(tags, more...), err
+// mistakes collects what is wrong with several flags, so that all is said at once.
+type mistakes []wire.Problem
+
+func (m *mistakes) add(path string, err error) {
+	if err != nil {
+		*m = append(*m, wire.Problem{Path: path, Message: err.Error()})
+	}
+}
+
+// each parses the values of a flag that may be given several times.
+func each[T any](bad *mistakes, flag string, args []string, parse func(string) (T, error), list []T) []T {
+	for _, s := range args {
+		v, err := parse(s)
+		if bad.add(flag, err); err == nil {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 // readDocument reads a strict JSON document from a file or standard input.
@@ -232,7 +239,7 @@ func rules(acls []wire.ACL) string {
 }
 
 func (a *app) policyShow() *cobra.Command {
-	return &cobra.Command{Use: "show POLICY", Short: "Show one policy", Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies,
+	return &cobra.Command{Use: "show POLICY", Short: "Show one policy", Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies(),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -278,7 +285,7 @@ the others; the exit code is 2 when there was one. FILE may be - for standard in
 				return err
 			}
 			if refused > 0 {
-				return usage("%d questions have mistakes; each is answered with all of its own", refused)
+				return usage("%d of the questions have mistakes; each is answered with all of its own", refused)
 			}
 			return nil
 		}}

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -18,6 +20,7 @@ import (
 	"enclave/agent"
 	"enclave/agent/link"
 	"enclave/agent/proxy"
+	"enclave/cli/node"
 	"enclave/store"
 )
 
@@ -27,6 +30,20 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
+}
+
+// agentFile and relayFile are what an agent and a relay remember.
+const (
+	agentFile = "agent.json"
+	relayFile = "relay.json"
+)
+
+// inFile names the file of a state that is damaged, which its owner is told to move.
+func inFile(file string, err error) error {
+	if errors.Is(err, agent.ErrDamaged) || errors.Is(err, node.ErrDamaged) {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return err
 }
 
 // agentFlags are the flags of `agent`.
@@ -42,21 +59,27 @@ type agentFlags struct {
 func (a *app) agent() *cobra.Command {
 	var f agentFlags
 	c := &cobra.Command{Use: "agent", Short: "Run one system of the overlay, in user space",
+		Long: `Runs one system of the overlay as an ordinary process, without root. It enrols with a
+key the first time and keeps its identity in --state; the key is not needed again.
+Local programs reach the overlay through the proxies and forwards, by the names
+NAME.enclave and ID.id.enclave; the overlay reaches local services through --expose.
+It goes on without the control plane for as long as its map counts, and ends with exit
+code 4 when it is revoked.`,
 		Example: `  enclave agent --state web --control https://127.0.0.1:8443 --ca-fingerprint sha256:… --key-file key --name web --expose 8080=127.0.0.1:9000
   enclave agent --state laptop … --name laptop --socks 127.0.0.1:1080 --forward 127.0.0.1:5432=db.enclave:5432`,
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error { return a.runAgent(c.Context(), &f) }}
 	fl := c.Flags()
-	fl.StringVar(&f.control, "control", "", "address of the control plane: https://host:port (default $ENCLAVE_CONTROL)")
-	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, as \"enclave up\" prints it (default $ENCLAVE_CA_FINGERPRINT)")
-	fl.StringVar(&f.keyFile, "key-file", "", "file with the secret of an enrolment key; needed the first time only (or $ENCLAVE_ENROLMENT_KEY)")
-	fl.StringVar(&f.name, "name", "", "name of this system (default the host's name)")
-	fl.StringArrayVar(&f.exposes, "expose", nil, "offer a local service: PORT=HOST:PORT[/udp]; may be given several times")
-	fl.StringArrayVar(&f.forwards, "forward", nil, "bring a remote service here: LISTEN=NAME:PORT[/udp]; may be given several times")
-	fl.StringVar(&f.socks, "socks", "", "listen here as a SOCKS5 proxy into the overlay")
-	fl.StringVar(&f.httpProxy, "http-proxy", "", "listen here as an HTTP proxy into the overlay")
-	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "file with user:password that both proxies then ask for")
-	fl.Uint16Var(&f.port, "port", 0, "UDP port of WireGuard (default any)")
-	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in bytes (default 1280)")
+	fl.StringVar(&f.control, "control", "", "`URL` of the control plane, https://host:port (default $ENCLAVE_CONTROL)")
+	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256`, as \"enclave up\" prints it (default $ENCLAVE_CA_FINGERPRINT)")
+	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an enrolment key; needed the first time only (or $ENCLAVE_ENROLMENT_KEY)")
+	fl.StringVar(&f.name, "name", "", "`NAME` of this system (default the host's name)")
+	fl.StringArrayVar(&f.exposes, "expose", nil, "offer a local service, `PORT=HOST:PORT[/udp]`; may be given several times")
+	fl.StringArrayVar(&f.forwards, "forward", nil, "bring a remote service here, `LISTEN=NAME:PORT[/udp]`; may be given several times")
+	fl.StringVar(&f.socks, "socks", "", "listen on `HOST:PORT` as a SOCKS5 proxy into the overlay (TCP and UDP)")
+	fl.StringVar(&f.httpProxy, "http-proxy", "", "listen on `HOST:PORT` as an HTTP proxy into the overlay")
+	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
+	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
+	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	c.AddCommand(a.agentStatus())
 	return c
 }
@@ -70,6 +93,9 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := agent.CheckLocal(dir); err != nil {
+		return err
+	}
 	lock, err := store.LockDir(dir, "agent")
 	if err != nil {
 		return err
@@ -79,7 +105,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	cfg := agent.Config{
 		Name: first(f.name, nameFrom(host)), Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")),
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
-		Keeper:      agent.FileKeeper(filepath.Join(dir, "agent.json")), Network: link.System(), Version: build().Version, Hostname: host,
+		Keeper:      agent.FileKeeper(filepath.Join(dir, agentFile)), Network: link.System(), Version: build().Version, Hostname: host,
 		MTU: f.mtu, Port: f.port, Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
@@ -88,7 +114,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	}
 	ag, err := agent.New(cfg)
 	if err != nil {
-		return err
+		return inFile(filepath.Join(dir, agentFile), err)
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
@@ -123,6 +149,10 @@ func (f *agentFlags) services() (agent.Services, error) {
 		at, err := proxy.ParseListen(p.text)
 		if err != nil {
 			return s, usage("%s: %v", p.flag, err)
+		}
+		if !at.Addr().IsLoopback() && f.proxyAuth == "" {
+			return s, usage("%s %s: whoever reaches that address could act as this system", p.flag, p.text).
+				hint("listen on 127.0.0.1, or add --proxy-auth-file with user:password")
 		}
 		*p.at = at
 	}

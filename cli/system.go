@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 func (a *app) system() *cobra.Command {
-	return group("system", "Manage systems",
+	return a.group("system", "Manage systems",
 		a.systemList(), a.systemShow(),
 		a.systemVerb("approve", "Let a pending system in", "approved"),
 		a.systemVerb("enable", "Let a disabled system take part again", "enabled"),
@@ -27,6 +28,9 @@ func (a *app) system() *cobra.Command {
 func (a *app) systemList() *cobra.Command {
 	var search, tag, state string
 	c := &cobra.Command{Use: "list", Short: "List systems", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		if state != "" && !slices.Contains(states(), state) {
+			return usage("--state-is %.40q: want %s", state, strings.Join(states(), ", "))
+		}
 		cl, err := a.client()
 		if err != nil {
 			return err
@@ -44,19 +48,23 @@ func (a *app) systemList() *cobra.Command {
 		return a.print(list, func(w io.Writer) {
 			rows := [][]string{{"ID", "NAME", "STATE", "TAGS", "IPV4", "NAT", "LAST SEEN"}}
 			for _, s := range list {
-				rows = append(rows, []string{string(s.ID), clean(s.Name), string(s.State), join(s.Tags), s.IPv4.String(), orDash(s.NAT), when(s.LastSeen)})
+				seen := when(s.LastSeen)
+				if s.State == wire.Connected {
+					seen = "now"
+				}
+				rows = append(rows, []string{string(s.ID), clean(s.Name), string(s.State), join(s.Tags), s.IPv4.String(), orDash(s.NAT), seen})
 			}
 			table(w, rows...)
 		})
 	}}
-	c.Flags().StringVar(&search, "search", "", "only systems whose name, ID or hostname contains this")
-	c.Flags().StringVar(&tag, "tag", "", "only systems with this tag")
-	c.Flags().StringVar(&state, "state-is", "", "only systems in this state")
-	return c
+	c.Flags().StringVar(&search, "search", "", "only systems whose name, ID, hostname or address contains `TEXT`")
+	c.Flags().StringVar(&tag, "tag", "", "only systems with this `TAG`")
+	c.Flags().StringVar(&state, "state-is", "", "only systems in this `STATE`: "+strings.Join(states(), ", "))
+	return completing(c, map[string]completion{"tag": a.completeTags(), "state-is": words(states()...)})
 }
 
 func (a *app) systemShow() *cobra.Command {
-	return &cobra.Command{Use: "show SYSTEM", Short: "Show one system", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+	return &cobra.Command{Use: "show SYSTEM", Short: "Show one system", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -83,7 +91,7 @@ func (a *app) systemShow() *cobra.Command {
 
 func (a *app) systemVerb(verb, short, past string) *cobra.Command {
 	var w waiting
-	return w.flags(&cobra.Command{Use: verb + " SYSTEM", Short: short, Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+	return w.flags(&cobra.Command{Use: verb + " SYSTEM", Short: short, Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
 				return cl.SystemDo(c.Context(), args[0], verb)
@@ -93,7 +101,7 @@ func (a *app) systemVerb(verb, short, past string) *cobra.Command {
 
 func (a *app) systemDelete() *cobra.Command {
 	var w waiting
-	return w.flags(&cobra.Command{Use: "delete SYSTEM", Short: "Remove a system and its identity", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems,
+	return w.flags(&cobra.Command{Use: "delete SYSTEM", Short: "Remove a system and its identity", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "removed "+args[0], func(cl *client.Client) (api.Changed, error) {
 				return cl.DeleteSystem(c.Context(), args[0])
@@ -104,7 +112,7 @@ func (a *app) systemDelete() *cobra.Command {
 func (a *app) tag() *cobra.Command {
 	change := func(use, short, past string, add bool) *cobra.Command {
 		var w waiting
-		return w.flags(&cobra.Command{Use: use, Short: short, Args: atLeast("SYSTEM", "TAG"), ValidArgsFunction: a.completeSystems,
+		return w.flags(&cobra.Command{Use: use, Short: short, Args: atLeast("SYSTEM", "TAG"), ValidArgsFunction: a.completeTagging(add),
 			RunE: func(c *cobra.Command, args []string) error {
 				tags, err := tagArgs(args[1:])
 				if err != nil {
@@ -119,7 +127,7 @@ func (a *app) tag() *cobra.Command {
 				})
 			}})
 	}
-	return group("tag", "Manage the tags of systems", a.tagList(),
+	return a.group("tag", "Manage the tags of systems", a.tagList(),
 		change("add SYSTEM TAG…", "Add tags to a system", "tagged", true),
 		change("remove SYSTEM TAG…", "Remove tags from a system; flows that only they allow are cut", "untagged", false),
 	)
@@ -148,7 +156,7 @@ func (a *app) tagList() *cobra.Command {
 func (a *app) trust() *cobra.Command {
 	var met, unmet waiting
 	var until string
-	set := met.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems,
+	set := met.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			end, err := instant(until, time.Now())
 			if err != nil {
@@ -158,14 +166,14 @@ func (a *app) trust() *cobra.Command {
 				return cl.SetTrust(c.Context(), args[0], args[1], end)
 			})
 		}})
-	set.Flags().StringVar(&until, "until", "", "how long it counts: a duration or an instant (default: until taken away)")
-	drop := unmet.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems,
+	set.Flags().StringVar(&until, "until", "", "how long it counts: a duration or an instant, `WHEN` (default: until taken away)")
+	drop := unmet.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, unmet, "marked "+args[0]+": "+args[1]+" is not met", func(cl *client.Client) (api.Changed, error) {
 				return cl.DropTrust(c.Context(), args[0], args[1])
 			})
 		}})
-	return group("trust", "Mark trust requirements of systems as met or not", set, drop)
+	return a.group("trust", "Mark trust requirements of systems as met or not", set, drop)
 }
 
 // change runs one change and prints its outcome.

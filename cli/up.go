@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -30,25 +31,42 @@ type serverFlags struct {
 
 func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	fl := c.Flags()
-	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "address of the API and of the agents' connections")
-	fl.StringVar(&f.url, "advertise", "", "https://host:port by which agents reach it (default from --listen)")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "`HOST:PORT` of the API and of the agents' connections; port 0 is any")
+	fl.StringVar(&f.url, "advertise", "", "`URL` by which agents reach it, https://host:port (default from --listen)")
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
 	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
 	return c
 }
 
-func (f *serverFlags) address(l net.Listener) (string, error) {
-	if f.url != "" {
-		return f.url, nil
-	}
-	host, _, err := net.SplitHostPort(f.listen)
+// open listens, and says by which address agents reach that.
+func (f *serverFlags) open() (net.Listener, string, error) {
+	host, _, err := hostPort("--listen", f.listen)
 	if err != nil {
-		return "", usage("--listen %.80q: want host:port", f.listen)
+		return nil, "", err
 	}
-	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
-		return "", usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise https://HOST:PORT")
+	if u, err := url.Parse(f.url); f.url != "" && (err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() == "") {
+		return nil, "", usage("--advertise %.80q: want https://host:port", f.url)
 	}
-	return "https://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+	if ip := net.ParseIP(host); f.url == "" && (host == "" || (ip != nil && ip.IsUnspecified())) {
+		return nil, "", usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise https://HOST:PORT")
+	}
+	l, err := net.Listen("tcp", f.listen)
+	if err != nil || f.url != "" {
+		return l, f.url, err
+	}
+	return l, "https://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+}
+
+// hostPort splits the value of a flag; the port may be 0, for any.
+func hostPort(flag, s string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return "", "", usage("%s %.80q: want host:port, for example 127.0.0.1:8443", flag, s)
+	}
+	return host, port, nil
 }
 
 // firstLine is what `up --json` prints first.
@@ -72,7 +90,7 @@ the other verbs find the API.`,
 			defer stop()
 			return a.runUp(ctx, &f)
 		}})
-	c.Flags().StringArrayVar(&f.stun, "stun", []string{"127.0.0.1:3478"}, "address that answers STUN; give two addresses and two ports to learn a NAT's kind")
+	c.Flags().StringArrayVar(&f.stun, "stun", []string{"127.0.0.1:3478"}, "`HOST:PORT` that answers STUN; give two addresses and two ports to learn a NAT's kind")
 	return c
 }
 
@@ -81,15 +99,11 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", f.listen)
+	l, url, err := f.open()
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	url, err := f.address(l)
-	if err != nil {
-		return err
-	}
 	stun, err := listenSTUN(f.stun)
 	if err != nil {
 		return err
@@ -97,8 +111,10 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	defer closeAll(stun)
 	cfg := node.UpConfig{
 		Control: a.controlConfig(dir, url, l, f),
-		Relay: node.RelayConfig{Name: "here", Keeper: agent.FileKeeper(filepath.Join(dir, "relay.json")),
-			Dial: (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
+		Relay: node.RelayConfig{Name: "here", Keeper: agent.FileKeeper(filepath.Join(dir, relayFile)),
+			// Control goes down with it, so nobody is told of another relay to move to.
+			Drain: 100 * time.Millisecond,
+			Dial:  (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
 	}
 	cfg.Relay.Info.Addr = url[len("https://"):]
 	for _, pc := range stun {
@@ -106,7 +122,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	}
 	u, err := node.OpenUp(ctx, cfg)
 	if err != nil {
-		return err
+		return inFile(filepath.Join(dir, relayFile), err)
 	}
 	if err := a.announce(dir, url, u.Control); err != nil {
 		return errors.Join(err, u.Close())
@@ -134,7 +150,7 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 	if a.json {
 		return json.NewEncoder(a.Out).Encode(line)
 	}
-	a.printf("Enclave is up at %s\n", line.URL)
+	a.printf("Enclave is up at %s; Ctrl-C ends it\n", line.URL)
 	a.printf("  administrator's token   %s\n  root fingerprint        %s\n", line.TokenFile, line.Fingerprint)
 	if line.EnrolmentKey == "" {
 		a.printf("Enrol more systems with a key: enclave key create --name NAME --state %s\n", dir)
@@ -172,15 +188,11 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 			if err != nil {
 				return err
 			}
-			l, err := net.Listen("tcp", f.listen)
+			l, url, err := f.open()
 			if err != nil {
 				return err
 			}
 			defer l.Close()
-			url, err := f.address(l)
-			if err != nil {
-				return err
-			}
 			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f))
 			if err != nil {
 				return err
@@ -196,6 +208,7 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 type relayFlags struct {
 	control, fingerprint, keyFile, name, listen, advertise string
 	stun, advertiseSTUN                                    []string
+	drain                                                  time.Duration
 }
 
 func (a *app) relay() *cobra.Command {
@@ -211,14 +224,15 @@ a key of "enclave key create --relay".`,
 			return a.runRelay(ctx, &f)
 		}}
 	fl := c.Flags()
-	fl.StringVar(&f.control, "control", "", "address of the control plane: https://host:port (default $ENCLAVE_CONTROL)")
-	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root (default $ENCLAVE_CA_FINGERPRINT)")
-	fl.StringVar(&f.keyFile, "key-file", "", "file with the secret of an enrolment key for relays; needed the first time only")
-	fl.StringVar(&f.name, "name", "relay", "name of this relay")
-	fl.StringVar(&f.listen, "listen", "127.0.0.1:8444", "address for relay connections")
-	fl.StringVar(&f.advertise, "advertise", "", "host:port by which agents reach it (default --listen)")
-	fl.StringArrayVar(&f.stun, "stun", nil, "address that answers STUN; may be given several times")
-	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "host:port by which agents reach STUN (default --stun)")
+	fl.StringVar(&f.control, "control", "", "`URL` of the control plane, https://host:port (default $ENCLAVE_CONTROL)")
+	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256` (default $ENCLAVE_CA_FINGERPRINT)")
+	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an enrolment key for relays; needed the first time only (or $ENCLAVE_ENROLMENT_KEY)")
+	fl.StringVar(&f.name, "name", "relay", "`NAME` of this relay")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8444", "`HOST:PORT` for relay connections")
+	fl.StringVar(&f.advertise, "advertise", "", "`HOST:PORT` by which agents reach it (default --listen)")
+	fl.StringArrayVar(&f.stun, "stun", nil, "`HOST:PORT` that answers STUN; may be given several times")
+	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "`HOST:PORT` by which agents reach STUN (default --stun); may be given several times")
+	fl.DurationVar(&f.drain, "drain", 2*time.Second, "how long clients get to move to another relay when this one ends")
 	return c
 }
 
@@ -226,6 +240,18 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	dir, err := a.stateDir()
 	if err != nil {
 		return err
+	}
+	host, _, err := hostPort("--listen", f.listen)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); f.advertise == "" && (host == "" || (ip != nil && ip.IsUnspecified())) {
+		return usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise HOST:PORT")
+	}
+	if f.advertise != "" {
+		if _, _, err := hostPort("--advertise", f.advertise); err != nil {
+			return err
+		}
 	}
 	lock, err := store.LockDir(dir, "relay")
 	if err != nil {
@@ -243,7 +269,7 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	}
 	defer closeAll(stun)
 	cfg := node.RelayConfig{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")), Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
-		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: agent.FileKeeper(filepath.Join(dir, "relay.json")),
+		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: agent.FileKeeper(filepath.Join(dir, relayFile)), Drain: max(f.drain, time.Nanosecond),
 		Dial: (&net.Dialer{}).DialContext, Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
 	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
@@ -251,12 +277,16 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 			cfg.Info.STUN = append(cfg.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
 		}
 	}
-	return node.RunRelay(ctx, cfg)
+	return inFile(filepath.Join(dir, relayFile), node.RunRelay(ctx, cfg))
 }
 
 func listenSTUN(addrs []string) ([]relay.PacketConn, error) {
 	var out []relay.PacketConn
 	for _, text := range addrs {
+		if _, _, err := hostPort("--stun", text); err != nil {
+			closeAll(out)
+			return nil, err
+		}
 		at, err := net.ResolveUDPAddr("udp", text)
 		if err == nil {
 			var pc *net.UDPConn

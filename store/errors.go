@@ -13,7 +13,7 @@ import (
 
 // What can be wrong when a store is opened.
 var (
-	ErrLocked       = errors.New("another process has this store open")
+	ErrLocked       = errors.New("another process runs on this state directory")
 	ErrDamaged      = errors.New("the store file is damaged; it was left untouched, restore a backup")
 	ErrNewer        = errors.New("the store was written by a newer program")
 	ErrOpenToOthers = errors.New("the state directory is open to other users")

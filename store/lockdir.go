@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"io"
 	"path/filepath"
 )
@@ -11,5 +12,9 @@ func LockDir(dir, name string) (io.Closer, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
-	return acquire(filepath.Join(dir, name+".lock"))
+	f, err := acquire(filepath.Join(dir, name+".lock"))
+	if err != nil { // not f, which would be a Closer that is not nil
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return f, nil
 }

@@ -48,4 +48,9 @@ type Problem struct {
 	Message string `json:"message"`
 }
 
-func (p Problem) Error() string { return p.Path + ": " + p.Message }
+func (p Problem) Error() string {
+	if p.Path == "" { // the document as a whole
+		return p.Message
+	}
+	return p.Path + ": " + p.Message
+}

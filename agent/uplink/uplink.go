@@ -35,6 +35,8 @@ var (
 	ErrUnreachable = errors.New("the control plane does not answer")
 	// ErrSilent ends a stream that has missed three heartbeats.
 	ErrSilent = errors.New("the map stream is silent")
+	// ErrBadEndpoint is returned for an address or a fingerprint that cannot be one.
+	ErrBadEndpoint = errors.New("the control plane is not named properly")
 )
 
 // callTimeout bounds a request that is not the stream.
@@ -52,11 +54,11 @@ type Endpoint struct {
 func (e Endpoint) Check() error {
 	u, err := url.Parse(e.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-		return fmt.Errorf("control address %.200q: want https://host:port", e.URL)
+		return fmt.Errorf("%w: control address %.200q: want https://host:port", ErrBadEndpoint, e.URL)
 	}
 	hex, ok := strings.CutPrefix(e.Fingerprint, "sha256:")
 	if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
-		return fmt.Errorf("fingerprint %.80q: want sha256: and 64 hex digits, as `enclave up` prints it", e.Fingerprint)
+		return fmt.Errorf("%w: fingerprint %.80q: want sha256: and 64 hex digits", ErrBadEndpoint, e.Fingerprint)
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ import (
 // ErrUnreachable wraps every failure to get an answer from the server.
 var ErrUnreachable = errors.New("the API does not answer")
 
+// ErrBadAddress is returned for an address that cannot be the API's.
+var ErrBadAddress = errors.New("want https://host:port")
+
 // maxAnswer bounds what one answer may be.
 const maxAnswer = 64 << 20
 
@@ -52,10 +55,10 @@ type Client struct {
 func New(cfg Config) (*Client, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, fmt.Errorf("API address %.200q: want https://host:port", cfg.URL)
+		return nil, fmt.Errorf("API address %.200q: %w", cfg.URL, ErrBadAddress)
 	}
 	if ip := net.ParseIP(u.Hostname()); u.Scheme == "http" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("API address %s: plain http is for loopback addresses only, or the token could be read on the way", cfg.URL)
+		return nil, fmt.Errorf("API address %.200q: %w: plain http is for loopback addresses only, or the token could be read on the way", cfg.URL, ErrBadAddress)
 	}
 	t := &http.Transport{DialContext: cfg.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}}

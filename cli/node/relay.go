@@ -31,6 +31,10 @@ import (
 // ALPN is the protocol by which relay connections are told apart on a shared port.
 const ALPN = frame.ALPN
 
+// ErrDamaged is returned for a relay's state that cannot be read. The file is left as
+// it is.
+var ErrDamaged = errors.New("the relay's state is damaged")
+
 // RelayConfig says how a relay runs.
 type RelayConfig struct {
 	Control     string
@@ -42,6 +46,7 @@ type RelayConfig struct {
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 	Listener    net.Listener // nil when connections come from a shared port
 	STUN        []relay.PacketConn
+	Drain       time.Duration // how long clients get to connect elsewhere when it ends; 0 is the relay's default
 	Version     string
 	Logger      *slog.Logger
 }
@@ -90,10 +95,10 @@ func OpenRelay(cfg RelayConfig) (*Relay, error) {
 		return nil, err
 	}
 	if err := wire.Unmarshal(raw, &r.st); err != nil {
-		return nil, fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	if r.st.Version != 1 || len(r.st.Identity) != ed25519.SeedSize {
-		return nil, fmt.Errorf("relay: %w: version %d, %d bytes of key", agent.ErrDamaged, r.st.Version, len(r.st.Identity))
+		return nil, fmt.Errorf("%w: version %d, %d bytes of key", ErrDamaged, r.st.Version, len(r.st.Identity))
 	}
 	return r, nil
 }
@@ -136,13 +141,14 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	pool, err := svid.Pool(r.st.Roots)
 	if err != nil {
-		return fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	r.trust = svid.Trust{Org: r.st.Org, Roots: pool}
 	if err := r.useSVID(); err != nil {
 		return err
 	}
-	s := relay.New(relay.Config{Trust: func() svid.Trust { return r.trust }, Identity: r.source, TicketKey: r.st.TicketKey, Logger: r.log})
+	s := relay.New(relay.Config{Trust: func() svid.Trust { return r.trust }, Identity: r.source, TicketKey: r.st.TicketKey, Logger: r.log,
+		Limits: relay.Limits{DrainGrace: r.cfg.Drain}})
 	// Connections outlive ctx by the drain: clients move before they are cut.
 	drained, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -173,7 +179,7 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) useSVID() error {
 	leaf, err := x509.ParseCertificate(r.st.SVID[0])
 	if err != nil {
-		return fmt.Errorf("relay: %w: %v", agent.ErrDamaged, err)
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	r.cert.Store(&tls.Certificate{Certificate: r.st.SVID, Leaf: leaf, PrivateKey: ed25519.NewKeyFromSeed(r.st.Identity)})
 	return nil
