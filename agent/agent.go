@@ -9,19 +9,22 @@
 //
 // One loop owns the state (loop.go). Everything else reads an immutable view. An
 // agent refuses to go back to an older revision, to configure a peer that does not
-// verify, and to outlive its map: with control gone it closes on time by itself.
+// verify, and to outlive its map: with control gone it closes on time by itself. What
+// it knows is in docs/format/agent-state.md; why the map is kept as it was told, in
+// docs/decisions/0090.
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,9 +47,12 @@ var (
 	ErrNeedKey = errors.New("this system is not enrolled yet and no enrolment key was given")
 	// ErrClock is returned when the clock is too far off for certificates and hours.
 	ErrClock = errors.New("this machine's clock is off")
+	// ErrRan is returned by a second Run.
+	ErrRan = errors.New("this agent ran already")
 )
 
-// Config is what an agent needs. Fields without a word on it are required.
+// Config is what an agent needs. Fields without a word on it are required, Control and
+// Fingerprint until it has enrolled.
 type Config struct {
 	Name        string                 // one DNS label
 	Control     string                 // https://host:port
@@ -60,7 +66,32 @@ type Config struct {
 	Port        uint16        // UDP port; 0 picks one
 	Loopback    bool          // offer loopback addresses to peers on this machine
 	Beat        time.Duration // expected heartbeat; 0 is wire.HeartbeatEvery
-	Logger      *slog.Logger
+	Logger      *slog.Logger  // nil discards
+}
+
+// largestMTU is more than any network carries in one piece.
+const largestMTU = 9000
+
+// check fills in what was left out and returns every mistake.
+func (c *Config) check() error {
+	_, name := wire.ParseName(c.Name)
+	errs := []error{name, uplink.Endpoint{URL: c.Control, Fingerprint: c.Fingerprint}.Check()}
+	if c.Network == nil {
+		errs = append(errs, errors.New("agent config: Network is missing"))
+	}
+	if c.MTU == 0 {
+		c.MTU = 1280
+	}
+	if c.MTU < 1280 || c.MTU > largestMTU {
+		errs = append(errs, fmt.Errorf("MTU %d: want 1280 to %d", c.MTU, largestMTU))
+	}
+	if c.Beat == 0 {
+		c.Beat = wire.HeartbeatEvery
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
 }
 
 // Agent is one node. Make it with New and start it with Run.
@@ -68,48 +99,56 @@ type Agent struct {
 	cfg  Config
 	log  *slog.Logger
 	keys wire.Keys
+	ran  atomic.Bool
 
-	// st is owned by the loop once Run has started; cert and view are what the
-	// others read.
+	// st is owned by the loop while Run works. Whom it belongs to (keys, system,
+	// organisation, roots) does not change after enrolment, and anybody may read it.
 	st     *state
-	cert   atomic.Pointer[tls.Certificate]
-	view   atomic.Pointer[view]
-	parts  atomic.Pointer[parts]
-	events events
-	met    sync.Map // SystemIDs of peers that have answered a probe since they were introduced
+	words  chan word // to the loop; unbuffered, each is answered
 	save   mailbox
+	events events
+
+	// What the others read.
+	cert     atomic.Pointer[tls.Certificate]
+	view     atomic.Pointer[view]
+	parts    atomic.Pointer[parts] // nil before and after Run
+	unproved atomic.Pointer[error] // why the SVID is not renewed yet; nil when it need not be
 }
 
-// New reads or makes the agent's state. It opens no socket.
+// New reads or makes the agent's state. It opens no socket. Control and Fingerprint
+// may be left out where the state has them, which it has once enrolled.
 func New(cfg Config) (*Agent, error) {
-	if _, err := wire.ParseName(cfg.Name); err != nil {
-		return nil, err
+	if cfg.Keeper == nil {
+		return nil, errors.New("agent config: Keeper is missing")
 	}
-	if err := (uplink.Endpoint{URL: cfg.Control, Fingerprint: cfg.Fingerprint}).Check(); err != nil {
-		return nil, err
-	}
-	if cfg.MTU == 0 {
-		cfg.MTU = 1280
-	}
-	if cfg.Beat == 0 {
-		cfg.Beat = wire.HeartbeatEvery
-	}
-	st, err := loadState(cfg.Keeper)
+	st, fresh, err := loadState(cfg.Keeper)
 	if err != nil {
+		return nil, err
+	}
+	cfg.Control, cfg.Fingerprint = cmp.Or(cfg.Control, st.Control), cmp.Or(cfg.Fingerprint, st.Fingerprint)
+	cfg.Loopback = cfg.Loopback || onLoopback(cfg.Control)
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	if st.Fingerprint != "" && st.Fingerprint != cfg.Fingerprint {
 		return nil, fmt.Errorf("this state belongs to the control plane with fingerprint %s: %w", st.Fingerprint, svid.ErrFingerprint)
 	}
-	keys, err := st.keys()
-	if err != nil {
+	// Keys are on disk before anything is bought with them: an agent that dies between
+	// enrolling and saving the answer asks again with the same identity and uses
+	// nothing up.
+	if fresh {
+		if err := st.save(cfg.Keeper); err != nil {
+			return nil, err
+		}
+	}
+	a := &Agent{cfg: cfg, log: cfg.Logger, st: st, words: make(chan word)}
+	if a.keys, err = st.keys(); err != nil {
 		return nil, err
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, keys: keys, st: st}
 	a.events.init()
 	a.save.ready = make(chan struct{}, 1)
-	a.view.Store(&view{state: api.AgentStarting})
-	if len(st.SVID) > 0 {
+	a.view.Store(&view{directory: new(directory), state: api.AgentStarting})
+	if st.System != "" {
 		if err := a.useSVID(st.SVID); err != nil {
 			return nil, err
 		}
@@ -117,32 +156,79 @@ func New(cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-// Run works until ctx ends or the identity does. It returns only when everything it
-// started has ended; a nil error means that ctx was the reason.
-func (a *Agent) Run(ctx context.Context) error {
-	if err := a.enrol(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
+// onLoopback reports whether the control plane is on this machine, and so the peers
+// may be.
+func onLoopback(control string) bool {
+	u, err := url.Parse(control)
+	if err != nil {
+		return false
 	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// Run works until ctx ends or the identity does. It returns only when everything it
+// started has ended; a nil error means that ctx was the reason. An agent runs once.
+func (a *Agent) Run(ctx context.Context) error {
+	if !a.ran.CompareAndSwap(false, true) {
+		return ErrRan
+	}
+	err := a.enrol(ctx)
+	if err == nil {
+		err = a.run(ctx)
+	}
+	end := &view{directory: new(directory), state: api.AgentClosed, self: a.view.Load().self}
+	if errors.Is(err, ErrRevoked) {
+		end.state = api.AgentRevoked
+		a.st.Map = nil // who the peers were is nothing to keep
+		err = errors.Join(err, a.st.save(a.cfg.Keeper))
+	}
+	a.view.Store(end)
+	a.events.announce()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return nil
+	}
+	return err
+}
+
+// run works on an enrolled agent.
+func (a *Agent) run(ctx context.Context) error {
 	p, err := a.open()
 	if err != nil {
 		return err
 	}
-	defer p.close()
+	// The link outlives the rest: what the overlay says to its peers when it closes
+	// must still leave.
+	under, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	linked := make(chan error, 1)
+	go func() { linked <- p.link.Run(under) }()
 
 	g, ctx := errgroup.WithContext(ctx)
-	messages := make(chan *wire.Message) // unbuffered: a message is acknowledged once applied
-	g.Go(func() error { return p.link.Run(ctx) })
-	g.Go(func() error { return a.loop(ctx, p, messages) })
-	g.Go(func() error { return a.follow(ctx, messages) })
-	g.Go(func() error { return a.saver(ctx) })
+	g.Go(func() error {
+		select {
+		case err := <-linked:
+			linked <- nil
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	a.work(ctx, g, p)
 	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
+	a.parts.Store(nil)
+	p.closeOverlay()
+	stop()
+	<-linked
+	a.flush()
 	return err
+}
+
+// work starts what runs on top of a data plane.
+func (a *Agent) work(ctx context.Context, g *errgroup.Group, p plane) {
+	g.Go(func() error { return a.loop(ctx, p) })
+	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.saver(ctx) })
 }
 
 func (a *Agent) endpoint() uplink.Endpoint {
@@ -161,9 +247,9 @@ func (a *Agent) trust() (svid.Trust, error) {
 
 // useSVID makes chain the certificate that new connections show.
 func (a *Agent) useSVID(chain [][]byte) error {
-	leaf, err := x509.ParseCertificate(chain[0])
+	leaf, err := ownLeaf(chain, a.keys.Identity, a.st.System)
 	if err != nil {
-		return fmt.Errorf("%w: its certificate: %v", ErrDamaged, err)
+		return err
 	}
 	a.cert.Store(&tls.Certificate{Certificate: chain, Leaf: leaf, PrivateKey: ed25519.NewKeyFromSeed(a.st.Identity)})
 	return nil

@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 	"time"
 
 	"enclave/agent/link"
 	"enclave/agent/proxy"
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 var (
@@ -21,8 +23,8 @@ var (
 	ErrUnknownName error = &proxy.Error{Reason: proxy.UnknownName}
 	// ErrDenied is returned for a flow that no grant allows.
 	ErrDenied error = &proxy.Error{Reason: proxy.Denied}
-	// ErrNotReady is returned before the first map.
-	ErrNotReady = errors.New("this agent has no map yet")
+	// ErrNotReady is returned before the first map and after Run.
+	ErrNotReady = errors.New("this agent has no overlay: it waits for its first map, or has ended")
 )
 
 // meetWait is how long a dial waits for a peer to answer a probe before it sends the
@@ -48,11 +50,11 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if err != nil || port == 0 {
 		return nil, fmt.Errorf("dial %s: want a port number from 1 to 65535", addr)
 	}
-	peer, err := a.peer(host)
-	if err != nil {
-		return nil, err
-	}
 	o, err := a.data()
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	peer, err := a.peer(host, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +66,17 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 		err := fmt.Errorf("no rule lets %s start %s/%d to %s", a.view.Load().self.Name, proto, port, peer.Name)
 		return nil, &proxy.Error{Reason: proxy.Denied, Target: addr, Err: err}
 	}
-	if err := a.meet(ctx, peer.ID); err != nil {
+	if err := a.meet(ctx, peer); err != nil {
 		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: err}
 	}
 	if proto == wire.UDP {
 		return o.tunnel.DialUDP(dst)
 	}
-	return o.tunnel.DialTCP(ctx, dst)
+	c, err := o.tunnel.DialTCP(ctx, dst)
+	if err != nil && !peer.met.Load() && !errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: err}
+	}
+	return c, err
 }
 
 // Listen accepts flows to a port of this system's overlay IPv4 and IPv6 addresses;
@@ -83,6 +89,9 @@ func (a *Agent) Listen(ctx context.Context, port uint16) (net.Listener, error) {
 	var both []net.Listener
 	for _, addr := range o.addrs {
 		l, err := o.tunnel.ListenTCP(netip.AddrPortFrom(addr, port))
+		if err == nil && port == 0 { // the other family takes the one that was picked
+			port = l.Addr().(*net.TCPAddr).AddrPort().Port()
+		}
 		if err != nil {
 			for _, l := range both {
 				l.Close()
@@ -103,13 +112,19 @@ func (a *Agent) ListenUDP(ctx context.Context, port uint16) (net.PacketConn, err
 	return o.tunnel.ListenUDP(netip.AddrPortFrom(o.addrs[0], port))
 }
 
-// peer resolves a name. Several systems may share one; then one is picked at random.
-func (a *Agent) peer(name string) (*wire.Peer, error) {
-	found := a.view.Load().find(name)
-	if len(found) == 0 {
-		return nil, &proxy.Error{Reason: proxy.UnknownName, Target: name}
+// peer resolves the name in target. Several systems may share one; then one is picked
+// at random.
+func (a *Agent) peer(name, target string) (*contact, error) {
+	v := a.view.Load()
+	found := v.find(name)
+	if len(found) > 0 {
+		return found[rand.IntN(len(found))], nil
 	}
-	return found[rand.IntN(len(found))], nil
+	err := &proxy.Error{Reason: proxy.UnknownName, Target: target}
+	if v.state == api.AgentClosed && !v.until.IsZero() {
+		err.Err = fmt.Errorf("no word from control: the map's life ended %s, and nobody is known until it is back", v.until.UTC().Format(time.RFC3339))
+	}
+	return nil, err
 }
 
 func (a *Agent) data() (*overlay, error) {
@@ -139,36 +154,29 @@ func (a *Agent) ready(ctx context.Context) (*overlay, error) {
 // meet returns once the peer has answered a probe since it was introduced. The two
 // ends of a new pair hear of each other at slightly different times, and a handshake
 // that comes too early is lost and repeated only after 5 s (WireGuard, section 6.1).
-// When no answer comes in time the flow is tried all the same.
-func (a *Agent) meet(ctx context.Context, id wire.SystemID) error {
-	if _, met := a.met.Load(id); met {
-		return nil
-	}
-	deadline := time.Now().Add(meetWait)
-	for time.Now().Before(deadline) {
-		try, cancel := context.WithTimeout(ctx, meetTry)
-		_, err := a.parts.Load().link.Ping(try, id)
-		<-sleepUnless(try, err == nil)
-		cancel()
-		if err == nil {
-			a.met.Store(id, true)
-			return nil
+// When no answer comes in time the flow is tried all the same: a way may be slower
+// than a probe may be.
+func (a *Agent) meet(ctx context.Context, peer *contact) error {
+	for began := time.Now(); !peer.met.Load() && time.Since(began) < meetWait; {
+		p := a.parts.Load()
+		if p == nil {
+			return ErrNotReady
 		}
+		try, cancel := context.WithTimeout(ctx, meetTry)
+		_, err := p.link.Ping(try, peer.ID)
+		switch {
+		case err == nil:
+			peer.met.Store(true)
+		case errors.Is(err, link.ErrUnknownPeer): // it has just ended
+			cancel()
+			return err
+		}
+		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
 	return nil
-}
-
-// sleepUnless returns a channel that is closed at the end of ctx, or at once.
-func sleepUnless(ctx context.Context, done bool) <-chan struct{} {
-	if done {
-		c := make(chan struct{})
-		close(c)
-		return c
-	}
-	return ctx.Done()
 }
 
 // routeWords is a route as people read it.

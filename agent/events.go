@@ -5,22 +5,14 @@ import (
 	"sync"
 
 	"enclave/wire"
-	"enclave/wire/api"
 )
 
-// event is news for the loop from one of its neighbours; one field is set.
-type event struct {
-	control *api.ControlStatus
-	reach   *wire.Reach
-	svid    [][]byte
-}
-
-// events carries news to the loop without ever blocking the sender, and tells
-// waiters that the view has changed.
+// events carries the newest reach to the loop without ever blocking the sender, and
+// tells waiters that the view has changed.
 type events struct {
 	mu      sync.Mutex // guards what follows; held for a few assignments only
-	queue   []event
-	wake    chan struct{} // capacity 1: one wake-up stands for all queued events
+	reach   *wire.Reach
+	wake    chan struct{} // capacity 1: one wake-up stands for any number of changes
 	changes chan struct{} // closed and replaced at each change of the view
 }
 
@@ -29,11 +21,10 @@ func (e *events) init() {
 	e.changes = make(chan struct{})
 }
 
-// post queues ev. Senders are few and slow (one control session, one link), so the
-// queue stays short.
-func (e *events) post(ev event) {
+// post leaves r for the loop, in the place of one that it has not taken yet.
+func (e *events) post(r *wire.Reach) {
 	e.mu.Lock()
-	e.queue = append(e.queue, ev)
+	e.reach = r
 	e.mu.Unlock()
 	select {
 	case e.wake <- struct{}{}:
@@ -41,12 +32,10 @@ func (e *events) post(ev event) {
 	}
 }
 
-func (e *events) take() []event {
+func (e *events) take() *wire.Reach {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	q := e.queue
-	e.queue = nil
-	return q
+	return e.reach
 }
 
 // changed returns a channel that is closed at the next change. Take it before

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"sync"
 	"time"
 
 	"enclave/agent/uplink"
@@ -13,32 +13,37 @@ import (
 	"enclave/wire/svid"
 )
 
-// steady is how long a stream must have lived for its end to count as a fresh
+// steady is how long a connection must have lived for its end to count as a fresh
 // failure rather than one more of the same.
 const steady = 10 * time.Second
 
 // follow keeps a map stream open for as long as ctx lives, with back-off between
 // attempts. It ends by itself only when the identity does.
-func (a *Agent) follow(ctx context.Context, messages chan<- *wire.Message) error {
+func (a *Agent) follow(ctx context.Context) error {
 	trust, err := a.trust()
 	if err != nil {
 		return err
 	}
-	var b backoff
+	b := backoff{most: backoffMost}
+	said := ""
 	for {
 		began := time.Now()
-		err := a.attempt(ctx, trust, messages)
+		err := a.attempt(ctx, trust)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if fatal := identityEnded(err); fatal != nil {
-			return fatal
+		if err := identityEnded(err); err != nil {
+			return err
 		}
-		a.events.post(event{control: &api.ControlStatus{URL: a.cfg.Control, Error: err.Error()}})
-		if time.Since(began) > steady {
+		_ = a.tell(ctx, word{away: err}) // fails with ctx only
+		lived := time.Since(began) > steady
+		if lived {
 			b.reset()
 		}
-		a.log.Info("control is away", "error", err)
+		if lived || err.Error() != said { // once, not four times a minute all night
+			said = err.Error()
+			a.log.Warn("control is away; trying again until it is back", "control", a.cfg.Control, "error", err)
+		}
 		if !b.wait(ctx) {
 			return ctx.Err()
 		}
@@ -46,10 +51,12 @@ func (a *Agent) follow(ctx context.Context, messages chan<- *wire.Message) error
 }
 
 // identityEnded returns the error to stop with when control says that this identity
-// counts no more.
+// counts no more. Only its own word for it does: the status of an answer may come
+// from a machine in between, and a disabled system is one that waits
+// (docs/decisions/0092).
 func identityEnded(err error) error {
 	var p *api.Problem
-	if errors.As(err, &p) && (p.Code == wire.ByeRevoked || p.Status == 401 || p.Status == 410) {
+	if errors.As(err, &p) && p.Code == wire.ByeRevoked {
 		return fmt.Errorf("%w: %s", ErrRevoked, p.Error())
 	}
 	if errors.Is(err, ErrRevoked) || errors.Is(err, ErrReplaced) {
@@ -59,38 +66,37 @@ func identityEnded(err error) error {
 }
 
 // attempt is one connection: the stream, the reports and the renewal, which end
-// together.
-func (a *Agent) attempt(ctx context.Context, trust svid.Trust, messages chan<- *wire.Message) error {
+// together. Only the stream and the identity end it.
+func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 	c := uplink.New(a.endpoint(), trust, a.source)
 	defer c.Close()
-	if a.renewIn(time.Now()) <= 0 { // slept past it: renew before anything else
-		if err := a.renew(ctx, c, trust); err != nil {
+	if now := time.Now(); a.renewIn(now) <= 0 {
+		// Before anything else: control may find that the SVID has expired, also where
+		// the clock here does not.
+		err := a.renew(ctx, c, trust)
+		if err != nil && (now.After(a.cert.Load().Leaf.NotAfter) || identityEnded(err) != nil) {
 			return err
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	defer cancel(nil)
-	done := make(chan struct{}, 2)
-	go func() { cancel(a.report(ctx, c)); done <- struct{}{} }()
-	go func() { cancel(a.renewal(ctx, c, trust)); done <- struct{}{} }()
-
+	for _, work := range []func() error{
+		func() error { return a.report(ctx, c) },
+		func() error { return a.renewal(ctx, c, trust) },
+	} {
+		beside.Go(func() { cancel(work()) })
+	}
 	err := c.Stream(ctx, a.cfg.Beat, func(m *wire.Message) error {
 		if m.Bye != nil {
 			return bye(m.Bye)
 		}
-		select {
-		case messages <- m:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return a.tell(ctx, word{msg: m})
 	})
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause
+		return cause
 	}
-	cancel(nil)
-	<-done
-	<-done
 	return err
 }
 
@@ -104,70 +110,46 @@ func bye(b *wire.Bye) error {
 	return fmt.Errorf("%w: it said goodbye: %s", uplink.ErrUnreachable, b.Message)
 }
 
+// nothing is the revision of a report that was never sent.
+const nothing = ^wire.Revision(0)
+
 // report sends what is applied and where this system is, whenever either changes.
+// What changes while one is under way goes into the next. It returns an error only
+// when the identity has ended: a report that is refused or lost leaves the stream as
+// it is.
 func (a *Agent) report(ctx context.Context, c *uplink.Client) error {
-	var sent wire.Report
-	first := true
+	sent := wire.Report{Applied: nothing}
+	b := backoff{most: backoffMost}
 	for {
 		changed := a.events.changed()
-		r := a.current()
-		out := wire.Report{Applied: r.Applied}
-		if first || !sameReach(r.Reach, sent.Reach) {
-			out.Reach = r.Reach
+		now := a.current()
+		out := wire.Report{Applied: now.Applied}
+		if !sameReach(now.Reach, sent.Reach) {
+			out.Reach = now.Reach
 		}
-		if first || out.Reach != nil || r.Applied != sent.Applied {
-			if err := c.Report(ctx, out); err != nil {
-				return err
+		if out.Reach == nil && out.Applied == sent.Applied {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-			sent, first = r, false
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// renewIn is how long until the SVID is to be renewed: at half its life.
-func (a *Agent) renewIn(now time.Time) time.Duration {
-	leaf := a.cert.Load().Leaf
-	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2).Sub(now)
-}
-
-// renewal renews the SVID at half its life, with a tenth of jitter, and tries again
-// until it works: half a life is left for that.
-func (a *Agent) renewal(ctx context.Context, c *uplink.Client, trust svid.Trust) error {
-	for {
-		in := max(a.renewIn(time.Now()), 0)
-		t := time.NewTimer(in - in/10 + rand.N(in/5+time.Second))
-		select {
-		case <-t.C:
-			if err := a.renew(ctx, c, trust); err != nil {
-				return err
+		switch err := c.Report(ctx, out); {
+		case err == nil:
+			sent = now
+			b.reset()
+		case identityEnded(err) != nil:
+			return err
+		case temporary(err):
+			if !b.wait(ctx) {
+				return ctx.Err()
 			}
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
+		default:
+			a.log.Warn("control refuses a report", "applied", out.Applied, "reach", out.Reach, "error", err)
+			if sent.Reach = now.Reach; out.Reach == nil { // else once more, without the reach
+				sent = now
+			}
 		}
 	}
-}
-
-func (a *Agent) renew(ctx context.Context, c *uplink.Client, trust svid.Trust) error {
-	resp, err := c.Renew(ctx, wire.RenewRequest{Now: time.Now().UTC(), Host: a.host()})
-	if err != nil {
-		return err
-	}
-	id, leaf, err := svid.Verify(resp.SVID, trust.Roots, trust.Org, time.Now())
-	if err != nil {
-		return fmt.Errorf("renew: the SVID control sent: %w", err)
-	}
-	if key, err := svid.IdentityKey(leaf); err != nil || key != a.keys.Identity || id.SystemID() != a.st.System {
-		return fmt.Errorf("renew: the SVID control sent: %w", svid.ErrWrongPeer)
-	}
-	if err := a.useSVID(resp.SVID); err != nil {
-		return err
-	}
-	a.events.post(event{svid: resp.SVID})
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -58,13 +59,28 @@ func (a *Agent) ServeLocal(ctx context.Context, dir string) error {
 		return fmt.Errorf("local socket: %w", err)
 	}
 	srv := &http.Server{Handler: a.localAPI(), ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		// What is asked ends with ctx, so this takes no longer than writing the answers;
+		// it also removes the socket.
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(grace) != nil {
+			srv.Close()
+		}
+	})
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		srv.Close()
 		return fmt.Errorf("local socket: %w", err)
 	}
+	<-ended
 	return nil
 }
+
+// maxWait bounds waitfor, so that a caller who is gone without a word leaves nothing.
+const maxWait = time.Hour
 
 func (a *Agent) localAPI() http.Handler {
 	mux := http.NewServeMux()
@@ -77,8 +93,9 @@ func (a *Agent) localAPI() http.Handler {
 	})
 	mux.HandleFunc("POST /waitfor", func(w http.ResponseWriter, r *http.Request) {
 		d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
-		if err != nil {
-			answer(w, nil, err)
+		if err != nil || d <= 0 || d > maxWait {
+			answer(w, nil, &api.Problem{Status: http.StatusBadRequest, Code: api.CodeBadRequest, Title: "bad request",
+				Detail: fmt.Sprintf("timeout %.40q: want a duration of at most %s", r.URL.Query().Get("timeout"), maxWait)})
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), d)
@@ -92,15 +109,23 @@ func (a *Agent) localAPI() http.Handler {
 func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		p := api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTryAgain, Title: "not now", Detail: err.Error()}
-		if errors.Is(err, ErrUnknownName) {
-			p.Status, p.Code = http.StatusNotFound, "unknown_name"
-			p.Hint = "no policy introduces a system of that name to this one; see \"enclave policy list\""
-		}
+		p := problemOf(err)
 		w.WriteHeader(p.Status)
 		v = p
 	}
 	_ = json.NewEncoder(w).Encode(v) // the caller is gone if this fails
+}
+
+func problemOf(err error) *api.Problem {
+	p := new(api.Problem)
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, ErrUnknownName):
+		return &api.Problem{Status: http.StatusNotFound, Code: "unknown_name", Title: "unknown name", Detail: err.Error(),
+			Hint: "no policy introduces a system of that name to this one; see \"enclave policy list\""}
+	}
+	return &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTryAgain, Title: "not now", Detail: err.Error()}
 }
 
 // Local calls the agent that runs on a state directory.
@@ -110,6 +135,7 @@ type Local struct{ http http.Client }
 func NewLocal(dir string) *Local {
 	path := filepath.Join(dir, SocketName)
 	return &Local{http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // a call now and then; nothing is left behind to close
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
@@ -146,7 +172,7 @@ func (l *Local) call(ctx context.Context, method, path string, out any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, wire.MaxMapMessage)) // a status is of the map's size
 	if err != nil {
 		return err
 	}

@@ -8,19 +8,14 @@ import (
 // merged accepts from several listeners.
 type merged struct {
 	all    []net.Listener
-	conns  chan accepted // unbuffered: who accepts takes it, or it is closed
+	conns  chan net.Conn // unbuffered: who accepts takes it, or it is closed
 	done   chan struct{}
 	closed sync.Once
 	wg     sync.WaitGroup
 }
 
-type accepted struct {
-	c   net.Conn
-	err error
-}
-
 func merge(all []net.Listener) net.Listener {
-	m := &merged{all: all, conns: make(chan accepted), done: make(chan struct{})}
+	m := &merged{all: all, conns: make(chan net.Conn), done: make(chan struct{})}
 	for _, l := range all {
 		m.wg.Go(func() { m.pump(l) })
 	}
@@ -30,25 +25,34 @@ func merge(all []net.Listener) net.Listener {
 func (m *merged) pump(l net.Listener) {
 	for {
 		c, err := l.Accept()
-		select {
-		case m.conns <- accepted{c, err}:
-		case <-m.done:
-			if err == nil {
-				c.Close()
-			}
+		if err != nil {
+			m.shut() // one that ends takes the others along: half a service is none
 			return
 		}
-		if err != nil {
+		select {
+		case m.conns <- c:
+		case <-m.done:
+			c.Close()
 			return
 		}
 	}
 }
 
-// Accept returns the next connection of any of them.
+func (m *merged) shut() {
+	m.closed.Do(func() {
+		close(m.done)
+		for _, l := range m.all {
+			l.Close()
+		}
+	})
+}
+
+// Accept returns the next connection of any of them, or net.ErrClosed once one has
+// ended.
 func (m *merged) Accept() (net.Conn, error) {
 	select {
-	case a := <-m.conns:
-		return a.c, a.err
+	case c := <-m.conns:
+		return c, nil
 	case <-m.done:
 		return nil, net.ErrClosed
 	}
@@ -56,13 +60,8 @@ func (m *merged) Accept() (net.Conn, error) {
 
 // Close closes them all and waits for the acceptors.
 func (m *merged) Close() error {
-	m.closed.Do(func() {
-		close(m.done)
-		for _, l := range m.all {
-			l.Close()
-		}
-		m.wg.Wait()
-	})
+	m.shut()
+	m.wg.Wait()
 	return nil
 }
 

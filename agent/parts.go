@@ -2,7 +2,7 @@ package agent
 
 import (
 	"crypto/tls"
-	"crypto/x509"
+	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -21,9 +21,10 @@ import (
 type parts struct {
 	agent   *Agent
 	link    *link.Link
-	roots   *x509.CertPool
 	overlay atomic.Pointer[overlay]
 }
+
+var _ plane = (*parts)(nil)
 
 // overlay is the data plane: WireGuard, its stack and the filter between them.
 type overlay struct {
@@ -38,14 +39,14 @@ func (a *Agent) open() (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parts{agent: a, roots: trust.Roots}
+	p := &parts{agent: a}
 	p.link, err = link.New(link.Config{
 		Network: a.cfg.Network, Self: a.st.System, WireGuard: a.keys.WireGuard, Disco: disco.PrivateKey(a.st.Disco),
 		TLS: func(id wire.RelayID) *tls.Config {
 			return svid.ClientConfig(trust, a.source, svid.Relay(trust.Org, id))
 		},
 		Logger:  a.log.With("part", "link"),
-		OnReach: func(r wire.Reach) { a.events.post(event{reach: &r}) },
+		OnReach: func(r wire.Reach) { a.events.post(&r) },
 		OnRoute: func(s link.PeerStatus) {
 			a.log.Debug("route", "peer", s.ID, "route", s.Route.String())
 			a.events.announce()
@@ -60,24 +61,25 @@ func (a *Agent) open() (*parts, error) {
 	return p, nil
 }
 
-func (p *parts) close() {
+// closeOverlay resets what runs through the overlay and ends it.
+func (p *parts) closeOverlay() {
 	if o := p.overlay.Load(); o != nil {
 		o.tunnel.Close()
 	}
-	p.link.Close()
 }
 
-// apply makes the data plane follow m. The filter comes first: when apply has taken
-// that step, nothing m denies passes any more, whatever the rest still does.
-func (p *parts) apply(m *wire.Map, cause string, now time.Time) error {
+// apply makes the data plane follow m, of whose peers those given are in force. The
+// filter comes first: when apply has taken that step, nothing that they are not
+// granted passes any more, whatever the rest still does.
+func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Time) error {
 	o, err := p.overlayFor(m)
 	if err != nil || o == nil {
 		return err
 	}
-	rules := make([]filter.Peer, len(m.Peers))
-	links := make([]link.Peer, len(m.Peers))
-	tunnels := make([]tunnel.Peer, len(m.Peers))
-	for i, peer := range m.Peers {
+	rules := make([]filter.Peer, len(peers))
+	links := make([]link.Peer, len(peers))
+	tunnels := make([]tunnel.Peer, len(peers))
+	for i, peer := range peers {
 		addrs := []netip.Addr{peer.IPv4, peer.IPv6}
 		rules[i] = filter.Peer{ID: peer.ID, Addrs: addrs, Grants: peer.Grants}
 		links[i] = link.Peer{ID: peer.ID, WireGuard: peer.WireGuard, Disco: peer.Disco, Reach: peer.Reach, Ticket: peer.Ticket}
@@ -93,6 +95,9 @@ func (p *parts) apply(m *wire.Map, cause string, now time.Time) error {
 // has no addresses yet.
 func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 	if o := p.overlay.Load(); o != nil {
+		if m.Self.IPv4 != o.addrs[0] || m.Self.IPv6 != o.addrs[1] {
+			return nil, fmt.Errorf("this system's addresses have changed from %s to %s and %s: restart the agent", o.addrs, m.Self.IPv4, m.Self.IPv6)
+		}
 		return o, nil
 	}
 	if !m.Self.IPv4.IsValid() || !m.Self.IPv6.IsValid() {
@@ -136,22 +141,30 @@ func (p *parts) cut(o *overlay, cuts []filter.Cut) {
 	}
 }
 
+// stats asks WireGuard about all its peers: one question, whoever is asked about.
+func (o *overlay) stats() map[wire.WireGuardKey]tunnel.Stats {
+	if o == nil {
+		return nil
+	}
+	return o.tunnel.PeerStats()
+}
+
 // fill adds what the data plane knows to a status.
 func (o *overlay) fill(s *api.AgentStatus) {
 	s.Spoofed = o.tunnel.Spoofed()
 	st := o.filter.Stats()
-	for v, n := range st.In {
-		s.Filter["in: "+filter.Verdict(v).String()] += int64(n)
-	}
-	for v, n := range st.Out {
-		s.Filter["out: "+filter.Verdict(v).String()] += int64(n)
-	}
-	for k, n := range s.Filter {
-		if n == 0 {
-			delete(s.Filter, k)
+	for direction, counts := range map[string]filter.Verdicts{"in: ": st.In, "out: ": st.Out} {
+		for v, n := range counts {
+			if n > 0 {
+				s.Filter[direction+filter.Verdict(v).String()] = int64(n)
+			}
 		}
 	}
 	for _, f := range o.filter.Flows() {
 		s.Flows = append(s.Flows, api.AgentFlow{Flow: f.Flow, Peer: f.Peer, Inbound: f.Inbound, Since: f.Since, Bytes: f.Bytes[0] + f.Bytes[1]})
+	}
+	for _, d := range o.filter.Denials() {
+		s.Denied = append(s.Denied, api.Denial{Proto: d.Proto.String(), Src: netip.AddrPortFrom(d.Src, 0), Dst: d.Dst,
+			Reason: d.Reason.String(), Count: d.Count, Last: d.Last})
 	}
 }

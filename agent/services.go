@@ -117,7 +117,9 @@ func (s *Services) listen(ctx context.Context) (o listeners, err error) {
 	for _, f := range s.Forwards {
 		if f.Network == "udp" {
 			pc, err := lc.ListenPacket(ctx, "udp", f.Listen.String())
-			if err == nil {
+			if err != nil {
+				err = fmt.Errorf("forward: %w", err)
+			} else {
 				opened = append(opened, pc)
 			}
 			o.forwards, errs = append(o.forwards, pc), append(errs, err)

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,24 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"enclave/wire"
+	"enclave/wire/svid"
 )
 
 // ErrDamaged is returned for a state that cannot be read. The file is left as it is.
 var ErrDamaged = errors.New("the agent's state is damaged")
 
-// Keeper keeps an agent's state between runs. Load returns fs.ErrNotExist where
-// there is none yet.
-type Keeper interface {
-	Load() ([]byte, error)
-	Save(state []byte) error
-}
-
-// stateVersion of the stored state.
+// stateVersion of the stored state, docs/format/agent-state.md.
 //
 //	1  first release
 const stateVersion = 1
@@ -64,32 +55,57 @@ func newState() (*state, error) {
 	return s, nil
 }
 
-// loadState reads the state, or makes and saves a new one. Keys are on disk before
-// anything is bought with them: an agent that dies between enrolling and saving the
-// answer asks again with the same identity and uses nothing up.
-func loadState(k Keeper) (*state, error) {
+// loadState reads the state, or makes a fresh one that is not saved yet.
+func loadState(k Keeper) (s *state, fresh bool, err error) {
 	raw, err := k.Load()
 	if errors.Is(err, fs.ErrNotExist) {
 		s, err := newState()
-		if err != nil {
-			return nil, err
-		}
-		return s, s.save(k)
+		return s, true, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the agent's state: %w", err)
+		return nil, false, fmt.Errorf("read the agent's state: %w", err)
+	}
+	s, err = parseState(raw)
+	return s, false, err
+}
+
+// parseState reads a state. What it returns is whole: an agent can start from it.
+func parseState(raw []byte) (*state, error) {
+	var v struct {
+		Version int `json:"version"`
+	}
+	// The version comes first: a newer one may have fields that this one does not know.
+	if err := json.Unmarshal(raw, &v); err == nil && v.Version > stateVersion {
+		return nil, fmt.Errorf("%w: written by a newer version (%d, this one reads %d)", ErrDamaged, v.Version, stateVersion)
 	}
 	s := new(state)
 	if err := wire.Unmarshal(raw, s); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	if s.Version > stateVersion {
-		return nil, fmt.Errorf("%w: written by a newer version (%d, this one reads %d)", ErrDamaged, s.Version, stateVersion)
-	}
-	if len(s.Identity) != ed25519.SeedSize || len(s.WireGuard) != 32 || len(s.Disco) != 32 {
-		return nil, fmt.Errorf("%w: a key has the wrong size", ErrDamaged)
+	if err := s.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return s, nil
+}
+
+func (s *state) check() error {
+	switch {
+	case s.Version != stateVersion:
+		return fmt.Errorf("version %d, want %d", s.Version, stateVersion)
+	case len(s.Identity) != ed25519.SeedSize || len(s.WireGuard) != 32 || len(s.Disco) != 32:
+		return errors.New("a key has the wrong size")
+	case s.System == "":
+		return nil // not enrolled yet
+	}
+	if _, err := wire.ParseSystemID(string(s.System)); err != nil {
+		return err
+	}
+	if _, err := svid.Pool(s.Roots); err != nil {
+		return err
+	}
+	own := wire.IdentityKey(ed25519.NewKeyFromSeed(s.Identity).Public().(ed25519.PublicKey))
+	_, err := ownLeaf(s.SVID, own, s.System)
+	return err
 }
 
 func (s *state) save(k Keeper) error {
@@ -105,61 +121,13 @@ func (s *state) save(k Keeper) error {
 
 // keys returns the public keys with the statement that binds them.
 func (s *state) keys() (wire.Keys, error) {
-	var k wire.Keys
-	id := ed25519.NewKeyFromSeed(s.Identity)
-	copy(k.Identity[:], id.Public().(ed25519.PublicKey))
-	for _, pair := range []struct {
-		priv []byte
-		pub  []byte
-	}{{s.WireGuard, k.WireGuard[:]}, {s.Disco, k.Disco[:]}} {
-		priv, err := ecdh.X25519().NewPrivateKey(pair.priv)
+	var pub [2][32]byte
+	for i, raw := range [][]byte{s.WireGuard, s.Disco} {
+		priv, err := ecdh.X25519().NewPrivateKey(raw)
 		if err != nil {
-			return k, fmt.Errorf("%w: %v", ErrDamaged, err)
+			return wire.Keys{}, fmt.Errorf("%w: %v", ErrDamaged, err)
 		}
-		copy(pair.pub, priv.PublicKey().Bytes())
+		pub[i] = [32]byte(priv.PublicKey().Bytes())
 	}
-	k.Signature = ed25519.Sign(id, wire.KeyStatement(k.Identity, k.WireGuard, k.Disco))
-	return k, nil
+	return svid.SignKeys(ed25519.NewKeyFromSeed(s.Identity), wire.WireGuardKey(pub[0]), wire.DiscoKey(pub[1])), nil
 }
-
-// FileKeeper keeps the state in a file of mode 0600, replaced whole.
-type FileKeeper string
-
-// Load reads the file.
-func (f FileKeeper) Load() ([]byte, error) { return os.ReadFile(string(f)) }
-
-// Save writes a new file beside the old one, syncs it and renames it over: a crash
-// leaves the old state or the new one.
-func (f FileKeeper) Save(b []byte) error {
-	dir := filepath.Dir(string(f))
-	tmp, err := os.CreateTemp(dir, ".agent-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // gone already after the rename
-	if _, err := tmp.Write(b); err != nil {
-		tmp.Close()
-		return err
-	}
-	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), string(f)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// MemoryKeeper keeps the state in memory, for demos and tests.
-type MemoryKeeper struct{ b []byte }
-
-// Load returns what was saved last.
-func (m *MemoryKeeper) Load() ([]byte, error) {
-	if m.b == nil {
-		return nil, fs.ErrNotExist
-	}
-	return bytes.Clone(m.b), nil
-}
-
-// Save replaces the state.
-func (m *MemoryKeeper) Save(b []byte) error { m.b = bytes.Clone(b); return nil }

@@ -9,6 +9,7 @@ import (
 
 	"enclave/agent/link"
 	"enclave/agent/proxy"
+	"enclave/agent/tunnel"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -20,14 +21,10 @@ func (a *Agent) Status() api.AgentStatus {
 		State: v.state, Self: v.self, Control: v.control, Revision: v.revision, Rejected: v.rejected,
 		Version: a.cfg.Version, Peers: []api.AgentPeer{}, Flows: []api.AgentFlow{}, Filter: map[string]int64{},
 	}
-	if !v.until.IsZero() {
-		s.ValidUntil = &v.until
-	} else if v.state == api.AgentRunning || v.state == api.AgentOffline {
-		s.Warnings = append(s.Warnings, "the map never expires: without control this agent goes on for ever")
+	if until := v.until; !until.IsZero() {
+		s.ValidUntil = &until
 	}
-	if skew := v.control.ClockSkew.Abs(); skew > wire.MaxClockSkew {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("this machine's clock differs from control's by %s: hours and expiry end at the wrong time", skew.Round(time.Second)))
-	}
+	s.Warnings = a.warnings(v, time.Now())
 	if c := a.cert.Load(); c != nil {
 		s.SVIDUntil = c.Leaf.NotAfter
 	}
@@ -43,8 +40,10 @@ func (a *Agent) Status() api.AgentStatus {
 		routes[r.ID] = r
 	}
 	o := p.overlay.Load()
+	stats := o.stats()
 	for i := range v.peers {
-		s.Peers = append(s.Peers, agentPeer(&v.peers[i], routes[v.peers[i].ID], o))
+		peer := &v.peers[i]
+		s.Peers = append(s.Peers, agentPeer(peer, routes[peer.ID], stats[peer.WireGuard]))
 	}
 	if o != nil {
 		o.fill(&s)
@@ -52,26 +51,54 @@ func (a *Agent) Status() api.AgentStatus {
 	return s
 }
 
-func agentPeer(p *wire.Peer, r link.PeerStatus, o *overlay) api.AgentPeer {
+// warnings are what an operator should do something about.
+func (a *Agent) warnings(v *view, now time.Time) (out []string) {
+	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if v.until.IsZero() && (v.state == api.AgentRunning || v.state == api.AgentOffline) {
+		warn("the map never expires: without control this agent goes on for ever")
+	}
+	if skew := v.control.ClockSkew; skew.Abs() > wire.MaxClockSkew {
+		word := "behind"
+		if skew < 0 {
+			word = "ahead of"
+		}
+		warn("this machine's clock is %s %s control's: hours and expiry end at the wrong time, and the identity cannot be renewed; set the clock",
+			skew.Abs().Round(time.Second), word)
+	}
+	if err := a.unproved.Load(); err != nil {
+		tense := "ends"
+		if until := a.cert.Load().Leaf.NotAfter; !now.Before(until) {
+			tense = "ended"
+		}
+		warn("the identity of this system %s %s and is not renewed yet: %v", tense, a.cert.Load().Leaf.NotAfter.UTC().Format(time.RFC3339), *err)
+	}
+	if v.trouble != nil {
+		warn("the data plane does not follow the map: %v", v.trouble)
+	}
+	return out
+}
+
+func agentPeer(p *wire.Peer, r link.PeerStatus, t tunnel.Stats) api.AgentPeer {
 	out := api.AgentPeer{
 		ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6, Grants: p.Grants,
 		Since: r.Since, RTT: r.RTT, WhyNotDirect: string(r.Why), Received: r.RxBytes, Sent: r.TxBytes,
+		LastHandshake: t.LastHandshake,
 	}
 	out.Route, out.Via = routeWords(r.Route)
-	if o != nil {
-		out.LastHandshake = o.tunnel.PeerStats()[p.WireGuard].LastHandshake
-	}
 	return out
 }
 
 // Ping probes a peer over the path that its data takes. It needs no rule: it is
 // answered below the overlay, by whoever a policy has introduced.
 func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
-	peer, err := a.peer(name)
+	peer, err := a.peer(name, name)
 	if err != nil {
 		return api.PingResult{}, err
 	}
 	p := a.parts.Load()
+	if p == nil {
+		return api.PingResult{}, ErrNotReady
+	}
 	r, err := p.link.Ping(ctx, peer.ID)
 	if err != nil {
 		return api.PingResult{}, fmt.Errorf("ping %s: %w", peer.Name, err)

@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/svid"
+)
+
+// errOtherMap is returned for a map that is not this system's.
+var errOtherMap = errors.New("the map is for another system")
+
+// chart is what control has told this system, and what of it counts. It is pure: it
+// is told the time, and says which peers are to be in force.
+//
+// What was told is kept whole, also peers that do not verify and peers whose hours
+// are over: the next delta builds on it, and hours open again with control gone. What
+// is in force is derived from it anew at each instant, so that nothing has to be
+// undone (docs/decisions/0090).
+type chart struct {
+	self  wire.SystemID
+	keys  wire.Keys // its own: nobody else may show them
+	org   wire.OrgID
+	roots *x509.CertPool
+	seen  wire.Revision // the highest ever taken; the chart never goes back behind it
+
+	told     *wire.Map // nil before the first; replaced, never changed
+	believed []wire.Peer
+	rejected []api.RejectedPeer
+}
+
+// take applies a message of the stream, whole or not at all. After an error the
+// stream is of no use: the next one begins with a full map. It reports whether more
+// than the validity has changed.
+func (c *chart) take(m *wire.Message, now time.Time) (changed bool, err error) {
+	switch {
+	case m.Map != nil:
+		return true, c.chartMap(*m.Map, now)
+	case m.Delta != nil:
+		if c.told == nil {
+			return false, fmt.Errorf("delta: %w", wire.ErrGap)
+		}
+		next := *c.told
+		if err := next.Apply(m.Delta); err != nil {
+			return false, fmt.Errorf("delta: %w", err)
+		}
+		return true, c.chartMap(next, now)
+	case m.Heartbeat != nil:
+		if c.told == nil || c.told.Revision != m.Heartbeat.Revision {
+			return false, fmt.Errorf("heartbeat: %w: it is of revision %d", wire.ErrGap, m.Heartbeat.Revision)
+		}
+		next := *c.told
+		next.ValidUntil = m.Heartbeat.ValidUntil
+		c.told = &next
+	}
+	return false, nil
+}
+
+// chartMap makes m what was told. Certificates are judged as of asOf.
+func (c *chart) chartMap(m wire.Map, asOf time.Time) error {
+	switch s := m.Self; {
+	case m.Revision < c.seen:
+		return fmt.Errorf("map: %w: have seen %d, got %d", wire.ErrOldRevision, c.seen, m.Revision)
+	case s.ID != c.self:
+		return fmt.Errorf("map: %w: %.20q", errOtherMap, s.ID)
+	case (s.IPv4.IsValid() || s.IPv6.IsValid()) && !overlayAddrs(s.IPv4, s.IPv6):
+		return fmt.Errorf("map: %s and %s are no overlay addresses", s.IPv4, s.IPv6)
+	case len(m.Peers) > wire.MaxPeers || len(m.Relays) > wire.MaxRelays:
+		return fmt.Errorf("map: more than %d peers or %d relays", wire.MaxPeers, wire.MaxRelays)
+	}
+	c.believe(&m, asOf)
+	c.told, c.seen = &m, m.Revision
+	return nil
+}
+
+// believe sorts the peers of m into those that verify and those that do not. A peer
+// whose keys and certificate are the ones believed already is not judged again: it
+// stays for as long as control names it and the map lives (docs/decisions/0091).
+func (c *chart) believe(m *wire.Map, asOf time.Time) {
+	old := make(map[wire.SystemID]*wire.Peer, len(c.believed))
+	for i := range c.believed {
+		old[c.believed[i].ID] = &c.believed[i]
+	}
+	t := make(taken, 5*len(m.Peers)+5)
+	t.add(&wire.Peer{ID: c.self, IPv4: m.Self.IPv4, IPv6: m.Self.IPv6, WireGuard: c.keys.WireGuard, Disco: c.keys.Disco}, "this system")
+	believed := make([]wire.Peer, 0, len(m.Peers))
+	c.rejected = nil
+	for i := range m.Peers {
+		p := &m.Peers[i]
+		err := checkPeer(p)
+		if err == nil {
+			err = t.check(p)
+		}
+		if err == nil && !sameIdentity(old[p.ID], p) {
+			_, err = svid.VerifyPeer(p, c.roots, c.org, asOf)
+		}
+		if err != nil {
+			c.rejected = append(c.rejected, api.RejectedPeer{ID: p.ID, Reason: err.Error()})
+			continue
+		}
+		t.add(p, "peer "+string(p.ID))
+		believed = append(believed, *p)
+	}
+	slices.SortFunc(believed, func(a, b wire.Peer) int { return cmp.Compare(a.ID, b.ID) })
+	c.believed = believed
+}
+
+func sameIdentity(a, b *wire.Peer) bool {
+	return a != nil && a.WireGuard == b.WireGuard && a.Disco == b.Disco &&
+		bytes.Equal(a.KeySignature, b.KeySignature) && slices.EqualFunc(a.SVID, b.SVID, bytes.Equal)
+}
+
+// checkPeer refuses what no data plane could be built from.
+func checkPeer(p *wire.Peer) error {
+	if _, err := wire.ParseSystemID(string(p.ID)); err != nil {
+		return err
+	}
+	if _, err := wire.ParseName(p.Name); err != nil {
+		return err
+	}
+	if len(p.Grants) > wire.MaxGrantsPerPeer || len(p.Reach.Candidates) > wire.MaxCandidates || len(p.Ticket) > wire.MaxTicketLen {
+		return errors.New("its entry is larger than the limits")
+	}
+	if !overlayAddrs(p.IPv4, p.IPv6) {
+		return fmt.Errorf("%s and %s are no overlay addresses", p.IPv4, p.IPv6)
+	}
+	return nil
+}
+
+func overlayAddrs(v4, v6 netip.Addr) bool {
+	return v4.Is4() && v6.Is6() && !v6.Is4In6() && v6.Zone() == "" && v4.IsGlobalUnicast() && v6.IsGlobalUnicast()
+}
+
+// taken tells who has an ID, a key or an address. Two peers that share one would make
+// WireGuard refuse the whole list; the one that comes second is left out.
+type taken map[any]string
+
+func (t taken) check(p *wire.Peer) error {
+	for _, x := range []any{p.ID, p.IPv4, p.IPv6, p.WireGuard, p.Disco} {
+		if who := t[x]; who != "" {
+			return fmt.Errorf("%v is already that of %s", x, who)
+		}
+	}
+	return nil
+}
+
+func (t taken) add(p *wire.Peer, who string) {
+	for _, x := range []any{p.ID, p.IPv4, p.IPv6, p.WireGuard, p.Disco} {
+		t[x] = who
+	}
+}
+
+// over reports whether the life of the map has ended without word from control.
+func (c *chart) over(now time.Time) bool {
+	return c.told != nil && !c.told.ValidUntil.IsZero() && !now.Before(c.told.ValidUntil)
+}
+
+// inForce returns the peers that count at now: nobody once the map's life is over,
+// else those with a grant that counts. A pair without one is unknown to each other,
+// whatever the map still carries.
+func (c *chart) inForce(now time.Time) []wire.Peer {
+	if c.over(now) {
+		return nil
+	}
+	var peers []wire.Peer
+	for _, p := range c.believed {
+		if slices.ContainsFunc(p.Grants, func(g wire.Grant) bool { return g.ActiveAt(now) }) {
+			peers = append(peers, p)
+		}
+	}
+	return peers
+}
+
+// next returns the first instant after now at which what is in force may change;
+// zero is never.
+func (c *chart) next(now time.Time) (next time.Time) {
+	if c.told == nil || c.over(now) {
+		return next
+	}
+	earlier := func(t time.Time) {
+		if t.After(now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	earlier(c.told.ValidUntil)
+	for i := range c.believed {
+		for _, g := range c.believed[i].Grants {
+			earlier(g.NotBefore)
+			earlier(g.NotAfter)
+		}
+	}
+	return next
+}
