@@ -55,6 +55,11 @@ func TestAffectedIsProportional(t *testing.T) {
 	want(t, "trust of a tag", e.PutTag(Tag{"dev", []string{"mfa"}}, epoch), ids{"alice", "carol", "podbb"})
 	want(t, "trust that nobody meets is no change", e.PutTag(Tag{"dev", []string{"mfa", "ip"}}, epoch), ids(nil))
 	e.PutTag(Tag{"dev", nil}, epoch)
+	want(t, "another sender tag", mustPut(t, e, direct("p", []wire.Tag{"dev", "guest"}, []wire.Tag{"pod"}), epoch), ids(nil))
+	e.PutSystem(sys("guest", 4, "guest"), epoch)
+	want(t, "a sender tag less", mustPut(t, e, direct("p", []wire.Tag{"dev"}, []wire.Tag{"pod"}), epoch), ids{"guest", "podbb"})
+	want(t, "the receiver goes, all senders lose it", e.PutSystem(sys("podbb", 2), epoch), ids{"alice", "carol", "podbb"})
+	e.PutSystem(sys("podbb", 2, "pod"), epoch)
 	want(t, "leaves", e.DropSystem("carol", epoch), ids{"carol", "podbb"})
 	want(t, "drop", e.DropPolicy("p", epoch), ids{"alice", "podbb"})
 	want(t, "nothing to drop", e.DropPolicy("p", epoch), ids(nil))
@@ -76,6 +81,20 @@ func TestRefusedPolicyChangesNothing(t *testing.T) {
 	if _, problems := e.PutPolicy(direct("", nil, nil), epoch); len(problems) != 1 || problems[0].Path != "id" {
 		t.Errorf("a policy without ID: %v", problems)
 	}
+}
+
+// A gateway's own new address is cut out of what it carries.
+func TestGatewayMoves(t *testing.T) {
+	e := New()
+	e.PutSystem(sys("alice", 1, "dev"), epoch)
+	g := sys("gate1", 9)
+	e.PutSystem(g, epoch)
+	mustPut(t, e, wire.Policy{ID: "p", Kind: wire.Gateway, Enabled: true, SenderTags: []wire.Tag{"dev"}, ACLs: []wire.ACL{{Proto: wire.Any}},
+		Gateways: []wire.GatewayRoute{{System: "gate1", Subnets: []string{"10.0.0.0/30"}}}}, epoch)
+	want(t, "before", fmt.Sprint(e.Pairs("alice", epoch, epoch)[0].Grants[0].Subnets), "[10.0.0.0/30]")
+	g.IPs = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	want(t, "named", e.PutSystem(g, epoch), ids{"alice", "gate1"})
+	want(t, "after", fmt.Sprint(e.Pairs("alice", epoch, epoch)[0].Grants[0].Subnets), "[10.0.0.0/32 10.0.0.2/31]")
 }
 
 // A grant ends with whatever ends first, and Advance comes exactly then.
@@ -128,6 +147,14 @@ func TestTagTrust(t *testing.T) {
 	e.PutSystem(a, epoch)
 	want(t, "met", e.Evaluate(tcp(1, 80), epoch).Allow, true)
 	want(t, "at its end", e.Evaluate(tcp(1, 80), epoch.Add(time.Hour)).Allow, false)
+	mustPut(t, e, direct("p3", []wire.Tag{"dev", "ops"}, []wire.Tag{"pod"}), epoch)
+	e.PutTag(Tag{"ops", []string{"ip"}}, epoch)
+	a.Trust["ip"] = epoch.Add(2 * time.Hour)
+	e.PutSystem(a, epoch)
+	want(t, "until the last tag ends", e.Pairs("alice", epoch, epoch)[0].Grants[1].NotAfter, epoch.Add(2*time.Hour))
+	e.DropPolicy("p3", epoch)
+	delete(a.Trust, "ip")
+	e.PutSystem(a, epoch)
 	e.PutTag(Tag{"pod", []string{"ip"}}, epoch)
 	want(t, "at the receiver", e.Evaluate(tcp(1, 80), epoch).Why, `system podbb does not meet "ip", which tag pod requires`)
 }
