@@ -10,7 +10,13 @@ import (
 // BenchmarkTCP is one connection through two whole tunnels in one process: two
 // stacks, two filters, encryption and decryption.
 func BenchmarkTCP(b *testing.B) {
-	x, y := newPair(b)
+	for _, n := range Netstacks() {
+		b.Run(string(n), func(b *testing.B) { benchmarkTCP(b, n) })
+	}
+}
+
+func benchmarkTCP(b *testing.B, n Netstack) {
+	x, y := newPair(b, stacks{n})
 	client, server := connect(b, x, y, 80)
 	buf := make([]byte, 64<<10)
 	b.SetBytes(int64(len(buf)))

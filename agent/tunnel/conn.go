@@ -16,7 +16,27 @@ import (
 // itself (CloseRead, CloseWrite) and can be reset, as a *net.TCPConn can.
 type TCPConn struct {
 	*gonet.TCPConn
-	ep tcpip.Endpoint
+	end ender
+}
+
+// ender ends a connection in ways that gonet does not offer.
+type ender interface {
+	// linger is net.TCPConn.SetLinger.
+	linger(sec int)
+	// close ends the connection as linger was told.
+	close()
+}
+
+// ownEnd is the end of a connection of nic, whose endpoint is at hand.
+type ownEnd struct{ tcpip.Endpoint }
+
+func (e ownEnd) close() { e.Close() }
+
+func (e ownEnd) linger(sec int) {
+	e.SocketOptions().SetLinger(tcpip.LingerOption{
+		Enabled: sec >= 0,
+		Timeout: time.Duration(max(sec, 0)) * time.Second,
+	})
 }
 
 // Keep-alive notices a peer that vanished under a connection nobody writes to. The
@@ -35,16 +55,19 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), ep: ep}
+	return &TCPConn{gonet.NewTCPConn(wq, ep), ownEnd{ep}}
 }
 
 // SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the
 // connection, with a negative number it closes it in order.
 func (c *TCPConn) SetLinger(sec int) error {
-	c.ep.SocketOptions().SetLinger(tcpip.LingerOption{
-		Enabled: sec >= 0,
-		Timeout: time.Duration(max(sec, 0)) * time.Second,
-	})
+	c.end.linger(sec)
+	return nil
+}
+
+// Close closes in order, or resets after SetLinger(0). It is idempotent.
+func (c *TCPConn) Close() error {
+	c.end.close()
 	return nil
 }
 
@@ -105,4 +128,9 @@ func opError(op, network string, at netip.AddrPort, err tcpip.Error) error {
 		e.Addr = net.TCPAddrFromAddrPort(at)
 	}
 	return errnoOf(e)
+}
+
+// errClosed is what a socket returns that is asked for too late.
+func errClosed(op, network string) error {
+	return &net.OpError{Op: op, Net: network, Err: net.ErrClosed}
 }

@@ -14,15 +14,13 @@ import (
 // backlog is how many connections a listener holds that nobody has accepted yet.
 const backlog = 128
 
-// DialTCP opens a connection to an overlay address; the result is a *TCPConn. A flow
-// that the filter denies fails at once with syscall.ECONNREFUSED. One to a peer that
-// does not answer waits as long as ctx lets it.
-func (t *Tunnel) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+// DialTCP is as Tunnel.DialTCP.
+func (n *nic) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var wq waiter.Queue
-	ep, terr := t.nic.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(dst.Addr()), &wq)
+	ep, terr := n.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(dst.Addr()), &wq)
 	if terr != nil {
 		return nil, opError("dial", "tcp", dst, terr)
 	}
@@ -36,6 +34,9 @@ func (t *Tunnel) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, err
 		case <-ctx.Done():
 			ep.Close()
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(dst), Err: ctx.Err()}
+		case <-n.port.done: // a stack that has ended answers nothing
+			ep.Close()
+			return nil, errClosed("dial", "tcp")
 		case <-ready:
 		}
 		terr = ep.LastError()
@@ -47,11 +48,10 @@ func (t *Tunnel) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, err
 	return newTCPConn(&wq, ep), nil
 }
 
-// ListenTCP listens on one of the tunnel's addresses; port 0 picks one. Accept
-// returns *TCPConn.
-func (t *Tunnel) ListenTCP(at netip.AddrPort) (net.Listener, error) {
-	l := new(listener)
-	ep, terr := t.nic.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(at.Addr()), &l.wq)
+// ListenTCP is as Tunnel.ListenTCP.
+func (n *nic) ListenTCP(at netip.AddrPort) (net.Listener, error) {
+	l := &listener{done: n.port.done}
+	ep, terr := n.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(at.Addr()), &l.wq)
 	if terr != nil {
 		return nil, opError("listen", "tcp", at, terr)
 	}
@@ -74,6 +74,7 @@ func (t *Tunnel) ListenTCP(at netip.AddrPort) (net.Listener, error) {
 }
 
 type listener struct {
+	done  <-chan struct{} // of the stack
 	wq    waiter.Queue
 	ep    tcpip.Endpoint
 	at    netip.AddrPort
@@ -93,7 +94,11 @@ func (l *listener) Accept() (net.Conn, error) {
 			// The endpoint left the listening state: Close, or the stack ended.
 			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
 		}
-		<-ready
+		select {
+		case <-ready:
+		case <-l.done:
+			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+		}
 	}
 }
 

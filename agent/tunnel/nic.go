@@ -41,7 +41,8 @@ const (
 	maxWindow     = 6 << 20
 )
 
-// nic is a gVisor stack that looks to WireGuard like a tun.Device.
+// nic is our own ipStack: gVisor, put together so that nothing of it is hidden
+// (decision 0070).
 type nic struct {
 	stack           *stack.Stack
 	port            port
@@ -205,15 +206,15 @@ func (n *nic) Wake() {
 	}
 }
 
-// abort resets every connection of the stack.
-func (n *nic) abort() { n.aborted.Do(n.stack.Close) }
+// Abort resets every connection of the stack.
+func (n *nic) Abort() { n.aborted.Do(n.stack.Close) }
 
 // Close ends the stack and every goroutine in it. The queue to Read is never closed:
 // a sender that is under way finds done instead of a closed channel, which would
 // panic (decision 0070).
 func (n *nic) Close() error {
 	n.closed.Do(func() {
-		n.abort()
+		n.Abort()
 		close(n.port.done)
 		n.stack.Wait()
 		close(n.events)

@@ -23,8 +23,27 @@ import (
 
 // wiring is a network in memory: whoever knows a key reaches its bind.
 type wiring struct {
-	mu    sync.Mutex
-	binds map[string]*memBind // by public key in hex
+	stacks stacks
+	mu     sync.Mutex
+	binds  map[string]*memBind // by public key in hex
+}
+
+// stacks are what the nodes of a wiring stand on, in turns.
+type stacks []Netstack
+
+// onEach runs a test over our stack, over the stock one, and between the two.
+func onEach(t *testing.T, test func(t *testing.T, on stacks)) {
+	for _, on := range []stacks{{Enclave}, {Stock}, {Enclave, Stock}, {Stock, Enclave}} {
+		t.Run(on.String(), func(t *testing.T) { test(t, on) })
+	}
+}
+
+func (s stacks) String() string {
+	var names []string
+	for _, n := range s {
+		names = append(names, string(n))
+	}
+	return strings.Join(names, "-")
 }
 
 type memPacket struct {
@@ -164,10 +183,12 @@ func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
 		key: wire.WireGuardKey(private.PublicKey().Bytes()),
 		v4:  netip.MustParseAddr(v4), v6: netip.MustParseAddr(v6),
 	}
+	bind := w.bind(n.key)
 	n.Tunnel, err = New(Config{
+		Netstack:   w.stacks[(len(w.binds)-1)%len(w.stacks)],
 		Addrs:      []netip.Addr{n.v4, n.v6},
 		PrivateKey: [32]byte(private.Bytes()),
-		Bind:       w.bind(n.key),
+		Bind:       bind,
 		Filter:     f,
 	})
 	if err != nil {
@@ -181,9 +202,9 @@ func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
 }
 
 // newPair returns two nodes that know each other.
-func newPair(t testing.TB) (a, b *node) {
+func newPair(t testing.TB, on stacks) (a, b *node) {
 	t.Helper()
-	var w wiring
+	w := wiring{stacks: on}
 	a = newNode(t, &w, "100.64.0.1", "fd7a::1")
 	b = newNode(t, &w, "100.64.0.2", "fd7a::2")
 	for n, other := range map[*node]*node{a: b, b: a} {

@@ -18,24 +18,15 @@ import (
 // while a path is still being found.
 const pingEvery = time.Second
 
-// Ping sends ICMP echoes (RFC 792, RFC 4443) to an overlay address until one is
-// answered or ctx ends, and returns the round trip of the answered one.
-func (t *Tunnel) Ping(ctx context.Context, addr netip.Addr) (time.Duration, error) {
-	rtt, err := t.ping(ctx, addr)
-	if err != nil {
-		return 0, fmt.Errorf("ping %s: %w", addr, err)
-	}
-	return rtt, nil
-}
-
-func (t *Tunnel) ping(ctx context.Context, addr netip.Addr) (time.Duration, error) {
+// Ping is as Tunnel.Ping.
+func (n *nic) Ping(ctx context.Context, addr netip.Addr) (time.Duration, error) {
 	transport := icmp.ProtocolNumber4
 	if addr.Is6() {
 		transport = icmp.ProtocolNumber6
 	}
 	at := netip.AddrPortFrom(addr, 0)
 	var wq waiter.Queue
-	ep, terr := t.nic.stack.NewEndpoint(transport, protoOf(addr), &wq)
+	ep, terr := n.stack.NewEndpoint(transport, protoOf(addr), &wq)
 	if terr != nil {
 		return 0, opError("socket", "icmp", at, terr)
 	}
@@ -67,7 +58,9 @@ func (t *Tunnel) ping(ctx context.Context, addr netip.Addr) (time.Duration, erro
 	for {
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("no answer in %s: %w", time.Since(start).Round(time.Millisecond), ctx.Err())
+			return 0, unanswered(ctx, start)
+		case <-n.port.done:
+			return 0, errClosed("ping", "icmp")
 		case <-tick.C:
 			if err := send(); err != nil {
 				return 0, err
@@ -87,6 +80,10 @@ func (t *Tunnel) ping(ctx context.Context, addr netip.Addr) (time.Duration, erro
 			}
 		}
 	}
+}
+
+func unanswered(ctx context.Context, start time.Time) error {
+	return fmt.Errorf("no answer in %s: %w", time.Since(start).Round(time.Millisecond), ctx.Err())
 }
 
 // echo is an echo request; the stack fills in identifier and checksum.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type Config struct {
 	PrivateKey [32]byte     // Curve25519
 	Bind       conn.Bind    // owned by the tunnel from New on: Close closes it
 	Filter     Filter
+	Netstack   Netstack     // which TCP/IP stack; empty means Enclave
 	Logger     *slog.Logger // nil discards
 }
 
@@ -59,6 +61,9 @@ func (c *Config) check() error {
 		errs = append(errs, errors.New("no overlay address"))
 	}
 	for i, a := range c.Addrs {
+		if slices.Contains(c.Addrs[:i], a) {
+			errs = append(errs, fmt.Errorf("addrs[%d]: %s is given twice", i, a))
+		}
 		if !a.IsValid() || a.Is4In6() || a.IsUnspecified() || a.Zone() != "" {
 			errs = append(errs, fmt.Errorf("addrs[%d]: %s is no overlay address", i, a))
 		}
@@ -75,12 +80,15 @@ func (c *Config) check() error {
 	if c.Filter == nil {
 		errs = append(errs, errors.New("no filter"))
 	}
+	if err := c.Netstack.Check(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
 // Tunnel is one node of the overlay. All methods are safe for concurrent use.
 type Tunnel struct {
-	nic     *nic
+	stack   ipStack
 	guard   *guard
 	key     wire.WireGuardKey // our own public key
 	dev     *device.Device
@@ -110,12 +118,12 @@ func New(cfg Config) (*Tunnel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new tunnel: private key: %w", err)
 	}
-	n, err := newNIC(cfg.Addrs, cfg.MTU)
+	s, err := cfg.Netstack.open(cfg.Addrs, cfg.MTU)
 	if err != nil {
 		return nil, fmt.Errorf("new tunnel: %w", err)
 	}
 	t := &Tunnel{
-		nic: n, guard: newGuard(n, cfg.Filter),
+		stack: s, guard: newGuard(s, cfg.Filter),
 		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]Peer),
 	}
 	t.dev = device.NewDevice(t.guard, cfg.Bind, t.deviceLogger(cfg.Logger))
@@ -148,8 +156,8 @@ func (t *Tunnel) Run(ctx context.Context) error {
 // and listeners of the tunnel return errors from then on. It is idempotent.
 func (t *Tunnel) Close() error {
 	t.close.Do(func() {
-		t.nic.abort() // while WireGuard still runs: peers learn it from a reset
-		t.dev.Close() // closes guard and nic on its way
+		t.stack.Abort() // while WireGuard still runs: peers learn it from a reset
+		t.dev.Close()   // closes guard and stack on its way
 	})
 	return nil
 }

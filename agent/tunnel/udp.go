@@ -10,34 +10,30 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// UDPConn is a UDP socket of the overlay: a net.Conn after DialUDP, a net.PacketConn
-// after ListenUDP.
+// UDPConn is a UDP socket of the overlay.
 type UDPConn struct{ *gonet.UDPConn }
 
-// DialUDP returns a socket that talks to dst alone; it is a *UDPConn. Nothing is sent
-// yet. A flow that the filter denies, and a closed port, make a later Read or Write
-// return syscall.ECONNREFUSED.
-func (t *Tunnel) DialUDP(dst netip.AddrPort) (net.Conn, error) {
-	c, err := t.udp(dst, func(ep tcpip.Endpoint) tcpip.Error { return ep.Connect(fullAddr(dst)) })
+// DialUDP is as Tunnel.DialUDP.
+func (n *nic) DialUDP(dst netip.AddrPort) (net.Conn, error) {
+	c, err := n.udp(dst, func(ep tcpip.Endpoint) tcpip.Error { return ep.Connect(fullAddr(dst)) })
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// ListenUDP returns a socket on one of the tunnel's addresses; port 0 picks one. It
-// is a *UDPConn.
-func (t *Tunnel) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
-	c, err := t.udp(at, func(ep tcpip.Endpoint) tcpip.Error { return ep.Bind(fullAddr(at)) })
+// ListenUDP is as Tunnel.ListenUDP.
+func (n *nic) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
+	c, err := n.udp(at, func(ep tcpip.Endpoint) tcpip.Error { return ep.Bind(fullAddr(at)) })
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (t *Tunnel) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*UDPConn, error) {
+func (n *nic) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*UDPConn, error) {
 	wq := new(waiter.Queue)
-	ep, terr := t.nic.stack.NewEndpoint(udp.ProtocolNumber, protoOf(at.Addr()), wq)
+	ep, terr := n.stack.NewEndpoint(udp.ProtocolNumber, protoOf(at.Addr()), wq)
 	if terr != nil {
 		return nil, opError("socket", "udp", at, terr)
 	}

@@ -1,0 +1,207 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+func flowOf(local, remote string) tcpFlow {
+	return tcpFlow{netip.MustParseAddrPort(local), netip.MustParseAddrPort(remote)}
+}
+
+// What the stack sends of a connection on its way out becomes two resets with the
+// numbers that each end expects.
+func TestResetsTurnASegmentIntoTwo(t *testing.T) {
+	for _, f := range []tcpFlow{
+		flowOf("100.64.0.1:5000", "100.64.0.2:80"),
+		flowOf("[fd7a::1]:5000", "[fd7a::2]:80"),
+	} {
+		var rs resets
+		defer rs.clear()
+		send := func(flags header.TCPFlags, seq, ack uint32, data string) (got header.TCP, up []byte) {
+			t.Helper()
+			buf := appendTCP(make([]byte, 0, 2000), f, seq, ack, flags, []byte(data))
+			n, up := rs.out(buf[:cap(buf)], len(buf))
+			if n == 0 {
+				return nil, up
+			}
+			who, got, ok := parseTCP(buf[:n])
+			if !ok || who != f || !validTCP(buf[:n], got) {
+				t.Fatalf("%v: a damaged packet of %d bytes", f, n)
+			}
+			return got, up
+		}
+		if got, up := send(header.TCPFlagAck, 7, 9, "data"); string(got.Payload()) != "data" || up != nil {
+			t.Fatalf("%v: touched without a reset", f)
+		}
+		r, probes := rs.begin(f)
+		if len(probes) != 2 {
+			t.Fatal(probes)
+		}
+		got, up := send(header.TCPFlagAck, 7, 9, "data")
+		if !got.Flags().Contains(header.TCPFlagRst) || got.SequenceNumber() != 7 || len(got.Payload()) != 0 {
+			t.Errorf("%v: to the far end: %v, seq %d", f, got.Flags(), got.SequenceNumber())
+		}
+		who, local, ok := parseTCP(up)
+		if !ok || who != f.reverse() || !local.Flags().Contains(header.TCPFlagRst) || local.SequenceNumber() != 9 || !validTCP(up, local) {
+			t.Errorf("%v: to the stack: %v", f, up)
+		}
+		select {
+		case <-r.told:
+		default:
+			t.Errorf("%v: nobody knows that the reset left", f)
+		}
+		if rs.in(appendTCP(nil, f.reverse(), 1, 1, header.TCPFlagAck, []byte("x"))) {
+			t.Errorf("%v: data still reaches the stack", f)
+		}
+		if !rs.in(udp4("100.64.0.2", "100.64.0.1")) {
+			t.Errorf("%v: another protocol does not", f)
+		}
+		if got, _ := send(header.TCPFlagRst, probeAck, 0, ""); got != nil {
+			t.Errorf("%v: the answer to a probe left", f)
+		}
+		if got, _ := send(header.TCPFlagRst|header.TCPFlagAck, 5, 6, ""); got == nil || got.SequenceNumber() != 5 {
+			t.Errorf("%v: the stack's own reset did not pass as it was", f)
+		}
+		if got, up := send(header.TCPFlagSyn, 1000, 0, ""); got == nil || got.Flags() != header.TCPFlagSyn || up != nil {
+			t.Errorf("%v: a new connection is held up", f)
+		}
+		if rs.waiting.Load() {
+			t.Errorf("%v: the table kept the old one", f)
+		}
+		rs.begin(f)
+		if !rs.in(appendTCP(nil, f.reverse(), 1, 0, header.TCPFlagSyn, nil)) {
+			t.Errorf("%v: a new connection from the far end is held up", f)
+		}
+	}
+}
+
+// The stack's own end goes too, or it would retransmit for minutes.
+func TestStockResetEndsBothEnds(t *testing.T) {
+	noLeaks(t)
+	a, b := newPair(t, stacks{Stock})
+	client, server := connect(t, a, b, 80)
+	a.stack.(*stock).reset(tcpFlow{addrPort(client.LocalAddr()), addrPort(client.RemoteAddr())})
+	for name, c := range map[string]net.Conn{"own": client, "far": server} {
+		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the %s end: %v", name, err)
+		}
+	}
+}
+
+// Close ends what waits, whoever waits for it, and nothing works after it.
+func TestCloseEndsEverySocket(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		client, _ := connect(t, a, b, 80)
+		l, err := a.ListenTCP(a.at(81))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := a.ListenUDP(a.at(53))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.filter.denyIn.Store(true) // from here on nobody answers
+		ended := make(chan error)
+		waiting := []func() error{
+			func() error { _, err := client.Read(make([]byte, 1)); return err },
+			func() error { _, err := l.Accept(); return err },
+			func() error { _, _, err := u.ReadFrom(make([]byte, 1)); return err },
+			func() error { _, err := a.DialTCP(patience(t), b.at(82)); return err },
+		}
+		for _, wait := range waiting {
+			go func() { ended <- wait() }()
+		}
+		a.Close()
+		for range waiting {
+			select {
+			case err := <-ended:
+				if err == nil || errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("a wait ended with %v", err)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatal("a wait outlives the tunnel")
+			}
+		}
+		if c, err := a.DialTCP(patience(t), b.at(80)); err == nil {
+			t.Errorf("dialled %v through a closed tunnel", c.RemoteAddr())
+		}
+	})
+}
+
+func validTCP(pkt []byte, tcp header.TCP) bool {
+	_, src, dst, b, _ := transport(pkt)
+	sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, addr(src.String()), addr(dst.String()), uint16(len(b)))
+	sum = checksum.Checksum(tcp.Payload(), sum)
+	return len(b) == len(tcp) && tcp.CalculateChecksum(sum) == 0xffff
+}
+
+func TestQuotedUDP(t *testing.T) {
+	at := netip.MustParseAddr
+	icmp4 := func(quote []byte) []byte {
+		b := make([]byte, header.IPv4MinimumSize+8, 100)
+		header.IPv4(b).Encode(&header.IPv4Fields{TotalLength: uint16(len(b) + len(quote)), Protocol: 1, SrcAddr: addr("100.64.0.2"), DstAddr: addr("100.64.0.1")})
+		b[20], b[21] = 3, 3
+		return append(b, quote...)
+	}
+	icmp6 := func(quote []byte) []byte {
+		b := make([]byte, header.IPv6MinimumSize+8, 100)
+		header.IPv6(b).Encode(&header.IPv6Fields{PayloadLength: uint16(8 + len(quote)), TransportProtocol: 58, SrcAddr: addr("fd7a::2"), DstAddr: addr("fd7a::1")})
+		b[40], b[41] = 1, 4
+		return append(b, quote...)
+	}
+	q4, q6 := udp4("100.64.0.1", "100.64.0.2"), udp6("fd7a::1", "fd7a::2")
+	q4[21], q6[41] = 77, 78
+	for name, c := range map[string]struct {
+		pkt  []byte
+		want netip.AddrPort
+	}{
+		"IPv4":       {icmp4(q4), netip.AddrPortFrom(at("100.64.0.1"), 77)},
+		"IPv6":       {icmp6(q6), netip.AddrPortFrom(at("fd7a::1"), 78)},
+		"cut short":  {icmp4(q4[:22]), netip.AddrPort{}},
+		"not quoted": {icmp6(nil), netip.AddrPort{}},
+		"UDP itself": {q4, netip.AddrPort{}},
+	} {
+		if got, ok := quotedUDP(c.pkt); got != c.want || ok != c.want.IsValid() {
+			t.Errorf("%s: %s, %v", name, got, ok)
+		}
+	}
+}
+
+// Packets of peers reach these parsers before any stack has looked at them.
+func FuzzSegment(f *testing.F) {
+	seg := appendTCP(nil, flowOf("100.64.0.1:5000", "100.64.0.2:80"), 1, 2, header.TCPFlagAck, []byte("x"))
+	f.Add(seg)
+	f.Add(appendTCP(nil, flowOf("[fd7a::1]:5000", "[fd7a::2]:80"), 1, 2, header.TCPFlagRst, nil))
+	f.Add(udp4("100.64.0.1", "192.0.2.1"))
+	f.Add(udp6("fd7a::1", "100::1"))
+	f.Add([]byte{0x4f, 0, 0, 60})
+	f.Fuzz(func(t *testing.T, pkt []byte) {
+		isWake(pkt)
+		quotedUDP(pkt)
+		flow, _, ok := parseTCP(pkt)
+		if !ok {
+			return
+		}
+		var rs resets
+		defer rs.clear()
+		rs.begin(flow)
+		rs.in(pkt)
+		rs.begin(flow)
+		buf := append(make([]byte, 0, len(pkt)), pkt...)
+		if n, _ := rs.out(buf, len(buf)); n > len(pkt) {
+			t.Fatalf("%d bytes became %d", len(pkt), n)
+		}
+	})
+}
