@@ -15,12 +15,19 @@ import (
 // key:<id>, system:<id>, control.
 type Actor string
 
-// Change says who changes something and when. IfMatch, when set, is the version
+// Actors that are no person.
+const (
+	Expiry        Actor = "expiry"         // an expiry whose action came due
+	ConfirmWithin Actor = "confirm-within" // a change that was not confirmed in time
+)
+
+// Change says who changes something, when and why. IfMatch, when set, is the version
 // the caller has seen; the change is refused with ErrStale when the object has a
 // newer one. Objects without a version ignore it.
 type Change struct {
 	By      Actor
 	At      time.Time
+	Reason  string // for the record; may be empty
 	IfMatch wire.Revision
 }
 
@@ -37,6 +44,9 @@ type writing struct {
 	org wire.OrgID
 	c   Change
 	rev wire.Revision // current, or the one this change makes
+
+	bumped  bool // it makes one
+	settles bool // it may change the policy set although a change is pending
 }
 
 // change runs f in one transaction and returns the revision after it. Nothing of
@@ -49,11 +59,14 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 	if c.By == "" || c.At.IsZero() {
 		return 0, fmt.Errorf("%s: a change needs an actor and an instant", what)
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
+	if len(c.Reason) > wire.MaxNotesLen {
+		return 0, fmt.Errorf("%s: reason: %d bytes, at most %d", what, len(c.Reason), wire.MaxNotesLen)
+	}
+	tx, end, err := s.begin(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
-	defer tx.Rollback()
+	defer end(false)
 	w := &writing{Tx: tx, org: org, c: c}
 	if w.rev, err = revision(ctx, tx, org); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
@@ -61,7 +74,7 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 	if err := f(w); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
-	if err := tx.Commit(); err != nil {
+	if err := end(true); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	return w.rev, nil
@@ -69,6 +82,7 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 
 // bump makes the next revision. Changes that no map can show do not call it.
 func (w *writing) bump(ctx context.Context) error {
+	w.bumped = true
 	return w.QueryRowContext(ctx,
 		"UPDATE organisation SET revision = revision + 1 WHERE org_id = ? RETURNING revision", w.org).Scan(&w.rev)
 }
@@ -86,8 +100,9 @@ func (w *writing) exec(ctx context.Context, missing error, query string, args ..
 	return nil
 }
 
-// record appends the change to the activity log. detail is made JSON and holds no
-// secret.
+// record appends the change to the activity log, and the first record of a revision to
+// the list of revisions. detail is made JSON and holds no secret; the reason of the
+// change goes with it.
 func (w *writing) record(ctx context.Context, action, object string, detail any) error {
 	text := []byte("{}")
 	if detail != nil {
@@ -96,9 +111,37 @@ func (w *writing) record(ctx context.Context, action, object string, detail any)
 			return err
 		}
 	}
+	if w.c.Reason != "" {
+		var err error
+		if text, err = withReason(text, w.c.Reason); err != nil {
+			return err
+		}
+	}
+	if w.bumped {
+		_, err := w.ExecContext(ctx, "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			w.org, w.rev, w.c.At.UnixNano(), w.c.By, action, object, w.c.Reason)
+		if err != nil {
+			return err
+		}
+	}
 	return appendActivity(ctx, w.Tx, w.org, Activity{
 		At: w.c.At, Actor: w.c.By, Action: action, Object: object, Revision: w.rev, Detail: string(text),
 	})
+}
+
+// withReason puts the reason into a detail: as a member of an object, or beside what
+// is none.
+func withReason(detail []byte, reason string) ([]byte, error) {
+	member, err := json.Marshal(reason)
+	switch {
+	case err != nil:
+		return nil, err
+	case string(detail) == "{}":
+		return fmt.Appendf(nil, `{"reason":%s}`, member), nil
+	case detail[0] == '{':
+		return fmt.Appendf(nil, `{"reason":%s,%s`, member, detail[1:]), nil
+	}
+	return fmt.Appendf(nil, `{"reason":%s,"detail":%s}`, member, detail), nil
 }
 
 // orgID returns the organisation, which every query names.
@@ -119,6 +162,12 @@ func (s *Store) view(ctx context.Context, what string, f func(r reader, org wire
 	org, err := s.orgID()
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if tx := s.trial(ctx); tx != nil {
+		if err := f(tx, org); err != nil {
+			return fmt.Errorf("%s: %w", what, explain(ctx, err))
+		}
+		return nil
 	}
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {

@@ -71,7 +71,11 @@ func (s *Store) touch(ctx context.Context, what string, id wire.SystemID, query 
 	if err != nil {
 		return err
 	}
-	res, err := s.write.ExecContext(ctx, query, append([]any{a, b, org, id}, more...)...)
+	exec := s.write.ExecContext
+	if tx := s.trial(ctx); tx != nil {
+		exec = tx.ExecContext
+	}
+	res, err := exec(ctx, query, append([]any{a, b, org, id}, more...)...)
 	if err != nil {
 		return fmt.Errorf("set %s of %s: %w", what, id, translate(err))
 	}

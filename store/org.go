@@ -107,7 +107,7 @@ func (s *Store) init(ctx context.Context, c Change, o Org) error {
 	if err != nil {
 		return err
 	}
-	w := writing{Tx: tx, org: o.ID, c: c, rev: o.Revision}
+	w := writing{Tx: tx, org: o.ID, c: c, rev: o.Revision, bumped: true}
 	if err := w.record(ctx, "organisation.create", "organisation:"+string(o.ID), nil); err != nil {
 		return err
 	}

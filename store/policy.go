@@ -19,6 +19,10 @@ type Policy struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   wire.Revision
+	// Broken is why the stored document cannot be read, by a program of another version
+	// than wrote it. Then only ID, Name, Enabled and ExpiresAt count, which stand beside
+	// the document.
+	Broken string
 }
 
 // CreatePolicy stores a new policy and gives it an ID.
@@ -31,16 +35,7 @@ func (s *Store) CreatePolicy(ctx context.Context, c Change, doc wire.Policy) (p 
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
-		text, err := toJSON(doc)
-		if err != nil {
-			return err
-		}
-		_, err = w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
-			doc.Enabled, expiry(&doc), text, c.At.UnixNano(), c.At.UnixNano(), w.rev)
-		if err != nil {
-			return err
-		}
-		if err := w.tagPolicy(ctx, &doc); err != nil {
+		if err := w.addPolicy(ctx, &doc); err != nil {
 			return err
 		}
 		if err := w.record(ctx, "policy.create", "policy:"+string(doc.ID), doc); err != nil {
@@ -71,6 +66,30 @@ func (s *Store) SetPolicyEnabled(ctx context.Context, c Change, id wire.PolicyID
 	})
 }
 
+func (w *writing) addPolicy(ctx context.Context, doc *wire.Policy) error {
+	text, err := toJSON(doc)
+	if err != nil {
+		return err
+	}
+	at := w.c.At.UnixNano()
+	_, err = w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
+		doc.Enabled, expiry(doc), text, at, at, w.rev)
+	if err != nil {
+		return err
+	}
+	if err := w.tagPolicy(ctx, doc); err != nil {
+		return err
+	}
+	return w.keep(ctx, policyPart, string(doc.ID), doc)
+}
+
+func (w *writing) dropPolicy(ctx context.Context, id wire.PolicyID) error {
+	if err := w.exec(ctx, notFound("policy", id), "DELETE FROM policies WHERE org_id = ? AND id = ?", w.org, id); err != nil {
+		return err
+	}
+	return w.keep(ctx, policyPart, string(id), nil)
+}
+
 // DeletePolicy removes a policy.
 func (s *Store) DeletePolicy(ctx context.Context, c Change, id wire.PolicyID) (wire.Revision, error) {
 	return s.change(ctx, "delete policy", c, func(w *writing) error {
@@ -80,7 +99,7 @@ func (s *Store) DeletePolicy(ctx context.Context, c Change, id wire.PolicyID) (w
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
-		if err := w.exec(ctx, notFound("policy", id), "DELETE FROM policies WHERE org_id = ? AND id = ?", w.org, id); err != nil {
+		if err := w.dropPolicy(ctx, id); err != nil {
 			return err
 		}
 		return w.record(ctx, "policy.delete", "policy:"+string(id), nil)
@@ -95,6 +114,9 @@ func (s *Store) changePolicy(ctx context.Context, action string, c Change, id wi
 		p, err := w.freshPolicy(ctx, id)
 		if err != nil {
 			return err
+		}
+		if p.Broken != "" && action != "policy.update" {
+			return conflict("its document cannot be read (%s): replace or remove it", p.Broken)
 		}
 		detail, err := f(&p.Policy)
 		if err != nil {
@@ -132,7 +154,10 @@ func (w *writing) putPolicy(ctx context.Context, doc *wire.Policy) error {
 	if err != nil {
 		return err
 	}
-	return w.tagPolicy(ctx, doc)
+	if err := w.tagPolicy(ctx, doc); err != nil {
+		return err
+	}
+	return w.keep(ctx, policyPart, string(doc.ID), doc)
 }
 
 // tagPolicy replaces the copies of a policy's tags.
@@ -180,7 +205,7 @@ func (s *Store) FindPolicy(ctx context.Context, idOrName string) (p Policy, err 
 	return p, err
 }
 
-const policyColumns = "SELECT document, created_at, updated_at, version FROM policies WHERE org_id = ? "
+const policyColumns = "SELECT id, name, kind, enabled, expires_at, document, created_at, updated_at, version FROM policies WHERE org_id = ? "
 
 func policy(ctx context.Context, r reader, org wire.OrgID, id wire.PolicyID) (Policy, error) {
 	p, err := scanPolicy(r.QueryRowContext(ctx, policyColumns+"AND id = ?", org, id).Scan)
@@ -200,8 +225,21 @@ func policies(ctx context.Context, r reader, org wire.OrgID) (list []Policy, err
 }
 
 func scanPolicy(scan func(...any) error) (p Policy, err error) {
-	err = scan(jsonCol{&p.Policy}, instantCol{&p.CreatedAt}, instantCol{&p.UpdatedAt}, &p.Version)
-	return p, err
+	var beside wire.Policy
+	var expires time.Time
+	var text string
+	err = scan(&beside.ID, &beside.Name, &beside.Kind, &beside.Enabled, instantCol{&expires}, &text,
+		instantCol{&p.CreatedAt}, instantCol{&p.UpdatedAt}, &p.Version)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal([]byte(text), &p.Policy); err != nil {
+		if !expires.IsZero() {
+			beside.ExpiresAt = &expires
+		}
+		p.Policy, p.Broken = beside, err.Error()
+	}
+	return p, nil
 }
 
 // checkPolicy bounds a document and its tags; the rest is validation's.

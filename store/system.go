@@ -25,6 +25,7 @@ type System struct {
 	Kind         string // General, Ephemeral or Run
 	Tags         []wire.Tag
 	Trust        []TrustMark
+	Adds         []wire.SystemID // systems that it wants to connect to; counts between two that are untagged and add each other
 	Approved     bool
 	Enabled      bool
 	Revoked      bool
@@ -55,10 +56,12 @@ type Live struct {
 }
 
 // TrustMark says that a system meets a requirement until an instant; the zero
-// instant is for ever.
+// instant is for ever. Claims are those of the sign-in behind it, kept so that it can
+// be judged again when the requirement changes.
 type TrustMark struct {
 	Requirement string
 	Until       time.Time
+	Claims      map[string][]string
 }
 
 // Counts reports whether policies apply to the system at t.
@@ -189,10 +192,24 @@ func decorate(ctx context.Context, r reader, list []System, where string, args .
 	if err != nil {
 		return err
 	}
-	return rows(ctx, r, "SELECT system_id, requirement, until FROM trust_marks WHERE "+where+" ORDER BY requirement", args,
+	err = rows(ctx, r, "SELECT system_id, added FROM system_adds WHERE "+where+" ORDER BY added", args, func(scan func(...any) error) error {
+		var added wire.SystemID
+		err := scan(&id, &added)
+		if s := at[id]; s != nil {
+			s.Adds = append(s.Adds, added)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return rows(ctx, r, "SELECT system_id, requirement, until, claims FROM trust_marks WHERE "+where+" ORDER BY requirement", args,
 		func(scan func(...any) error) error {
 			var m TrustMark
-			err := scan(&id, &m.Requirement, instantCol{&m.Until})
+			err := scan(&id, &m.Requirement, instantCol{&m.Until}, jsonCol{&m.Claims})
+			if len(m.Claims) == 0 {
+				m.Claims = nil
+			}
 			if s := at[id]; s != nil {
 				s.Trust = append(s.Trust, m)
 			}

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"enclave/wire"
@@ -127,15 +129,37 @@ func (s *Store) SetSystemExpiry(ctx context.Context, c Change, id wire.SystemID,
 	})
 }
 
-// MarkTrust notes that a system meets a requirement until an instant; zero is for
-// ever.
-func (s *Store) MarkTrust(ctx context.Context, c Change, id wire.SystemID, requirement string, until time.Time) (wire.Revision, error) {
-	if _, err := wire.ParseTag(requirement); err != nil {
+// maxClaims is how many values of claims one trust mark may keep.
+const maxClaims = 64
+
+// MarkTrust notes that a system meets a requirement. The record names the claims but
+// not their values, which may be personal.
+func (s *Store) MarkTrust(ctx context.Context, c Change, id wire.SystemID, m TrustMark) (wire.Revision, error) {
+	if _, err := wire.ParseTag(m.Requirement); err != nil {
 		return 0, fmt.Errorf("trust requirement: %w", err)
 	}
-	return s.changeSystem(ctx, "system.trust", c, id, map[string]any{"mark": requirement, "until": until}, func(w *writing, _ bool) error {
-		_, err := w.ExecContext(ctx, `INSERT INTO trust_marks VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET until = excluded.until`, w.org, id, requirement, instant(until))
+	n := 0
+	for _, values := range m.Claims {
+		n += 1 + len(values)
+	}
+	if n > maxClaims {
+		return 0, conflict("%d claims and values, at most %d", n, maxClaims)
+	}
+	claims := m.Claims
+	if claims == nil {
+		claims = map[string][]string{}
+	}
+	text, err := toJSON(claims)
+	if err != nil {
+		return 0, err
+	}
+	detail := map[string]any{"mark": m.Requirement, "until": m.Until}
+	if len(claims) > 0 {
+		detail["claims"] = slices.Sorted(maps.Keys(claims))
+	}
+	return s.changeSystem(ctx, "system.trust", c, id, detail, func(w *writing, _ bool) error {
+		_, err := w.ExecContext(ctx, `INSERT INTO trust_marks VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET until = excluded.until, claims = excluded.claims`, w.org, id, m.Requirement, instant(m.Until), text)
 		return err
 	})
 }
@@ -145,6 +169,37 @@ func (s *Store) UnmarkTrust(ctx context.Context, c Change, id wire.SystemID, req
 	return s.changeSystem(ctx, "system.trust", c, id, map[string]any{"unmark": requirement}, func(w *writing, _ bool) error {
 		return w.exec(ctx, notFound("trust mark", requirement),
 			"DELETE FROM trust_marks WHERE org_id = ? AND system_id = ? AND requirement = ?", w.org, id, requirement)
+	})
+}
+
+// maxAdds is how many systems one may have added.
+const maxAdds = 256
+
+// SetAdd makes a system add another, or takes that back. Two systems without tags
+// connect when each has added the other.
+func (s *Store) SetAdd(ctx context.Context, c Change, id, other wire.SystemID, on bool) (wire.Revision, error) {
+	if id == other {
+		return 0, conflict("a system needs no leave to reach itself")
+	}
+	action := map[bool]string{true: "system.add", false: "system.unadd"}[on]
+	return s.changeSystem(ctx, action, c, id, map[string]wire.SystemID{"system": other}, func(w *writing, _ bool) error {
+		if !on {
+			return w.exec(ctx, notFound("added system", other),
+				"DELETE FROM system_adds WHERE org_id = ? AND system_id = ? AND added = ?", w.org, id, other)
+		}
+		var there, n int
+		err := w.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM systems WHERE org_id = ?1 AND id = ?3),
+			(SELECT count(*) FROM system_adds WHERE org_id = ?1 AND system_id = ?2)`, w.org, id, other).Scan(&there, &n)
+		switch {
+		case err != nil:
+			return err
+		case there == 0:
+			return notFound("system", other)
+		case n >= maxAdds:
+			return conflict("it has added %d systems, the most there are", n)
+		}
+		_, err = w.ExecContext(ctx, "INSERT INTO system_adds VALUES (?, ?, ?) ON CONFLICT DO NOTHING", w.org, id, other)
+		return err
 	})
 }
 

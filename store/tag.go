@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"enclave/wire"
 )
@@ -89,6 +90,10 @@ func (s *Store) SetTag(ctx context.Context, c Change, tag wire.Tag, set TagSetti
 		return 0, fmt.Errorf("set tag: %w", err)
 	}
 	return s.change(ctx, "set tag "+string(tag), c, func(w *writing) error {
+		old, err := tagTrust(ctx, w, w.org)
+		if err != nil {
+			return err
+		}
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
@@ -101,14 +106,54 @@ func (s *Store) SetTag(ctx context.Context, c Change, tag wire.Tag, set TagSetti
 				return err
 			}
 		}
-		for _, requirement := range set.Trust {
-			_, err := w.ExecContext(ctx, "INSERT INTO tag_trust VALUES (?, ?, ?) ON CONFLICT DO NOTHING", w.org, tag, requirement)
-			if err != nil {
+		trust := tidyTrust(set.Trust)
+		if err := w.insertTrust(ctx, tag, trust); err != nil {
+			return err
+		}
+		if !slices.Equal(trust, old[tag]) {
+			if err := w.keepTrust(ctx, tag, trust); err != nil {
 				return err
 			}
 		}
 		return w.record(ctx, "tag.set", "tag:"+string(tag), set)
 	})
+}
+
+// tidyTrust gives a list of requirements the order and form in which it is read back.
+func tidyTrust(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func (w *writing) insertTrust(ctx context.Context, tag wire.Tag, trust []string) error {
+	for _, requirement := range trust {
+		if _, err := w.ExecContext(ctx, "INSERT INTO tag_trust VALUES (?, ?, ?)", w.org, tag, requirement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writing) keepTrust(ctx context.Context, tag wire.Tag, trust []string) error {
+	if len(trust) == 0 {
+		return w.keep(ctx, tagPart, string(tag), nil)
+	}
+	return w.keep(ctx, tagPart, string(tag), trust)
+}
+
+// setTrust replaces the requirements of a tag and nothing else of it.
+func (w *writing) setTrust(ctx context.Context, tag wire.Tag, trust []string) error {
+	if _, err := w.ExecContext(ctx, "INSERT INTO tags VALUES (?, ?, '') ON CONFLICT DO NOTHING", w.org, tag); err != nil {
+		return err
+	}
+	if _, err := w.ExecContext(ctx, "DELETE FROM tag_trust WHERE org_id = ? AND tag = ?", w.org, tag); err != nil {
+		return err
+	}
+	if err := w.insertTrust(ctx, tag, trust); err != nil {
+		return err
+	}
+	return w.keepTrust(ctx, tag, trust)
 }
 
 func checkTagSettings(tag wire.Tag, set TagSettings) error {
@@ -176,11 +221,34 @@ func (w *writing) renameTag(ctx context.Context, from, to wire.Tag) error {
 			return err
 		}
 	}
+	trust, err := tagTrust(ctx, w, w.org)
+	if err != nil {
+		return err
+	}
+	if moved := trust[to]; len(moved) > 0 { // the table has followed its tag
+		if err := errors.Join(w.keepTrust(ctx, from, nil), w.keepTrust(ctx, to, moved)); err != nil {
+			return err
+		}
+	}
+	if err := w.renameInTests(ctx, from, to); err != nil {
+		return err
+	}
 	list, err := policies(ctx, w, w.org)
 	if err != nil {
 		return err
 	}
 	for _, p := range list {
+		if p.Broken != "" {
+			var uses int
+			err := w.QueryRowContext(ctx, "SELECT count(*) FROM policy_tags WHERE org_id = ? AND policy_id = ? AND tag = ?", w.org, p.ID, from).Scan(&uses)
+			if err != nil || uses == 0 {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			return conflict("policy %s names the tag and cannot be read (%s): replace or remove it", p.ID, p.Broken)
+		}
 		if replaceTag(p.SenderTags, from, to)+replaceTag(p.ReceiverTags, from, to) == 0 {
 			continue
 		}
@@ -189,6 +257,27 @@ func (w *writing) renameTag(ctx context.Context, from, to wire.Tag) error {
 		}
 	}
 	return nil
+}
+
+// renameInTests follows a tag into the assertions that name it.
+func (w *writing) renameInTests(ctx context.Context, from, to wire.Tag) error {
+	tests, _, err := readTests(ctx, w, w.org)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for i := range tests {
+		for _, end := range []*string{&tests[i].From, &tests[i].To} {
+			if *end == "tag:"+string(from) {
+				*end = "tag:" + string(to)
+				n++
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return w.setTests(ctx, tests)
 }
 
 func replaceTag(tags []wire.Tag, from, to wire.Tag) (n int) {

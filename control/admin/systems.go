@@ -85,7 +85,7 @@ func (a *API) routeSystems() {
 			if over(until, c.At) {
 				return 0, invalid(wire.Problem{Path: "until", Message: "is in the past"})
 			}
-			return a.store.MarkTrust(ctx, c, id, in.Requirement, until)
+			return a.store.MarkTrust(ctx, c, id, store.TrustMark{Requirement: in.Requirement, Until: until})
 		})(ctx, &in.SystemAction)
 	})
 	route(a, "system-untrust", func(ctx context.Context, in *TrustRef) (*changed, error) {

@@ -46,6 +46,14 @@ func Run(t *testing.T, open Opener) {
 		{"revisions", testRevisions},
 		{"nothing in part", testNothingInPart},
 		{"snapshot", testSnapshot},
+		{"history", testHistory},
+		{"reason", testReason},
+		{"apply set", testApplySet},
+		{"pending", testPending},
+		{"try", testTry},
+		{"requirements", testRequirements},
+		{"adds", testAdds},
+		{"rename keeps tests", testRenameKeepsTests},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, NewLab(t, open(t))) })
 	}

@@ -126,11 +126,11 @@ func testSystemTags(t *testing.T, l *Lab) {
 
 func testTrust(t *testing.T, l *Lab) {
 	sys := l.System("box")
-	_, err := l.MarkTrust(l.Ctx, l.C, sys.ID, "mfa", start.Add(time.Hour))
+	_, err := l.MarkTrust(l.Ctx, l.C, sys.ID, store.TrustMark{Requirement: "mfa", Until: start.Add(time.Hour)})
 	l.must(err)
-	_, err = l.MarkTrust(l.Ctx, l.C, sys.ID, "mfa", start.Add(2*time.Hour))
+	_, err = l.MarkTrust(l.Ctx, l.C, sys.ID, store.TrustMark{Requirement: "mfa", Until: start.Add(2 * time.Hour)})
 	l.must(err)
-	_, err = l.MarkTrust(l.Ctx, l.C, sys.ID, "disk", time.Time{})
+	_, err = l.MarkTrust(l.Ctx, l.C, sys.ID, store.TrustMark{Requirement: "disk"})
 	l.must(err)
 	want := []store.TrustMark{{Requirement: "disk"}, {Requirement: "mfa", Until: start.Add(2 * time.Hour)}}
 	if got := l.read(sys.ID).Trust; !reflect.DeepEqual(got, want) {
