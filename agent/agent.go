@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"enclave/agent/link"
+	"enclave/agent/tunnel"
 	"enclave/agent/uplink"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -59,14 +60,15 @@ type Config struct {
 	Fingerprint string                 // of the organisation's root
 	Key         func() (string, error) // reads the enrolment key; called only when one is needed; optional
 	Keeper      Keeper
-	Network     link.Network  // link.System() on a real machine
-	Version     string        // of the program, for people
-	Hostname    string        // for people
-	MTU         int           // of the overlay; 0 is 1280, the smallest that IPv6 allows
-	Port        uint16        // UDP port; 0 picks one
-	Loopback    bool          // offer loopback addresses to peers on this machine
-	Beat        time.Duration // expected heartbeat; 0 is wire.HeartbeatEvery
-	Logger      *slog.Logger  // nil discards
+	Network     link.Network    // link.System() on a real machine
+	Version     string          // of the program, for people
+	Hostname    string          // for people
+	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
+	Port        uint16          // UDP port; 0 picks one
+	Loopback    bool            // offer loopback addresses to peers on this machine
+	Beat        time.Duration   // expected heartbeat; 0 is wire.HeartbeatEvery
+	Netstack    tunnel.Netstack // the user-space TCP/IP stack; empty is tunnel.Enclave
+	Logger      *slog.Logger    // nil discards
 }
 
 // largestMTU is more than any network carries in one piece.
@@ -75,7 +77,7 @@ const largestMTU = 9000
 // check fills in what was left out and returns every mistake.
 func (c *Config) check() error {
 	_, name := wire.ParseName(c.Name)
-	errs := []error{name, uplink.Endpoint{URL: c.Control, Fingerprint: c.Fingerprint}.Check()}
+	errs := []error{name, uplink.Endpoint{URL: c.Control, Fingerprint: c.Fingerprint}.Check(), c.Netstack.Check()}
 	if c.Network == nil {
 		errs = append(errs, errors.New("agent config: Network is missing"))
 	}

@@ -20,6 +20,7 @@ import (
 	"enclave/agent"
 	"enclave/agent/link"
 	"enclave/agent/proxy"
+	"enclave/agent/tunnel"
 	"enclave/cli/node"
 	"enclave/store"
 )
@@ -54,6 +55,7 @@ type agentFlags struct {
 	proxyAuth                           string
 	port                                uint16
 	mtu                                 int
+	netstack                            string
 }
 
 func (a *app) agent() *cobra.Command {
@@ -80,11 +82,23 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
+	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
 	c.AddCommand(a.agentStatus())
-	return c
+	return completing(c, map[string]completion{"netstack": words(stacks()...)})
+}
+
+// stacks are what --netstack takes.
+func stacks() (out []string) {
+	for _, n := range tunnel.Netstacks() {
+		out = append(out, string(n))
+	}
+	return out
 }
 
 func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
+	if err := tunnel.Netstack(f.netstack).Check(); err != nil {
+		return usage("--%v", err)
+	}
 	services, err := f.services()
 	if err != nil {
 		return err
@@ -106,7 +120,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		Name: first(f.name, nameFrom(host)), Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")),
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Keeper:      agent.FileKeeper(filepath.Join(dir, agentFile)), Network: link.System(), Version: build().Version, Hostname: host,
-		MTU: f.mtu, Port: f.port, Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
+		MTU: f.mtu, Port: f.port, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())
