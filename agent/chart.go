@@ -89,8 +89,8 @@ func (c *chart) believe(m *wire.Map, asOf time.Time) {
 	for i := range c.believed {
 		old[c.believed[i].ID] = &c.believed[i]
 	}
-	t := make(taken, 5*len(m.Peers)+5)
-	t.add(&wire.Peer{ID: c.self, IPv4: m.Self.IPv4, IPv6: m.Self.IPv6, WireGuard: c.keys.WireGuard, Disco: c.keys.Disco}, "this system")
+	t := newTaken(len(m.Peers) + 1)
+	t.add(&wire.Peer{ID: c.self, IPv4: m.Self.IPv4, IPv6: m.Self.IPv6, WireGuard: c.keys.WireGuard, Disco: c.keys.Disco})
 	believed := make([]wire.Peer, 0, len(m.Peers))
 	c.rejected = nil
 	for i := range m.Peers {
@@ -106,7 +106,7 @@ func (c *chart) believe(m *wire.Map, asOf time.Time) {
 			c.rejected = append(c.rejected, api.RejectedPeer{ID: p.ID, Reason: err.Error()})
 			continue
 		}
-		t.add(p, "peer "+string(p.ID))
+		t.add(p)
 		believed = append(believed, *p)
 	}
 	slices.SortFunc(believed, func(a, b wire.Peer) int { return cmp.Compare(a.ID, b.ID) })
@@ -139,23 +139,39 @@ func overlayAddrs(v4, v6 netip.Addr) bool {
 	return v4.Is4() && v6.Is6() && !v6.Is4In6() && v6.Zone() == "" && v4.IsGlobalUnicast() && v6.IsGlobalUnicast()
 }
 
-// taken tells who has an ID, a key or an address. Two peers that share one would make
+// taken tells who has an ID, an address or a key. Two peers that share one would make
 // WireGuard refuse the whole list; the one that comes second is left out.
-type taken map[any]string
+type taken struct {
+	ids   map[wire.SystemID]bool
+	addrs map[netip.Addr]wire.SystemID
+	keys  map[[32]byte]wire.SystemID
+}
 
-func (t taken) check(p *wire.Peer) error {
-	for _, x := range []any{p.ID, p.IPv4, p.IPv6, p.WireGuard, p.Disco} {
-		if who := t[x]; who != "" {
-			return fmt.Errorf("%v is already that of %s", x, who)
+func newTaken(n int) taken {
+	return taken{make(map[wire.SystemID]bool, n), make(map[netip.Addr]wire.SystemID, 2*n), make(map[[32]byte]wire.SystemID, 2*n)}
+}
+
+func (t *taken) check(p *wire.Peer) error {
+	if t.ids[p.ID] {
+		return errors.New("it is this system itself, or named twice")
+	}
+	for _, a := range []netip.Addr{p.IPv4, p.IPv6} {
+		if who, ok := t.addrs[a]; ok {
+			return fmt.Errorf("address %s is that of %s", a, who)
+		}
+	}
+	for _, k := range [][32]byte{p.WireGuard, p.Disco} {
+		if who, ok := t.keys[k]; ok {
+			return fmt.Errorf("key %s is that of %s", wire.WireGuardKey(k), who)
 		}
 	}
 	return nil
 }
 
-func (t taken) add(p *wire.Peer, who string) {
-	for _, x := range []any{p.ID, p.IPv4, p.IPv6, p.WireGuard, p.Disco} {
-		t[x] = who
-	}
+func (t *taken) add(p *wire.Peer) {
+	t.ids[p.ID] = true
+	t.addrs[p.IPv4], t.addrs[p.IPv6] = p.ID, p.ID
+	t.keys[p.WireGuard], t.keys[p.Disco] = p.ID, p.ID
 }
 
 // over reports whether the life of the map has ended without word from control.

@@ -247,16 +247,32 @@ type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	mu     sync.Mutex // guards open
+	open   []net.Conn
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.conns:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.open = append(p.open, c)
 		return c, nil
 	case <-p.closed:
 		return nil, net.ErrClosed
 	}
 }
+
+// cut ends every open connection.
+func (p *pipes) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.open {
+		c.Close()
+	}
+	p.open = nil
+}
+
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
