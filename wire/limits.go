@@ -26,6 +26,7 @@ const (
 	MaxTicketLen     = 512     // bytes of a pair ticket
 
 	MaxRequestBody = 256 << 10 // bytes of one agent or API request
+	MaxPolicySet   = 8 << 20   // bytes of a whole policy set
 	MaxMapMessage  = 64 << 20  // bytes of one map message
 	MaxJSONDepth   = 32        // nesting of any JSON document we accept
 )
