@@ -24,6 +24,7 @@ const (
 	MaxCertChain     = 3       // certificates of one SVID
 	MaxCertLen       = 8 << 10 // bytes of one DER certificate
 	MaxTicketLen     = 512     // bytes of a pair ticket
+	MaxCauseLen      = 512     // bytes of a delta's cause
 
 	MaxRequestBody = 256 << 10 // bytes of one agent or API request
 	MaxPolicySet   = 8 << 20   // bytes of a whole policy set

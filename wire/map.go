@@ -97,6 +97,10 @@ type Delta struct {
 	Upsert     []Peer     `json:"upsert,omitempty"`
 	Gone       []SystemID `json:"gone,omitempty"`
 	Relays     *[]Relay   `json:"relays,omitempty"`
+
+	// Cause is what made the change, for the log of what it cuts:
+	// policy.disable "Web for laptops" by alice. Empty when nothing was decided.
+	Cause string `json:"cause,omitempty"`
 }
 
 // ErrOldRevision is returned for a map or delta that would take the state back.

@@ -77,6 +77,7 @@ type Message struct {
 	Delta     *Delta     `json:"delta,omitempty"`
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 	Bye       *Bye       `json:"bye,omitempty"`
+	Ask       *Ask       `json:"ask,omitempty"`
 }
 
 // Heartbeat says that the stream lives and where the revision is. ValidUntil

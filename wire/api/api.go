@@ -48,6 +48,7 @@ const (
 	CodeKeyUnknown   = "key_unknown" // wrong, disabled or deleted: not told apart
 	CodeKeyExpired   = "key_expired"
 	CodeKeyUsedUp    = "key_used_up"
+	CodeTestFailed   = "test_failed" // the change would break tests; Problems names them
 )
 
 // System is a system as an administrator sees it.
@@ -65,6 +66,7 @@ type System struct {
 	Relay       wire.RelayID     `json:"relay,omitempty"`
 	SeenFrom    string           `json:"seen_from,omitempty"` // address its control connection comes from
 	Trust       []TrustMark      `json:"trust,omitempty"`
+	Adds        []wire.SystemID  `json:"adds,omitempty"` // systems it has added; counts while both are untagged
 	Applied     wire.Revision    `json:"applied"` // revision it has acknowledged
 	EnrolledAt  time.Time        `json:"enrolled_at"`
 	ConnectedAt *time.Time       `json:"connected_at,omitempty"`
@@ -145,6 +147,10 @@ type RevisionStatus struct {
 	At       time.Time       `json:"at"`
 	Applied  bool            `json:"applied"`           // every affected connected system has acknowledged it
 	Waiting  []wire.SystemID `json:"waiting,omitempty"` // those that have not
+	// Warnings name what is stored and cannot be served as it stands.
+	Warnings []string `json:"warnings,omitempty"`
+	// ConfirmBy is when the last change reverts unless it is confirmed.
+	ConfirmBy *time.Time `json:"confirm_by,omitempty"`
 }
 
 // Activity is one line of the activity log.
