@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/netip"
 	"time"
 
 	"enclave/wire"
@@ -33,6 +34,12 @@ type Access struct {
 	Ports  wire.Ports    `json:"ports,omitempty"`
 	Policy wire.PolicyID `json:"policy"`
 	Rule   int           `json:"rule"`
+
+	// Subnets are the addresses behind To, when To is a gateway for them.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Rest says that any stands for the protocols without a name only: of what it
+	// covers besides, something else decides or an entry of its own tells.
+	Rest bool `json:"rest,omitempty"`
 }
 
 // Impact is what a change would do at an instant. Lists are cut at a documented size;
