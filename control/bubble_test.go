@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +45,43 @@ type pipeAddr struct{}
 
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "pipe" }
+
+// outage is a machine that loses its power: from then on nothing comes out of its
+// connections and nothing goes in, and nobody is told.
+type outage struct {
+	on   atomic.Bool
+	over chan struct{} // closed at the end of the test, so that its goroutines end
+}
+
+type frozen struct {
+	net.Conn
+	o *outage
+}
+
+func (f frozen) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	if f.o.on.Load() {
+		<-f.o.over
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (f frozen) Write(b []byte) (int, error) {
+	if f.o.on.Load() {
+		<-f.o.over
+		return 0, net.ErrClosed
+	}
+	return f.Conn.Write(b)
+}
+
+// Close says nothing to the other end while the power is off.
+func (f frozen) Close() error {
+	if f.o.on.Load() {
+		return nil
+	}
+	return f.Conn.Close()
+}
 
 func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
@@ -247,6 +286,32 @@ func TestEphemeralSystemsLapse(t *testing.T) {
 		synctest.Wait()
 		if p := m.call("POST", wire.PathReport, wire.Report{}, nil); p == nil || p.Code != wire.ByeRevoked {
 			t.Errorf("a lapsed system reports: %+v", p)
+		}
+	})
+}
+
+func TestVanishedAgentsCountAsGone(t *testing.T) {
+	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
+		key := w.key(automatic("mesh"))
+		a := w.machine()
+		a.enrol(key.Secret, "a")
+		power := &outage{over: make(chan struct{})}
+		a.c.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := w.net.dial(ctx, network, addr)
+			return frozen{c, power}, err
+		}
+		f := a.stream()
+		defer f.body.Close()
+		defer close(power.over)
+		time.Sleep(time.Minute)
+		if _, ok := w.srv.hub.Live(a.id); !ok {
+			t.Fatal("not connected to begin with")
+		}
+		power.on.Store(true)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if _, ok := w.srv.hub.Live(a.id); ok {
+			t.Error("it still counts as connected")
 		}
 	})
 }
