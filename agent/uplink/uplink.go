@@ -53,7 +53,8 @@ type Endpoint struct {
 // is dialled.
 func (e Endpoint) Check() error {
 	u, err := url.Parse(e.URL)
-	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%w: control address %.200q: want https://host:port", ErrBadEndpoint, e.URL)
 	}
 	hex, ok := strings.CutPrefix(e.Fingerprint, "sha256:")
@@ -62,6 +63,10 @@ func (e Endpoint) Check() error {
 	}
 	return nil
 }
+
+// at is the address of a path; whether the endpoint was written with a final slash
+// does not matter.
+func (e Endpoint) at(path string) string { return strings.TrimRight(e.URL, "/") + path }
 
 func (e Endpoint) transport(cfg *tls.Config) *http.Transport {
 	return &http.Transport{
@@ -87,7 +92,7 @@ func Enrol(ctx context.Context, e Endpoint, req wire.EnrolRequest) (*wire.EnrolR
 	t := e.transport(svid.FirstContactConfig(e.Fingerprint, time.Now))
 	defer t.CloseIdleConnections()
 	var resp wire.EnrolResponse
-	if err := call(ctx, t, e.URL+wire.PathEnrol, req, &resp); err != nil {
+	if err := call(ctx, t, e.at(wire.PathEnrol), req, &resp); err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(resp.Roots, func(der []byte) bool { return svid.Fingerprint(der) == e.Fingerprint }) {
@@ -114,7 +119,7 @@ func (c *Client) Close() { c.t.CloseIdleConnections() }
 // Renew asks for a new SVID.
 func (c *Client) Renew(ctx context.Context, req wire.RenewRequest) (*wire.RenewResponse, error) {
 	var resp wire.RenewResponse
-	if err := call(ctx, c.t, c.endpoint.URL+wire.PathRenew, req, &resp); err != nil {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathRenew), req, &resp); err != nil {
 		return nil, fmt.Errorf("renew: %w", err)
 	}
 	return &resp, nil
@@ -122,7 +127,7 @@ func (c *Client) Renew(ctx context.Context, req wire.RenewRequest) (*wire.RenewR
 
 // Report tells control what is applied and where the caller can be reached.
 func (c *Client) Report(ctx context.Context, r wire.Report) error {
-	if err := call(ctx, c.t, c.endpoint.URL+wire.PathReport, r, nil); err != nil {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathReport), r, nil); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
@@ -136,7 +141,7 @@ func (c *Client) Stream(ctx context.Context, beat time.Duration, each func(*wire
 	watchdog := time.AfterFunc(3*beat, func() { cancel(ErrSilent) })
 	defer watchdog.Stop()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint.URL+wire.PathStream, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint.at(wire.PathStream), nil)
 	if err != nil {
 		return err
 	}
