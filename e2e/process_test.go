@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -37,8 +38,12 @@ type firstLine struct {
 	EnrolmentKey string `json:"enrolment_key"`
 }
 
-// binary builds the executable once for all tests of the package.
+// binary builds the executable once for all tests of the package. A test that runs
+// itself again in a namespace hands it on.
 var binary = sync.OnceValues(func() (string, error) {
+	if bin := os.Getenv(binaryVariable); bin != "" {
+		return bin, nil
+	}
 	dir, err := os.MkdirTemp("", "enclave-e2e-")
 	if err != nil {
 		return "", err
@@ -53,10 +58,15 @@ var binary = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
+const binaryVariable = "ENCLAVE_E2E_BINARY"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	code := m.Run()
-	if bin, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
+	if os.Getenv(binaryVariable) == "" && !testing.Short() {
+		if bin, err := binary(); err == nil {
+			os.RemoveAll(filepath.Dir(bin))
+		}
 	}
 	os.Exit(code)
 }
@@ -64,29 +74,43 @@ func TestMain(m *testing.M) {
 // newLab starts `enclave up` on free ports.
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	l := emptyLab(t)
+	l.startUp("127.0.0.1:0")
+	return l
+}
+
+// emptyLab has the executable and a directory.
+func emptyLab(t *testing.T) *lab {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts real processes")
 	}
+	t.Parallel() // labs share nothing, and mostly wait
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{t: t, bin: bin, dir: t.TempDir()}
-	if err := os.Chmod(l.dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp("", "enclave-lab-") // short: sockets live in it
+	if err != nil {
 		t.Fatal(err)
 	}
-	l.startUp("127.0.0.1:0")
-	return l
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &lab{t: t, bin: bin, dir: dir}
 }
 
 // startUp runs `up` and reads its first line.
 func (l *lab) startUp(listen string) {
 	l.t.Helper()
-	p := l.start("up", "up", "--json", "--state", l.path("up"), "--listen", listen, "--stun", "127.0.0.1:0")
+	l.serve(l.start("up", "up", "--json", "--state", l.path("up"), "--listen", listen, "--stun", "127.0.0.1:0"))
+}
+
+// serve reads the first line of up or control.
+func (l *lab) serve(p *process) {
+	l.t.Helper()
 	line := p.line(10 * time.Second)
 	l.up = firstLine{}
 	if err := json.Unmarshal([]byte(line), &l.up); err != nil {
-		l.t.Fatalf("first line of up: %v\n%s\n%s", err, line, p.stderr())
+		l.t.Fatalf("first line of %s: %v\n%s\n%s", p.name, err, line, p.stderr())
 	}
 	l.upProcess = p
 	l.env = []string{"ENCLAVE_URL=" + l.up.URL, "ENCLAVE_TOKEN_FILE=" + l.up.TokenFile}
@@ -178,12 +202,18 @@ func (p *process) interrupt() int {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		p.t.Fatal(err)
 	}
+	return p.exits(5 * time.Second)
+}
+
+// exits waits for the process to end by itself and returns the exit code.
+func (p *process) exits(within time.Duration) int {
+	p.t.Helper()
 	ended := make(chan struct{})
 	go func() { _ = p.cmd.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(15 * time.Second):
-		p.t.Fatalf("%s does not end after Ctrl-C:\n%s", p.name, p.stderr())
+	case <-time.After(within):
+		p.t.Fatalf("%s does not end within %s:\n%s", p.name, within, p.stderr())
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -218,6 +248,43 @@ func (l *lab) decode(v any, args ...string) {
 	if err := json.Unmarshal([]byte(out), v); err != nil {
 		l.t.Fatalf("enclave %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+}
+
+// refused is a verb that must fail: with this exit code, one object on stderr that
+// has this code, and nothing on stdout.
+func (l *lab) refused(exit int, code string, args ...string) string {
+	l.t.Helper()
+	out, errs, got := l.run(append(args, "--json")...)
+	var e struct{ Code, Message string }
+	if err := json.Unmarshal([]byte(errs), &e); err != nil || got != exit || e.Code != code || out != "" {
+		l.t.Errorf("enclave %s: exit %d, want %d %s\nstdout %s\nstderr %s", strings.Join(args, " "), got, exit, code, out, errs)
+	}
+	return e.Message
+}
+
+// connected waits until so many systems are.
+func (l *lab) connected(n int) []listed {
+	l.t.Helper()
+	var systems []listed
+	until(l.t, 40*time.Second, fmt.Sprintf("%d systems connect", n), func() bool {
+		l.decode(&systems, "system", "list", "--state-is", "connected")
+		return len(systems) == n
+	})
+	return systems
+}
+
+// key creates an enrolment key and returns the file of its secret.
+func (l *lab) key(args ...string) (file string) {
+	l.t.Helper()
+	var k struct{ ID, Secret string }
+	l.decode(&k, append([]string{"key", "create", "--name", "k"}, args...)...)
+	return l.secret(k.ID+".key", k.Secret)
+}
+
+// enrolling starts an agent with a key of its own.
+func (l *lab) enrolling(name, keyFile string, more ...string) *process {
+	l.t.Helper()
+	return l.start(name, append([]string{"agent", "--state", l.path(name), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint, "--name", name, "--key-file", keyFile}, more...)...)
 }
 
 // secret keeps a secret in a file, as commands take it.
@@ -294,17 +361,7 @@ func TestOperatorsSession(t *testing.T) {
 	laptop := []string{"--socks", socks, "--http-proxy", httpProxy, "--forward", forward + "=web.enclave:7"}
 	laptopProcess := l.agent("laptop", laptop...)
 
-	until(t, 20*time.Second, "both systems connect", func() bool {
-		var systems []listed
-		l.decode(&systems, "system", "list")
-		n := 0
-		for _, s := range systems {
-			if s.State == "connected" {
-				n++
-			}
-		}
-		return n == 2
-	})
+	l.connected(2)
 	if _, _, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/"); err == nil {
 		t.Fatal("the service was reached without a policy")
 	}
@@ -358,11 +415,7 @@ func TestControlIsKilled(t *testing.T) {
 	socks := freePort(t)
 	l.agent("web", "--expose", "8080="+service.Listener.Addr().String())
 	l.agent("laptop", "--socks", socks)
-	until(t, 20*time.Second, "both systems enrol", func() bool {
-		var systems []listed
-		l.decode(&systems, "system", "list")
-		return len(systems) == 2
-	})
+	l.connected(2)
 	l.ok("tag", "add", "web", "servers")
 	l.ok("tag", "add", "laptop", "laptops")
 	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
@@ -382,11 +435,7 @@ func TestControlIsKilled(t *testing.T) {
 	if len(policies) != 1 || policies[0].State != "active" {
 		t.Errorf("policies after kill -9: %+v", policies)
 	}
-	until(t, 40*time.Second, "both systems reconnect", func() bool {
-		var systems []listed
-		l.decode(&systems, "system", "list", "--state-is", "connected")
-		return len(systems) == 2
-	})
+	l.connected(2)
 	l.ok("policy", "disable", "p", "--wait")
 	if _, _, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/"); err == nil {
 		t.Error("the service is reached though the policy is disabled")
