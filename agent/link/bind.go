@@ -174,14 +174,7 @@ func (l *Link) failed(p *peer, addr netip.AddrPort) *route {
 }
 
 func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	for {
-		l.udp.read.Lock()
-		select {
-		case <-b.closed:
-			l.udp.read.Unlock()
-			return 0, net.ErrClosed
-		default:
-		}
+	for l.udp.acquire(b.isClosed) {
 		n, p, err := l.readUDP(bufs[0])
 		l.udp.read.Unlock()
 		switch {
@@ -193,6 +186,16 @@ func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.End
 			sizes[0], eps[0] = n, p
 			return 1, nil
 		}
+	}
+	return 0, net.ErrClosed
+}
+
+func (b *binding) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -352,9 +352,13 @@ func (l *Link) tellLocked(now time.Time) func() {
 	}
 	l.moved = nil
 	var reach *wire.Reach
-	if l.tell && l.cfg.OnReach != nil {
+	if l.tell {
 		if r := l.reachLocked(); !sameReach(r, l.said) {
 			l.said, reach = r, &r
+			for _, p := range l.peers {
+				p.path.Renamed(now)
+				l.dueLocked(p, now)
+			}
 		}
 	}
 	l.tell = false
@@ -362,7 +366,7 @@ func (l *Link) tellLocked(now time.Time) func() {
 		for _, s := range routes {
 			l.cfg.OnRoute(s)
 		}
-		if reach != nil {
+		if reach != nil && l.cfg.OnReach != nil {
 			l.cfg.OnReach(*reach)
 		}
 	}

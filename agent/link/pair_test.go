@@ -93,6 +93,7 @@ func (w *world) node(g *ground, id wire.SystemID) *node {
 	n.keys = Peer{ID: id, WireGuard: wire.WireGuardKey(disco.NewPrivateKey().Public()), Disco: key.Public(), Ticket: []byte("alicebob00")}
 	var log *slog.Logger
 	if os.Getenv("LINK_TEST_LOG") != "" {
+		slog.SetLogLoggerLevel(slog.LevelDebug)
 		log = slog.Default().With("at", id)
 	}
 	l, err := New(Config{

@@ -32,8 +32,9 @@ type relayConn struct {
 	ctl    []byte
 	urgent chan struct{} // ctl is not empty; capacity 1
 
-	heard atomic.Int64 // when a frame last came, like counter.last
-	sent  atomic.Int64 // when data was last written
+	heard  atomic.Int64  // when a frame last came, like counter.last
+	frames atomic.Uint64 // that came; two can come in one instant
+	sent   atomic.Int64  // when data was last written
 
 	// Guarded by Link.mu.
 	addr    string
@@ -134,6 +135,9 @@ func (rc *relayConn) down(err error) (was bool) {
 	defer l.mu.Unlock()
 	was, rc.up = rc.up, false
 	clear(rc.opened)
+	if err != nil {
+		l.log.Debug("relay connection ended", "relay", rc.id, "was up", was, "err", err)
+	}
 	if rc.err = err; err != nil && !was {
 		rc.failing = true
 		rc.drain()
@@ -230,6 +234,7 @@ func (rc *relayConn) nowUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rc.up, rc.failing, rc.err = true, false, nil
+	l.log.Debug("relay connected", "relay", rc.id)
 	l.relays.chooseLocked(l, now)
 	for _, p := range l.peers {
 		p.setHere(rc.id)
@@ -268,7 +273,8 @@ func (rc *relayConn) say(b []byte) {
 func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var pinged int64 // when the ping that waits was sent; 0: none waits
+	var pinged int64  // when the ping that waits was sent; 0: none waits
+	var before uint64 // frames that had come by then
 	buf := make([]byte, 0, flushBytes+packetCap)
 	for {
 		var pkt *packet
@@ -294,12 +300,12 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		now, heard, sent := rc.l.sinceBase(), rc.heard.Load(), rc.sent.Load()
 		quiet := time.Duration(now - heard)
 		switch {
-		case pinged != 0 && heard > pinged:
+		case pinged != 0 && rc.frames.Load() != before:
 			pinged = 0
 		case pinged != 0 && time.Duration(now-pinged) > answerWithin:
 			return errRelaySilent
 		case pinged == 0 && (check || quiet > askIdle || sent > heard && quiet > askBusy):
-			pinged = now
+			pinged, before = now, rc.frames.Load()
 			buf = frame.AppendPing(buf, [8]byte(binary.BigEndian.AppendUint64(nil, uint64(now))))
 		}
 		if len(buf) == 0 {
@@ -336,6 +342,7 @@ func (rc *relayConn) readFrames(r *frame.Reader) error {
 			return err
 		}
 		rc.heard.Store(rc.l.sinceBase())
+		rc.frames.Add(1)
 		if t == frame.Recv {
 			from, payload, err := frame.ParsePacket(body)
 			if err != nil {

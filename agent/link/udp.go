@@ -20,7 +20,8 @@ type udp struct {
 	sock atomic.Pointer[socket]
 	bind atomic.Pointer[binding]
 
-	read    sync.Mutex    // held by the reader, also while it waits for a packet
+	read    sync.Mutex    // held by the reader, also while it waits for a packet; see acquire
+	asked   atomic.Int32  // how many want the reader to let go for a moment
 	changed chan struct{} // tells pump that bind has changed; capacity 1
 
 	mu   sync.Mutex // guards opening, replacing and closing the socket
@@ -117,6 +118,8 @@ func (u *udp) isShut() bool {
 // interrupt makes the reader return from its wait and let go of the lock. What it is
 // to see then must be stored before.
 func (u *udp) interrupt() {
+	u.asked.Add(1)
+	defer u.asked.Add(-1)
 	for !u.read.TryLock() {
 		// Told again each time: the socket may just have been replaced.
 		if s := u.sock.Load(); s != nil {
@@ -128,6 +131,24 @@ func (u *udp) interrupt() {
 	if s := u.sock.Load(); s != nil {
 		_ = s.SetReadDeadline(time.Time{})
 	}
+}
+
+// acquire makes the caller the reader, unless and until stop says that it is none. It
+// does not queue for the lock: whoever holds it may hold it until a packet comes. stop
+// is asked once more under the lock, and interrupt has the lock after what it tells
+// was stored; so nobody reads who should not.
+func (u *udp) acquire(stop func() bool) bool {
+	for !stop() {
+		if u.asked.Load() == 0 && u.read.TryLock() {
+			if !stop() {
+				return true
+			}
+			u.read.Unlock()
+			return false
+		}
+		time.Sleep(interruptPause)
+	}
+	return false
 }
 
 const interruptPause = 200 * time.Microsecond
@@ -204,8 +225,7 @@ func (l *Link) pump(ctx context.Context) {
 			}
 			continue
 		}
-		if !l.udp.read.TryLock() { // the device is just leaving, or just coming
-			time.Sleep(interruptPause)
+		if !l.udp.acquire(func() bool { return ctx.Err() != nil || l.udp.bind.Load() != nil }) {
 			continue
 		}
 		_, _, err := l.readUDP(buf)

@@ -108,6 +108,14 @@ func (p *Peer) Moved(now time.Time) {
 	p.again()
 }
 
+// Renamed tells that our own addresses, as we would name them in a call, changed. A
+// peer that cannot reach us is told, if there is anything to carry.
+func (p *Peer) Renamed(now time.Time) {
+	if p.route == nil && p.active(now) {
+		p.again()
+	}
+}
+
 // Failed tells that the system refused to send to addr. No ping needs to be waited
 // for.
 func (p *Peer) Failed(now time.Time, addr netip.AddrPort) {

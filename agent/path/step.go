@@ -103,14 +103,18 @@ func (p *Peer) schedule(now time.Time, out *Output) {
 	if at := p.roundDue(now); at.After(now) {
 		return
 	}
-	call := p.relay != "" && (p.wantCall || p.route == nil && !p.wantRound)
+	ours := p.wantCall || !p.wantRound
+	called := p.wantCall || p.route == nil
 	for _, c := range p.cands {
 		if c != p.route {
 			c.startRound(now)
 		}
 	}
-	out.CallMe = call
 	p.roundAt, p.wantRound, p.wantCall = now, false, false
+	if !ours {
+		return // a round that the peer called for does not put off our own call
+	}
+	out.CallMe = p.relay != "" && called
 	p.nextRound = now.Add(p.jitter(p.backoff))
 	p.backoff = min(2*p.backoff, lastRetry)
 }
