@@ -25,6 +25,7 @@ func (s *Server) agentRoutes() http.Handler {
 	mux.HandleFunc("POST "+wire.PathEnrol, s.brief(s.enrol))
 	mux.HandleFunc("POST "+wire.PathRenew, s.brief(s.renew))
 	mux.HandleFunc("POST "+wire.PathReport, s.brief(s.report))
+	mux.HandleFunc("POST "+wire.PathFlows, s.brief(s.flows))
 	mux.HandleFunc("GET "+wire.PathStream, s.stream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		admin.WriteProblem(w, admin.NewProblem(http.StatusNotFound, api.CodeNotFound, "no such route", ""))

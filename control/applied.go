@@ -37,6 +37,10 @@ func (h *hub) status(rev wire.Revision) api.RevisionStatus {
 		}
 	}
 	slices.SortFunc(st.Waiting, func(a, b wire.SystemID) int { return cmp.Compare(a, b) })
+	st.Warnings = h.warnings()
+	if p := h.rules.Pending; p != nil {
+		st.ConfirmBy = &p.Deadline
+	}
 	return st
 }
 

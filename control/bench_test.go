@@ -20,7 +20,7 @@ func benchHub(b *testing.B, n int) (*hub, []*sender) {
 		IPv4: store.DefaultIPv4(), IPv6: netip.MustParsePrefix("fd00::/48")}
 	h := newHub(nil, slog.New(slog.DiscardHandler), &org, newTickets(make([]byte, 64), org.ID, org.Settings.MapLife))
 	now := time.Now()
-	f := fresh{systems: map[wire.SystemID]*store.System{}, policies: map[wire.PolicyID]*store.Policy{}, relays: []wire.Relay{}, whole: true, revision: 2}
+	f := fresh{systems: map[wire.SystemID]*store.System{}, policies: map[wire.PolicyID]*stored{}, relays: []wire.Relay{}, whole: true, revision: 2}
 	addr := org.IPv4.Addr()
 	var senders []*sender
 	for i := range n {
@@ -37,7 +37,7 @@ func benchHub(b *testing.B, n int) (*hub, []*sender) {
 	for g := range n / 10 {
 		p := direct(wire.Tag(fmt.Sprintf("dev-%d", g)), wire.Tag(fmt.Sprintf("pod-%d", g)))
 		p.ID = wire.PolicyID(fmt.Sprintf("p%d", g))
-		f.policies[p.ID] = &store.Policy{Policy: p}
+		f.policies[p.ID] = asStored(p)
 	}
 	h.apply(f, now)
 	for id := range f.systems {
@@ -49,6 +49,8 @@ func benchHub(b *testing.B, n int) (*hub, []*sender) {
 	}
 	return h, senders
 }
+
+func asStored(p wire.Policy) *stored { return &stored{Policy: store.Policy{Policy: p}, served: &p} }
 
 // BenchmarkPolicyChange switches one policy at 1,000 connected systems and lets every
 // stream that was woken compute what it has to say. It reports how many streams spoke
@@ -63,7 +65,7 @@ func BenchmarkPolicyChange(b *testing.B) {
 	for b.Loop() {
 		p.Enabled = !p.Enabled
 		h.mu.Lock()
-		h.apply(fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*store.Policy{"p7": {Policy: p}}}, now)
+		h.apply(fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*stored{"p7": asStored(p)}}, now)
 		h.mu.Unlock()
 		turns++
 		for _, s := range senders {
@@ -95,7 +97,7 @@ func BenchmarkFullMap(b *testing.B) {
 	p.ReceiverTags = p.ReceiverTags[1:]
 	now := time.Now()
 	h.mu.Lock()
-	h.apply(fresh{revision: 3, policies: map[wire.PolicyID]*store.Policy{"p0": {Policy: p}}}, now)
+	h.apply(fresh{revision: 3, policies: map[wire.PolicyID]*stored{"p0": asStored(p)}}, now)
 	h.mu.Unlock()
 	for _, s := range senders {
 		if s.st.id != "s0000" {

@@ -3,14 +3,11 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
 	"enclave/control/admin"
 	"enclave/control/discovery"
-	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -24,11 +21,18 @@ func (h *hub) Change(ctx context.Context, do func(context.Context) (admin.Touche
 		return api.Changed{}, err
 	}
 	defer h.give()
+	return h.change(ctx, do)
+}
+
+// change is Change for who has the turn.
+func (h *hub) change(ctx context.Context, do func(context.Context) (admin.Touched, wire.Revision, error)) (api.Changed, error) {
 	touched, rev, err := do(ctx)
-	affected, reloadErr := h.reload(context.WithoutCancel(ctx), touched)
+	ctx = context.WithoutCancel(ctx)
+	affected, reloadErr := h.reload(ctx, touched)
 	if reloadErr != nil {
 		h.log.Error("a change stands in the store but not in effect yet; trying again", "error", reloadErr)
 	}
+	h.reportRefused(ctx, time.Now())
 	h.recorded()
 	h.look()
 	return api.Changed{Revision: rev, Affected: affected}, err
@@ -56,21 +60,31 @@ func (h *hub) reload(ctx context.Context, touched admin.Touched) (affected int, 
 // fresh is what reload has read. A nil value is of something that is gone.
 type fresh struct {
 	revision wire.Revision
+	made     []store.Revision // since the hub's, newest first, as many as a cause names
 	systems  map[wire.SystemID]*store.System
-	policies map[wire.PolicyID]*store.Policy
+	policies map[wire.PolicyID]*stored
 	trust    map[wire.Tag][]string // nil when not read
+	rules    *store.Rules          // nil when not read
 	relays   []wire.Relay          // nil when not read
 	whole    bool                  // what is not in it is gone
 }
 
 func (h *hub) read(ctx context.Context, touched admin.Touched) (fresh, error) {
-	f := fresh{systems: make(map[wire.SystemID]*store.System), policies: make(map[wire.PolicyID]*store.Policy)}
+	f := fresh{systems: make(map[wire.SystemID]*store.System), policies: make(map[wire.PolicyID]*stored)}
 	if touched.All {
 		return f, f.readAll(ctx, h.store)
 	}
 	var err error
 	if f.revision, err = h.store.Revision(ctx); err != nil {
 		return f, err
+	}
+	h.mu.Lock()
+	have := h.revision
+	h.mu.Unlock()
+	if f.revision > have {
+		if f.made, err = h.store.Revisions(ctx, store.RevisionQuery{After: have, Limit: maxCauses + 1}); err != nil {
+			return f, err
+		}
 	}
 	for _, id := range touched.Systems {
 		s, err := h.store.System(ctx, id)
@@ -81,10 +95,23 @@ func (h *hub) read(ctx context.Context, touched admin.Touched) (fresh, error) {
 	}
 	for _, id := range touched.Policies {
 		p, err := h.store.Policy(ctx, id)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
+			f.policies[id] = nil
+			continue
+		}
+		if err != nil {
 			return f, err
 		}
-		f.policies[id] = unless(err, &p)
+		if f.policies[id], err = hold(ctx, h.store, p); err != nil {
+			return f, err
+		}
+	}
+	if touched.Rules {
+		rules, trust, err := h.store.Rules(ctx)
+		if err != nil {
+			return f, err
+		}
+		f.rules, f.trust = &rules, trust
 	}
 	if touched.Relays {
 		list, err := h.store.Relays(ctx)
@@ -101,12 +128,17 @@ func (f *fresh) readAll(ctx context.Context, st *store.Store) error {
 	if err != nil {
 		return err
 	}
-	f.whole, f.revision, f.trust, f.relays = true, snap.Revision, snap.TagTrust, wireRelays(snap.Relays)
+	f.whole, f.revision, f.trust, f.relays, f.rules = true, snap.Revision, snap.TagTrust, wireRelays(snap.Relays), &snap.Rules
 	for i := range snap.Systems {
 		f.systems[snap.Systems[i].ID] = &snap.Systems[i]
 	}
-	for i := range snap.Policies {
-		f.policies[snap.Policies[i].ID] = &snap.Policies[i]
+	for _, p := range snap.Policies {
+		if f.policies[p.ID], err = hold(ctx, st, p); err != nil {
+			return err
+		}
+	}
+	if list, err := st.Revisions(ctx, store.RevisionQuery{Limit: 1}); err == nil && len(list) > 0 {
+		f.made = list
 	}
 	return nil
 }
@@ -130,20 +162,19 @@ func wireRelays(list []store.Relay) []wire.Relay {
 // concerns; mu is held.
 func (h *hub) apply(f fresh, now time.Time) int {
 	h.missing(&f)
+	cause := h.cause(&f)
 	concerned := make(map[wire.SystemID]bool)
 	concern := func(ids []wire.SystemID) {
 		for _, id := range ids {
 			concerned[id] = true
 		}
 	}
-	if f.trust != nil {
-		concern(h.applyTrust(f.trust, now))
-	}
+	concern(h.compile(&f, now))
 	for id, s := range f.systems {
-		concern(h.applySystem(id, s, now))
+		concern(h.seat(id, s, now))
 	}
 	for id, p := range f.policies {
-		concern(h.applyPolicy(id, p, now))
+		h.note(id, p)
 	}
 	if f.relays != nil && !slices.EqualFunc(f.relays, h.relays, func(a, b wire.Relay) bool {
 		return a.ID == b.ID && a.Addr == b.Addr && slices.Equal(a.STUN, b.STUN)
@@ -164,7 +195,7 @@ func (h *hub) apply(f fresh, now time.Time) int {
 		}
 	}
 	h.announce()
-	return h.wake(ids)
+	return h.wake(ids, cause)
 }
 
 // missing completes a whole reading with what the hub has and the store has not.
@@ -184,97 +215,31 @@ func (h *hub) missing(f *fresh) {
 	}
 }
 
-func (h *hub) applyTrust(trust map[wire.Tag][]string, now time.Time) (affected []wire.SystemID) {
-	for tag := range h.trust {
-		if _, ok := trust[tag]; !ok {
-			affected = append(affected, h.engine.PutTag(policy.Tag{Name: tag}, now)...)
-		}
-	}
-	for tag, requirements := range trust {
-		affected = append(affected, h.engine.PutTag(policy.Tag{Name: tag, Trust: requirements}, now)...)
-	}
-	h.trust = trust
-	return affected
-}
-
-func (h *hub) applySystem(id wire.SystemID, s *store.System, now time.Time) (affected []wire.SystemID) {
+// seat keeps what the store says of a system, and returns whose maps show it.
+func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time) (affected []wire.SystemID) {
 	n := h.nodes[id]
-	if s == nil || s.Revoked {
-		affected = h.engine.DropSystem(id, now)
-		if n != nil && n.stream != nil {
-			n.stream.end(wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"})
-		}
-		if s == nil {
-			delete(h.nodes, id)
-			return affected
-		}
-	} else {
-		affected = h.engine.PutSystem(engineSystem(s), now)
+	if (s == nil || s.Revoked) && n != nil && n.stream != nil {
+		n.stream.end(wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"})
 	}
-	affected = append(affected, id) // its own map shows its state, name and tags
+	if s == nil {
+		delete(h.nodes, id)
+		return nil
+	}
 	if n == nil {
-		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied}
+		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied, judged: h.met(s)}
 		n.refresh(now)
 		h.nodes[id] = n
-		return affected
+		return []wire.SystemID{id}
 	}
 	live, before := n.sys.Live, n.entry // memory is ahead of the store about Live
 	n.sys = *s
 	n.sys.Live = live
 	n.refresh(now)
+	affected = []wire.SystemID{id} // its own map shows its state, name and tags
 	if !discovery.SameToPeers(before, n.entry) {
 		affected = append(affected, h.peersOf(id, now)...)
 	}
 	return affected
-}
-
-func engineSystem(s *store.System) policy.System {
-	e := policy.System{
-		ID: s.ID, IPs: []netip.Addr{s.IPv4, s.IPv6}, Tags: s.Tags,
-		Approved: s.Approved, Enabled: s.Enabled, Revoked: s.Revoked, ExpiresAt: s.ExpiresAt,
-		Trust: make(map[string]time.Time, len(s.Trust)),
-	}
-	for _, m := range s.Trust {
-		e.Trust[m.Requirement] = m.Until
-	}
-	return e
-}
-
-func (h *hub) applyPolicy(id wire.PolicyID, p *store.Policy, now time.Time) []wire.SystemID {
-	if p == nil {
-		delete(h.policies, id)
-		return h.engine.DropPolicy(id, now)
-	}
-	h.policies[id] = p.Policy
-	affected, problems := h.engine.PutPolicy(p.Policy, now)
-	if len(problems) == 0 {
-		return affected
-	}
-	// It cannot count in part, and an older form of it must not go on counting.
-	h.refused = append(h.refused, refusal{id, problems})
-	return h.engine.DropPolicy(id, now)
-}
-
-// refusal is a stored policy that does not validate.
-type refusal struct {
-	id       wire.PolicyID
-	problems []wire.Problem
-}
-
-// reportRefused names the policies that were left out, in the log and in the activity
-// record. The caller has the turn.
-func (h *hub) reportRefused(ctx context.Context, now time.Time) {
-	h.mu.Lock()
-	refused := h.refused
-	h.refused = nil
-	h.mu.Unlock()
-	for _, r := range refused {
-		h.log.Error("a stored policy does not validate and is left out", "policy", r.id, "problems", fmt.Sprint(r.problems))
-		err := h.store.Record(ctx, store.Change{By: "control", At: now}, "policy.refuse", "policy:"+string(r.id), r.problems)
-		if err != nil {
-			h.log.Error("the record of a refused policy could not be written", "policy", r.id, "error", err)
-		}
-	}
 }
 
 // load reads everything, at the start.

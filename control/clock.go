@@ -54,10 +54,16 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 		})
 		note("an expiry action is late", err)
 	}
+	deadline := h.pendingUntil()
+	if over(deadline, now) {
+		_, err := h.Change(ctx, h.revert(now))
+		note("a change that was not confirmed stands still", err)
+		deadline = h.pendingUntil()
+	}
 	lapse := h.nextLapse()
 	if !lapse.IsZero() && !now.Before(lapse) {
 		_, err := h.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
-			gone, rev, err := h.store.DeleteLapsed(ctx, store.Change{By: "expiry", At: now})
+			gone, rev, err := h.store.DeleteLapsed(ctx, store.Change{By: store.Expiry, At: now})
 			return admin.Touched{Systems: gone}, rev, err
 		})
 		note("ephemeral systems are kept too long", err)
@@ -72,7 +78,10 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 	if failed {
 		next, lapse = now.Add(retryAfter), time.Time{}
 	}
-	for _, at := range []time.Time{edge, h.nextExpiry(now), lapse} {
+	if over(deadline, now) {
+		deadline = time.Time{} // it failed, and is tried again with the rest
+	}
+	for _, at := range []time.Time{edge, h.nextExpiry(now), lapse, deadline} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -84,8 +93,16 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 func (h *hub) advance(now time.Time) (next time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.advanceHeld(now)
+}
+
+// advanceHeld is advance with mu held.
+func (h *hub) advanceHeld(now time.Time) (next time.Time) {
 	ids, next := h.engine.Advance(now)
-	h.wake(ids)
+	if len(ids) > 0 {
+		h.wake(ids, h.ended(now))
+	}
+	h.advanced = now
 	return next
 }
 
@@ -124,7 +141,7 @@ func (h *hub) dueExpiries(now time.Time) (due []expiry) {
 	}
 	for id, p := range h.policies {
 		remove := p.ExpiryAction == wire.DeleteOnExpiry
-		if p.ExpiresAt != nil && over(*p.ExpiresAt, now) && (remove || p.Enabled) {
+		if p.Broken == "" && p.ExpiresAt != nil && over(*p.ExpiresAt, now) && (remove || p.Enabled) {
 			due = append(due, expiry{policy: id, remove: remove})
 		}
 	}
@@ -133,7 +150,7 @@ func (h *hub) dueExpiries(now time.Time) (due []expiry) {
 
 // expire runs actions, as many as go well.
 func (h *hub) expire(ctx context.Context, due []expiry, now time.Time) (touched admin.Touched, rev wire.Revision, err error) {
-	c := store.Change{By: "expiry", At: now}
+	c := store.Change{By: store.Expiry, At: now}
 	for _, x := range due {
 		switch {
 		case x.system != "" && x.remove:

@@ -28,6 +28,10 @@ type Config struct {
 	// the API's tokens cross it in the clear.
 	APIListener net.Listener
 
+	// CountryFile, when set, is a table of "range,country" lines by which public-ip
+	// requirements tell the country of an address. Without it no country is known.
+	CountryFile string
+
 	Heartbeat      time.Duration // wire.HeartbeatEvery
 	RequestTimeout time.Duration // 10 s: for a request that is no stream, body included
 	WriteTimeout   time.Duration // 30 s: for one message of a stream

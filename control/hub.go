@@ -26,6 +26,8 @@ type hub struct {
 	mapLife time.Duration
 	tickets *tickets
 
+	countries *policy.Countries // of addresses; nil knows none
+
 	// turn is held by whoever changes the store and, with it, the hub: a token in a
 	// channel instead of a mutex, since it is held across disk writes and waiting for
 	// it must end with the caller's context. Taken before mu, never after.
@@ -35,10 +37,13 @@ type hub struct {
 	mu        sync.Mutex // guards what follows; never held across I/O or a send that can block
 	engine    *policy.Engine
 	nodes     map[wire.SystemID]*node
-	relays    []wire.Relay                  // replaced whole
-	policies  map[wire.PolicyID]wire.Policy // every stored one, also those the engine refused
-	trust     map[wire.Tag][]string         // requirements of tags, as the engine has them
-	refused   []refusal                     // to be reported
+	relays    []wire.Relay            // replaced whole
+	policies  map[wire.PolicyID]*stored // every stored one, also those the engine refused
+	trust     map[wire.Tag][]string   // requirements of tags, as the engine has them
+	rules     store.Rules             // what else the policy set says
+	refused   []refusal               // to be reported
+	asks      map[string]*ask         // open questions to agents
+	advanced  time.Time               // the last instant that the engine was told by the timer
 	revision  wire.Revision
 	revisedAt time.Time
 	behind    admin.Touched // what a failed reload still owes
@@ -55,13 +60,15 @@ type node struct {
 	needs  wire.Revision     // last revision that concerned it
 	acked  wire.Revision     // revision it has acknowledged
 	seen   time.Time         // last heard
+
+	judged map[string]time.Time // requirements it meets and until when, as the engine has them
 }
 
 func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets) *hub {
 	h := &hub{
 		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
-		engine: policy.New(), nodes: make(map[wire.SystemID]*node), policies: make(map[wire.PolicyID]wire.Policy),
+		engine: policy.New(), nodes: make(map[wire.SystemID]*node), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
 		revision: org.Revision, news: make(chan struct{}), logged: make(chan struct{}),
 	}
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
@@ -106,16 +113,17 @@ func (h *hub) life() time.Duration {
 
 // view returns what the map of a stream's system is made of now, or why the stream
 // has to end.
-func (h *hub) view(st *stream, now time.Time) (discovery.View, *wire.Bye) {
+func (h *hub) view(st *stream, now time.Time) (_ discovery.View, cause string, _ *wire.Bye) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := h.nodes[st.id]
 	switch {
 	case n == nil || n.sys.Revoked:
-		return discovery.View{}, &wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"}
+		return discovery.View{}, "", &wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"}
 	case n.stream != st:
-		return discovery.View{}, &wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again"}
+		return discovery.View{}, "", &wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again"}
 	}
+	cause, st.causes = joinCauses(st.causes), nil
 	self := *n.entry
 	self.State = n.sys.State(now)
 	v := discovery.View{
@@ -123,14 +131,14 @@ func (h *hub) view(st *stream, now time.Time) (discovery.View, *wire.Bye) {
 		Self: &self, Relays: h.relays,
 	}
 	if !self.Counts() {
-		return v, nil
+		return v, cause, nil
 	}
 	for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
 		if p := h.nodes[pair.Peer]; p != nil {
 			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: pair.Grants})
 		}
 	}
-	return v, nil
+	return v, cause, nil
 }
 
 // sent notes that the map of revision sent, as the stream has it, is right up to good.
@@ -177,6 +185,7 @@ func (h *hub) connect(ctx context.Context, st *stream) error {
 	n.stream, n.needs, n.seen = st, h.revision, st.at
 	n.sys.Live.Online, n.sys.Live.ConnectedAt, n.sys.Live.SeenFrom = true, st.at, st.from
 	n.refresh(st.at)
+	h.wake(h.judge(n, st.at), "where "+string(st.id)+" connects from")
 	h.announce()
 	return nil
 }
@@ -197,6 +206,7 @@ func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
 	n.stream, n.seen = nil, now
 	n.sys.Live.Online, n.sys.Live.DisconnectedAt = false, now
 	n.refresh(now)
+	h.wake(h.judge(n, now), "")
 	acked := n.acked
 	h.announce()
 	h.mu.Unlock()
@@ -248,7 +258,7 @@ func (h *hub) heard(id wire.SystemID, r *wire.Report, now time.Time) bool {
 	}
 	n.sys.Live.Reach = *r.Reach
 	n.refresh(now)
-	h.wake(h.peersOf(id, now))
+	h.wake(h.peersOf(id, now), "")
 	return true
 }
 
@@ -262,10 +272,11 @@ func (h *hub) peersOf(id wire.SystemID, now time.Time) []wire.SystemID {
 	return ids
 }
 
-// wake lets streams look at their maps again; mu is held.
-func (h *hub) wake(ids []wire.SystemID) (connected int) {
+// wake lets streams look at their maps again, and tells why; mu is held.
+func (h *hub) wake(ids []wire.SystemID, cause string) (connected int) {
 	for _, id := range ids {
 		if n := h.nodes[id]; n != nil && n.stream != nil {
+			n.stream.because(cause)
 			n.stream.poke()
 			connected++
 		}

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,29 +136,65 @@ func TestRestartKeepsState(t *testing.T) {
 	}
 }
 
-func TestBadStoredPolicyIsLeftOut(t *testing.T) {
+// TestBadStoredPolicyServesItsLastGoodVersion spoils a policy as a stricter program
+// finds it after an upgrade.
+func TestBadStoredPolicyServesItsLastGoodVersion(t *testing.T) {
 	w := newWorld(t)
-	_, _, fa, _ := pairOf(t, w)
+	a, _, fa, _ := pairOf(t, w)
 	var list api.Page[api.Policy]
 	w.api("GET", "/policies", nil, &list)
 	id := list.Items[0].ID
 	if len(fa.Map.Peers) != 1 {
 		t.Fatal("no pair to begin with")
 	}
-	w.api("POST", "/policies", direct("devs", "pods"), nil)
-	w.tamper("UPDATE policies SET document = json_set(document, '$.type', 'odd') WHERE id = ?", string(id))
-	w.restart()
-	var p api.Policy
-	w.api("GET", "/policies/"+string(id), nil, &p)
-	if p.State == "active" {
-		t.Error("it counts")
+	logged := func() bool {
+		var log api.Page[api.Activity]
+		w.api("GET", "/activity?limit=1000", nil, &log)
+		return slices.ContainsFunc(log.Items, func(a api.Activity) bool {
+			return a.Action == "policy.refuse" && a.Object == "policy:"+string(id) && a.Actor == "control"
+		})
 	}
-	var log api.Page[api.Activity]
-	w.api("GET", "/activity?limit=1000", nil, &log)
-	if !slices.ContainsFunc(log.Items, func(a api.Activity) bool {
-		return a.Action == "policy.refuse" && a.Object == "policy:"+string(id) && a.Actor == "control"
-	}) {
-		t.Error("no record names it")
+	status := func() (st api.RevisionStatus) {
+		w.api("GET", "/revision", nil, &st)
+		return st
+	}
+	state := func() string {
+		var p api.Policy
+		w.api("GET", "/policies/"+string(id), nil, &p)
+		return p.State
+	}
+	if len(status().Warnings) != 0 || logged() {
+		t.Error("a warning about nothing")
+	}
+	for _, spoil := range []string{
+		"UPDATE policies SET document = json_set(document, '$.type', 'odd') WHERE id = ?",
+		"UPDATE policies SET document = json_set(document, '$.sender_tags', 7) WHERE id = ?", // no Policy at all
+	} {
+		w.tamper(spoil, string(id))
+		w.restart()
+		if state() != "active" || !logged() || len(status().Warnings) != 1 {
+			t.Errorf("state %q, warnings %v", state(), status().Warnings)
+		}
+		if f := a.stream(); len(f.Map.Peers) != 1 {
+			t.Error("the last good version is not served")
+		}
+	}
+	// What was switched off stays off: a past version may have been on.
+	w.tamper("UPDATE policies SET enabled = 0 WHERE id = ?", string(id))
+	w.restart()
+	if state() != "disabled" {
+		t.Errorf("state %q", state())
+	}
+	// Without a good version it is left out.
+	w.tamper("DROP TRIGGER set_versions_no_update; UPDATE set_versions SET document = '{}'")
+	w.restart()
+	if st := status(); state() != "inactive: does not validate" || len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "left out") {
+		t.Errorf("state %q, warnings %v", state(), st.Warnings)
+	}
+	// A document that can be read heals it.
+	w.api("PUT", "/policies/"+string(id), direct("mesh", "mesh"), nil)
+	if state() != "active" || len(status().Warnings) != 0 {
+		t.Errorf("state %q, warnings %v", state(), status().Warnings)
 	}
 }
 

@@ -20,10 +20,13 @@ type stream struct {
 	at   time.Time     // connected
 	sent wire.Revision // of the map last sent; guarded by hub.mu
 	good wire.Revision // up to which the sent map was found right; guarded by hub.mu
+
+	causes []string       // of what was not sent yet; guarded by hub.mu
+	asks   chan *wire.Ask // capacity maxAsks: an agent that is behind is not asked more
 }
 
 func newStream(id wire.SystemID, from string, at time.Time) *stream {
-	return &stream{id: id, from: from, at: at, wake: make(chan struct{}, 1), bye: make(chan wire.Bye, 1)}
+	return &stream{id: id, from: from, at: at, wake: make(chan struct{}, 1), bye: make(chan wire.Bye, 1), asks: make(chan *wire.Ask, maxAsks)}
 }
 
 func (st *stream) poke() {
@@ -51,7 +54,7 @@ type sender struct {
 
 // next returns what brings the agent to where things are at now, or nil.
 func (s *sender) next(now time.Time) *wire.Message {
-	view, bye := s.hub.view(s.st, now)
+	view, cause, bye := s.hub.view(s.st, now)
 	if bye != nil {
 		return &wire.Message{Bye: bye}
 	}
@@ -73,7 +76,7 @@ func (s *sender) next(now time.Time) *wire.Message {
 		s.hub.sent(s.st, s.last.Revision, m.Revision)
 		return nil
 	}
-	s.last = m
+	s.last, d.Cause = m, cause
 	return &wire.Message{Delta: d}
 }
 
@@ -109,6 +112,10 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 				return out.write(&wire.Message{Bye: &wire.Bye{Code: wire.ByeRestart, Message: "the certificate of this connection has ended; renew and reconnect"}})
 			case <-s.st.wake:
 				break wait
+			case ask := <-s.st.asks:
+				if err := out.write(&wire.Message{Ask: ask}); err != nil {
+					return err
+				}
 			case <-ticker.C:
 				now := time.Now()
 				if err := out.write(s.heartbeat(now)); err != nil {

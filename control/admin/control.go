@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"enclave/store"
@@ -16,6 +17,9 @@ type Control interface {
 	// touched, also when do fails half-way. It returns how many connected systems
 	// have to apply it.
 	Change(ctx context.Context, do func(context.Context) (Touched, wire.Revision, error)) (api.Changed, error)
+	// Order is Change as an administrator may want it: only tried, or guarded by the
+	// tests that are kept. do may run twice, first in a trial.
+	Order(ctx context.Context, how How, do func(context.Context) (Touched, wire.Revision, error)) (Outcome, error)
 	// Live is what is known of a system while it is connected; ok is false when it is not.
 	Live(id wire.SystemID) (live store.Live, ok bool)
 	// PolicyState is the derived state of a policy at an instant.
@@ -29,17 +33,46 @@ type Control interface {
 	News() <-chan struct{}
 }
 
+// Answers is what the API asks of the policy engine beside changes. None of them
+// changes anything.
+type Answers interface {
+	Explain(from netip.Addr, to netip.Addr, proto wire.Proto, port uint16, at time.Time) api.Explanation
+	Forecast(ctx context.Context, now, until time.Time) ([]api.Coming, error)
+	Graph(at time.Time) api.Graph
+	// RunTests judges assertions at now, or those that are kept when list is nil.
+	RunTests(list []wire.Assertion, now time.Time) []api.TestResult
+	// Requirement is the trust requirement of that ID as it is in force.
+	Requirement(id string) (wire.Requirement, bool)
+	// Flows asks the connected agents for their live flows.
+	Flows(ctx context.Context) []api.LiveFlow
+}
+
+// How says how a change is wanted.
+type How struct {
+	DryRun bool     // tell what it would do, and do nothing
+	Impact bool     // do it, and tell what it does
+	Guard  bool     // refuse it when a kept test that passes would fail
+	Force  []string // tests that it may break
+}
+
+// Outcome is what became of a change.
+type Outcome struct {
+	api.Changed
+	Impact *api.Impact // when it was asked for
+}
+
 // Touched names what a change may have changed, to be read again.
 type Touched struct {
 	Systems  []wire.SystemID
 	Policies []wire.PolicyID
 	Relays   bool
+	Rules    bool // requirements, tag trust, tests, the pending change
 	All      bool
 }
 
 // Empty reports whether nothing was touched.
 func (t *Touched) Empty() bool {
-	return !t.All && !t.Relays && len(t.Systems) == 0 && len(t.Policies) == 0
+	return !t.All && !t.Relays && !t.Rules && len(t.Systems) == 0 && len(t.Policies) == 0
 }
 
 // Add joins what another change touched.
@@ -47,5 +80,6 @@ func (t *Touched) Add(o Touched) {
 	t.Systems = append(t.Systems, o.Systems...)
 	t.Policies = append(t.Policies, o.Policies...)
 	t.Relays = t.Relays || o.Relays
+	t.Rules = t.Rules || o.Rules
 	t.All = t.All || o.All
 }

@@ -1,0 +1,144 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"enclave/control/admin"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+const (
+	// askFor is how long agents have to answer. A change may wait for it, so it is what
+	// a person waits without wondering.
+	askFor = 2 * time.Second
+	// maxAsks is how many questions may wait for one agent.
+	maxAsks = 4
+	// maxFlows is how many flows one answer holds.
+	maxFlows = 10_000
+)
+
+// ask is an open question to some agents.
+type ask struct {
+	wait  map[wire.SystemID]bool // who has not answered; guarded by hub.mu
+	flows map[wire.SystemID][]wire.ReportedFlow
+	done  chan struct{} // closed when all have
+}
+
+// askFlows asks systems for their live flows, as far as they are connected, and returns
+// what those say that answer in time.
+func (h *hub) askFlows(ctx context.Context, ids []wire.SystemID) map[wire.SystemID][]wire.ReportedFlow {
+	q := &ask{wait: make(map[wire.SystemID]bool), flows: make(map[wire.SystemID][]wire.ReportedFlow), done: make(chan struct{})}
+	msg := &wire.Ask{ID: wire.NewID(16), Flows: true}
+	h.mu.Lock()
+	for _, id := range ids {
+		if n := h.nodes[id]; n != nil && n.stream != nil {
+			select {
+			case n.stream.asks <- msg:
+				q.wait[id] = true
+			default: // it is behind with others
+			}
+		}
+	}
+	if len(q.wait) == 0 {
+		h.mu.Unlock()
+		return nil
+	}
+	h.asks[msg.ID] = q
+	h.mu.Unlock()
+
+	timer := time.NewTimer(askFor)
+	defer timer.Stop()
+	select {
+	case <-q.done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.asks, msg.ID)
+	return q.flows
+}
+
+// told takes an answer in. One to no open question, or from somebody who was not
+// asked, is let go.
+func (h *hub) told(id wire.SystemID, r *wire.FlowReport) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	q := h.asks[r.ID]
+	if q == nil || !q.wait[id] {
+		return
+	}
+	delete(q.wait, id)
+	q.flows[id] = r.Flows
+	if len(q.wait) == 0 {
+		close(q.done)
+	}
+}
+
+// flows serves an agent's answer.
+func (s *Server) flows(w http.ResponseWriter, r *http.Request) error {
+	id, err := s.peer(r)
+	if err != nil {
+		return err
+	}
+	var rep wire.FlowReport
+	if err := readMessage(w, r, &rep); err != nil {
+		return err
+	}
+	if len(rep.Flows) > wire.MaxReportedFlows {
+		return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid,
+			fmt.Sprintf("%d flows, at most %d", len(rep.Flows), wire.MaxReportedFlows), "")
+	}
+	s.hub.told(id, &rep)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// Flows implements admin.Answers. A flow is told by its receiving end, which is where
+// it is allowed.
+func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
+	h.mu.Lock()
+	var ids []wire.SystemID
+	for id, n := range h.nodes {
+		if n.stream != nil {
+			ids = append(ids, id)
+		}
+	}
+	h.mu.Unlock()
+	return received(h.askFlows(ctx, ids), func(wire.SystemID, *wire.ReportedFlow) bool { return true })
+}
+
+// flowsCut returns the live flows that nothing would allow after a change.
+func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
+	receivers := t.receivers()
+	own := make(map[wire.SystemID][]string, len(receivers))
+	h.mu.Lock()
+	for _, id := range receivers {
+		if n := h.nodes[id]; n != nil {
+			own[id] = []string{n.sys.IPv4.String(), n.sys.IPv6.String()}
+		}
+	}
+	h.mu.Unlock()
+	return received(h.askFlows(ctx, receivers), func(to wire.SystemID, f *wire.ReportedFlow) bool {
+		return t.before.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String())) &&
+			!t.after.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String()))
+	})
+}
+
+func received(reports map[wire.SystemID][]wire.ReportedFlow, keep func(wire.SystemID, *wire.ReportedFlow) bool) []api.LiveFlow {
+	out := []api.LiveFlow{}
+	for to, flows := range reports {
+		for i := range flows {
+			if f := &flows[i]; f.Inbound && keep(to, f) {
+				out = append(out, api.LiveFlow{Flow: f.Flow, From: f.Peer, To: to, Since: f.Since, Bytes: f.Bytes})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b api.LiveFlow) int { return a.Since.Compare(b.Since) })
+	return out[:min(len(out), maxFlows)]
+}
