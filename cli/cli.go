@@ -103,7 +103,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent()},
 		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays()},
-		"look":   {a.status(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.version()},
+		"look":   {a.status(), a.explain(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.version()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

@@ -32,7 +32,8 @@ func (a *app) policy() *cobra.Command {
 		verb("enable", "Enable a policy", "enabled"),
 		verb("disable", "Disable a policy; flows that only it allows are cut", "disabled"),
 		verb("delete", "Remove a policy; flows that only it allows are cut", "removed"),
-		a.policyEval(),
+		a.policyApply(), a.policyDiff(), a.policyConfirm(), a.policyExport(), a.policyHistory(), a.policyRestore(),
+		a.policyTest(), a.policyEval(),
 	)
 }
 

@@ -1,0 +1,95 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// PolicySet returns the policy set in force, or that of a past revision; 0 is now.
+func (c *Client) PolicySet(ctx context.Context, rev wire.Revision) (out wire.PolicySet, err error) {
+	path := "/policyset"
+	if rev != 0 {
+		path += "?revision=" + strconv.FormatUint(uint64(rev), 10)
+	}
+	return out, c.call(ctx, http.MethodGet, path, nil, nil, &out)
+}
+
+// Apply makes a policy set the one in force, as one revision or none.
+func (c *Client) Apply(ctx context.Context, a api.Apply) (out api.Applied, err error) {
+	return out, c.call(ctx, http.MethodPost, "/policyset", nil, a, &out)
+}
+
+// Diff tells what Apply would do and changes nothing.
+func (c *Client) Diff(ctx context.Context, a api.Apply) (out api.Impact, err error) {
+	return out, c.call(ctx, http.MethodPost, "/policyset?dry_run=true", nil, a, &out)
+}
+
+// Confirm keeps a change that would otherwise revert by itself.
+func (c *Client) Confirm(ctx context.Context) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/policyset/confirm", nil)
+}
+
+// Explain says why a flow passes or not.
+func (c *Client) Explain(ctx context.Context, from, to string, proto wire.Proto, port uint16, at time.Time) (out api.Explanation, err error) {
+	q := url.Values{"from": {from}, "to": {to}, "protocol": {proto.String()}}
+	if port != 0 {
+		q.Set("port", strconv.Itoa(int(port)))
+	}
+	setAt(q, at)
+	return out, c.call(ctx, http.MethodGet, "/explain?"+q.Encode(), nil, nil, &out)
+}
+
+func setAt(q url.Values, at time.Time) {
+	if !at.IsZero() {
+		q.Set("at", at.Format(time.RFC3339))
+	}
+}
+
+// Forecast lists what opens, closes and expires by itself.
+func (c *Client) Forecast(ctx context.Context, days int) ([]api.Coming, error) {
+	return list[api.Coming](ctx, c, "/forecast", url.Values{"days": {strconv.Itoa(days)}})
+}
+
+// Graph tells who reaches whom.
+func (c *Client) Graph(ctx context.Context, at time.Time) (out api.Graph, err error) {
+	q := url.Values{}
+	setAt(q, at)
+	return out, c.call(ctx, http.MethodGet, "/graph?"+q.Encode(), nil, nil, &out)
+}
+
+// Tests returns the assertions kept with the policies.
+func (c *Client) Tests(ctx context.Context) ([]wire.Assertion, error) {
+	return list[wire.Assertion](ctx, c, "/tests", nil)
+}
+
+// RunTests judges assertions; nil are those kept with the policies.
+func (c *Client) RunTests(ctx context.Context, tests []wire.Assertion) ([]api.TestResult, error) {
+	var out api.Page[api.TestResult]
+	var body any
+	if tests != nil {
+		body = map[string][]wire.Assertion{"tests": tests}
+	}
+	return out.Items, c.call(ctx, http.MethodPost, "/tests/run", nil, body, &out)
+}
+
+// Revisions lists the history of the policy set, newest first.
+func (c *Client) Revisions(ctx context.Context) ([]api.RevisionEntry, error) {
+	return list[api.RevisionEntry](ctx, c, "/revisions", nil)
+}
+
+// Restore makes the policy set of a past revision the one in force again.
+func (c *Client) Restore(ctx context.Context, rev wire.Revision) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, fmt.Sprintf("/revisions/%d/restore", rev), nil)
+}
+
+// Flows asks connected agents for their live flows.
+func (c *Client) Flows(ctx context.Context) ([]api.LiveFlow, error) {
+	return list[api.LiveFlow](ctx, c, "/flows", nil)
+}

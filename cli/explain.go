@@ -1,0 +1,202 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/tailscale/hujson"
+
+	"enclave/control/policy"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+func (a *app) explain() *cobra.Command {
+	var at string
+	c := &cobra.Command{Use: "explain FROM TO PROTO[/PORT]", Short: "Say why a flow passes or not, and what would allow it",
+		Example: "  enclave explain laptop web tcp/8080\n  enclave explain laptop web tcp/22 --at 2026-05-02T02:00:00Z",
+		Args:    exactly("FROM", "TO", "PROTO[/PORT]"), ValidArgsFunction: a.completeSystems(),
+		RunE: func(c *cobra.Command, args []string) error {
+			acl, err := parseAllow(args[2])
+			if err != nil {
+				return err
+			}
+			var port uint16
+			switch len(acl.Ports) {
+			case 0:
+			case 1:
+				if port = acl.Ports[0].Lo; port != acl.Ports[0].Hi {
+					return usage("%s: ask about one port at a time", args[2])
+				}
+			default:
+				return usage("%s: ask about one port at a time", args[2])
+			}
+			when, err := instantAny(at)
+			if err != nil {
+				return err
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			e, err := cl.Explain(c.Context(), args[0], args[1], acl.Proto, port, when)
+			if err != nil {
+				return err
+			}
+			return a.print(e, func(w io.Writer) { explainText(w, &e, args) })
+		}}
+	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	return c
+}
+
+// instantAny is instant without the rule that it must lie ahead.
+func instantAny(s string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	return instant(s, time.Now())
+}
+
+func explainText(w io.Writer, e *api.Explanation, args []string) {
+	verdict := "DENY"
+	if e.Allow {
+		verdict = "ALLOW"
+	}
+	fmt.Fprintf(w, "%s  %s → %s %s at %s\n      %s\n", verdict, args[0], args[1], args[2], e.At.Format(time.RFC3339), clean(e.Why))
+	last := wire.PolicyID("\x00")
+	for _, s := range e.Chain {
+		if s.Policy != last {
+			last = s.Policy
+			if s.Policy != "" {
+				fmt.Fprintf(w, "  policy %s %q\n", s.Policy, clean(s.Name))
+			}
+		}
+		mark := "no"
+		if s.OK {
+			mark = "ok"
+		}
+		fmt.Fprintf(w, "    %s  %-8s %s\n", mark, s.Check, clean(s.Detail))
+	}
+	if len(e.Fixes) > 0 {
+		fmt.Fprintln(w, "  any one of these would allow it:")
+		for _, f := range e.Fixes {
+			fmt.Fprintf(w, "    - %s\n", clean(f))
+		}
+	}
+}
+
+func (a *app) forecast() *cobra.Command {
+	var days int
+	c := &cobra.Command{Use: "forecast", Short: "Say what opens, closes and expires by itself, and when", Args: exactly(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if days < 1 || days > 366 {
+				return usage("--days %d: want 1 to 366", days)
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			list, err := cl.Forecast(c.Context(), days)
+			if err != nil {
+				return err
+			}
+			return a.print(list, func(w io.Writer) {
+				if len(list) == 0 {
+					fmt.Fprintf(w, "nothing changes by itself in the next %d days\n", days)
+					return
+				}
+				rows := [][]string{{"AT", "WHAT", "OBJECT", "NAME", "DETAIL", "WARNING"}}
+				for _, e := range list {
+					rows = append(rows, []string{e.At.Format(time.RFC3339), e.Kind, e.Object, orDash(first(e.Name, e.ID)), clean(e.Detail), orDash(e.Warning)})
+				}
+				table(w, rows...)
+			})
+		}}
+	c.Flags().IntVar(&days, "days", 30, "how far to look")
+	return c
+}
+
+func (a *app) graph() *cobra.Command {
+	var at, format string
+	c := &cobra.Command{Use: "graph", Short: "Show who reaches whom", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		when, err := instantAny(at)
+		if err != nil {
+			return err
+		}
+		render := map[string]func(api.Graph) string{"text": policy.Text, "dot": policy.DOT, "mermaid": policy.Mermaid}[format]
+		if render == nil {
+			return usage("--format %.20q: want text, dot or mermaid", format)
+		}
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		g, err := cl.Graph(c.Context(), when)
+		if err != nil {
+			return err
+		}
+		return a.print(g, func(w io.Writer) { fmt.Fprint(w, render(g)) })
+	}}
+	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	c.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
+	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "dot", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func (a *app) flows() *cobra.Command {
+	return &cobra.Command{Use: "flows", Short: "Show the live flows of connected systems, each with the rule that allows it", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Flows(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"FROM", "TO", "FLOW", "POLICY", "RULE", "SINCE", "BYTES"}}
+			for _, f := range list {
+				rows = append(rows, []string{string(f.From), string(f.To), f.Flow.String(), string(f.Policy), num(f.Rule), f.Since.Format(time.RFC3339), num(int(f.Bytes))})
+			}
+			table(w, rows...)
+		})
+	}}
+}
+
+// readSet reads a policy set: JSON with comments and trailing commas.
+func readSet(in io.Reader, file string) (wire.PolicySet, error) {
+	raw, err := readAll(in, file, wire.MaxPolicySet)
+	if err != nil {
+		return wire.PolicySet{}, err
+	}
+	// Comments and trailing commas become blanks, so places in the text stay.
+	plain, err := hujson.Standardize(raw)
+	if err != nil {
+		return wire.PolicySet{}, usage("%s: %v", file, err)
+	}
+	set, problems := policy.ParseSet(plain)
+	if len(problems) > 0 {
+		return set, &failure{exit: exitUsage, Code: api.CodeInvalid, Message: file + " has mistakes", Problems: problems}
+	}
+	return set, nil
+}
+
+// readAll reads a file, or standard input for "-", up to a limit.
+func readAll(in io.Reader, file string, most int) ([]byte, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, usage("%v", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, int64(most)+1))
+	if err == nil && len(raw) > most {
+		err = usage("%s is larger than %d bytes", file, most)
+	}
+	return raw, err
+}
