@@ -1,0 +1,142 @@
+package seal
+
+import (
+	"crypto/rand"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"modernc.org/libc"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// VFS is a file layer below SQLite that enciphers every byte of the files that
+// SQLite makes. It wraps the system's own layer, whose locks, syncs and names it
+// uses; what a connection string names as vfs is Name.
+type VFS struct {
+	name   string
+	root   *Root
+	orig   uintptr // the system's layer
+	self   uintptr // ours, as SQLite sees it
+	openFn openFunc
+	orgFn  openFunc
+
+	mu    sync.Mutex
+	files map[uintptr]*file  // open files by their address: keeps their methods alive
+	index map[string]*shared // WAL indexes by database name
+}
+
+type openFunc = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, out uintptr) int32
+
+// ErrInUse is returned by Close while a database is open.
+var ErrInUse = errors.New("the file layer is in use")
+
+// NewVFS registers a layer for files sealed under root. The root is used until
+// Close.
+func NewVFS(root *Root) (*VFS, error) {
+	v := &VFS{name: "enclave-seal-" + rand.Text(), root: root,
+		files: make(map[uintptr]*file), index: make(map[string]*shared)}
+	tls := libc.NewTLS()
+	defer tls.Close()
+	if v.orig = sqlite3.Xsqlite3_vfs_find(tls, 0); v.orig == 0 {
+		return nil, errors.New("seal: SQLite has no file layer")
+	}
+	// The name stands behind the structure, in one piece of memory.
+	const size = int(unsafe.Sizeof(sqlite3.Tsqlite3_vfs{}))
+	if v.self = alloc(tls, size+len(v.name)+1); v.self == 0 {
+		return nil, errors.New("seal: out of memory")
+	}
+	copy(bytesAt(v.self+uintptr(size), len(v.name)), v.name)
+	t := at[sqlite3.Tsqlite3_vfs](v.self)
+	*t = *at[sqlite3.Tsqlite3_vfs](v.orig)
+	v.orgFn, v.openFn = function[openFunc](t.FxOpen), v.open
+	t.FpNext, t.FzName, t.FxOpen = 0, v.self+uintptr(size), pointer(v.openFn)
+	if rc := sqlite3.Xsqlite3_vfs_register(tls, v.self, 0); rc != sqlite3.SQLITE_OK {
+		free(tls, v.self)
+		return nil, fmt.Errorf("seal: register file layer: code %d", rc)
+	}
+	return v, nil
+}
+
+// Name is what a connection string names as vfs.
+func (v *VFS) Name() string { return v.name }
+
+// Connector returns a connector that keeps the layer alive for as long as it is in
+// use. The connection string must name the layer.
+func (v *VFS) Connector(dsn string) (driver.Connector, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	return connector{c, v}, nil
+}
+
+type connector struct {
+	driver.Connector
+	_ *VFS
+}
+
+// Close takes the layer out of SQLite. It may be called again; it refuses while a
+// file is open.
+func (v *VFS) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.files) > 0 {
+		return ErrInUse
+	}
+	if v.self != 0 {
+		tls := libc.NewTLS()
+		defer tls.Close()
+		sqlite3.Xsqlite3_vfs_unregister(tls, v.self)
+		free(tls, v.self)
+		v.self = 0
+	}
+	return nil
+}
+
+// open is xOpen. SQLite says what the file is; one that it does not say is ours
+// alone and gets a key of its own.
+func (v *VFS) open(tls *libc.TLS, _, name, pFile uintptr, flags int32, out uintptr) int32 {
+	r := scratch
+	switch {
+	case flags&sqlite3.SQLITE_OPEN_MAIN_DB != 0:
+		r = database
+	case flags&sqlite3.SQLITE_OPEN_WAL != 0:
+		r = wal
+	case flags&sqlite3.SQLITE_OPEN_MAIN_JOURNAL != 0:
+		r = journal
+	case flags&sqlite3.SQLITE_OPEN_SUPER_JOURNAL != 0:
+		// It names the journals of a transaction over several databases. There is
+		// one database, and nothing would encipher the names for the next process.
+		return sqlite3.SQLITE_CANTOPEN
+	}
+	rc := v.orgFn(tls, v.orig, name, pFile, flags, out)
+	methods := at[sqlite3.Tsqlite3_file](pFile).FpMethods
+	if methods == 0 {
+		return rc
+	}
+	f := newFile(tls, v, r, at[sqlite3.Tsqlite3_io_methods](methods))
+	if f == nil {
+		function[oneArg](at[sqlite3.Tsqlite3_io_methods](methods).FxClose)(tls, pFile)
+		at[sqlite3.Tsqlite3_file](pFile).FpMethods = 0
+		return sqlite3.SQLITE_NOMEM
+	}
+	if r == database && name != 0 {
+		f.name = libc.GoString(name)
+	}
+	at[sqlite3.Tsqlite3_file](pFile).FpMethods = f.table
+	v.mu.Lock()
+	v.files[pFile] = f
+	v.mu.Unlock()
+	return rc
+}
+
+// closed forgets a file.
+func (v *VFS) closed(pFile uintptr) {
+	v.mu.Lock()
+	delete(v.files, pFile)
+	v.mu.Unlock()
+}
