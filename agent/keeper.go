@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // Keeper keeps an agent's state between runs. Load returns fs.ErrNotExist where
@@ -44,10 +45,15 @@ func (f FileKeeper) Save(b []byte) error {
 }
 
 // MemoryKeeper keeps the state in memory, for demos and tests.
-type MemoryKeeper struct{ b []byte }
+type MemoryKeeper struct {
+	mu sync.Mutex // guards b
+	b  []byte
+}
 
 // Load returns what was saved last.
 func (m *MemoryKeeper) Load() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.b == nil {
 		return nil, fs.ErrNotExist
 	}
@@ -55,4 +61,9 @@ func (m *MemoryKeeper) Load() ([]byte, error) {
 }
 
 // Save replaces the state.
-func (m *MemoryKeeper) Save(b []byte) error { m.b = bytes.Clone(b); return nil }
+func (m *MemoryKeeper) Save(b []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.b = bytes.Clone(b)
+	return nil
+}

@@ -231,7 +231,7 @@ func FuzzState(f *testing.F) {
 	}
 	f.Add([]byte(`{"version":1}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		k := &MemoryKeeper{raw}
+		k := &MemoryKeeper{b: raw}
 		a, err := New(Config{Name: "me", Control: "https://c", Fingerprint: "sha256:" + strings.Repeat("0", 64), Keeper: k, Network: &script{}})
 		if err != nil {
 			return

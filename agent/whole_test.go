@@ -1,0 +1,536 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"enclave/agent"
+	"enclave/agent/link"
+	"enclave/agent/proxy"
+	"enclave/cli/client"
+	"enclave/cli/node"
+	"enclave/relay"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// mesh is a control plane, a relay and agents on loopback: all of it the real thing.
+type mesh struct {
+	t     *testing.T
+	ctx   context.Context
+	url   string
+	first *node.First
+	api   *client.Client
+}
+
+func newMesh(t *testing.T) *mesh {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs on the wall clock")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stun, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mesh{t: t, ctx: ctx, url: "https://" + l.Addr().String()}
+	quiet := slog.New(slog.DiscardHandler)
+	up, err := node.OpenUp(ctx, node.UpConfig{
+		Control: node.ControlConfig{Dir: filepath.Join(t.TempDir(), "up"), URL: m.url, Listener: l, Logger: quiet},
+		Relay: node.RelayConfig{Name: "relay", Keeper: new(agent.MemoryKeeper), Dial: (&net.Dialer{}).DialContext, Logger: quiet,
+			STUN: []relay.PacketConn{stun}, Info: wire.RelayInfo{Addr: l.Addr().String(), STUN: []string{stun.LocalAddr().String()}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.first = up.First()
+	run(t, up.Run)
+	if m.api, err = client.New(client.Config{URL: m.url, Token: m.first.Token, Fingerprint: m.first.Fingerprint}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.api.Close)
+	return m
+}
+
+// run runs f beside the test and returns how to stop it and wait.
+func run(t *testing.T, f func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx); close(done) }()
+	stop = func() error { cancel(); return <-done }
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// node makes an agent that keeps its state in k.
+func (m *mesh) node(name string, k agent.Keeper) *agent.Agent {
+	m.t.Helper()
+	a, err := agent.New(agent.Config{Name: name, Control: m.url, Fingerprint: m.first.Fingerprint, Keeper: k, Network: link.System(),
+		Key: func() (string, error) { return m.first.EnrolmentKey, nil }})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return a
+}
+
+// until waits for a to be as it should.
+func (m *mesh) until(a *agent.Agent, what string, ok func(api.AgentStatus) bool) {
+	m.t.Helper()
+	for {
+		changed := a.Changed()
+		if ok(a.Status()) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-m.ctx.Done():
+			m.t.Fatalf("never %s: %+v", what, a.Status())
+		}
+	}
+}
+
+func running(s api.AgentStatus) bool { return s.State == api.AgentRunning }
+
+// introduce lets tag a of each sender start tcp/80 and udp/53 to receivers.
+func (m *mesh) introduce(senders, receivers []*agent.Agent) api.Policy {
+	m.t.Helper()
+	for tag, agents := range map[wire.Tag][]*agent.Agent{"a": senders, "b": receivers} {
+		for _, a := range agents {
+			m.until(a, "running", running)
+			if _, err := m.api.SetTags(m.ctx, string(a.Status().Self.ID), []wire.Tag{tag}, nil); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	}
+	p, err := m.api.CreatePolicy(m.ctx, wire.Policy{Name: "p", Kind: wire.Direct, Enabled: true, SenderTags: []wire.Tag{"a"}, ReceiverTags: []wire.Tag{"b"},
+		ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 81}}}, {Proto: wire.UDP, Ports: wire.Ports{{Lo: 53, Hi: 53}}}}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if _, err := m.api.WaitApplied(m.ctx, p.Version); err != nil {
+		m.t.Fatal(err)
+	}
+	return p
+}
+
+func echo(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() { defer c.Close(); io.Copy(c, c) }()
+	}
+}
+
+func (m *mesh) echoes(c net.Conn, err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(c, "hello")
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		m.t.Fatalf("echoed %q, %v", b, err)
+	}
+}
+
+func TestTwoAgents(t *testing.T) {
+	m := newMesh(t)
+	var ka, kb agent.MemoryKeeper
+	a, b := m.node("alice", &ka), m.node("bob", &kb)
+	if _, err := a.DialContext(m.ctx, "tcp", "bob:80"); !errors.Is(err, agent.ErrNotReady) {
+		t.Errorf("before Run: %v", err)
+	}
+	stopA, stopB := run(t, a.Run), run(t, b.Run)
+	m.introduce([]*agent.Agent{a}, []*agent.Agent{b})
+	bob := b.Status().Self
+
+	t.Run("dial", func(t *testing.T) {
+		l, err := b.Listen(m.ctx, 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go echo(l)
+		for _, addr := range []string{"bob:80", "bob.enclave:80", "BOB.enclave.:80", string(bob.ID) + ".id.enclave:80",
+			bob.IPv4.String() + ":80", "[" + bob.IPv6.String() + "]:80", "[::ffff:" + bob.IPv4.String() + "]:80"} {
+			m.echoes(a.DialContext(m.ctx, "tcp", addr))
+		}
+		c, err := a.DialContext(m.ctx, "tcp", netip.AddrPortFrom(bob.IPv6, 80).String())
+		if err != nil || c.RemoteAddr().String() != netip.AddrPortFrom(bob.IPv6, 80).String() {
+			t.Fatalf("by IPv6: %v, %v", c, err)
+		}
+		c.Close()
+		for addr, want := range map[string]error{
+			"carol:80": agent.ErrUnknownName, "100.64.0.250:80": agent.ErrUnknownName, "alice:80": agent.ErrUnknownName, ":80": agent.ErrUnknownName,
+			"bob:22": agent.ErrDenied, "[" + bob.IPv6.String() + "]:22": agent.ErrDenied,
+			"bob:81": syscall.ECONNREFUSED, // allowed, and nobody listens
+		} {
+			if _, err := a.DialContext(m.ctx, "tcp", addr); !errors.Is(err, want) {
+				t.Errorf("%s: %v, want %v", addr, err, want)
+			}
+		}
+		if _, err := b.DialContext(m.ctx, "tcp", "alice:80"); !errors.Is(err, agent.ErrDenied) {
+			t.Errorf("the receiver starts a flow: %v", err)
+		}
+		for _, addr := range []string{"bob", "bob:", "bob:0", "bob:65536", "bob:http", "bob:-1", "fd00::2:80", ""} {
+			if _, err := a.DialContext(m.ctx, "tcp", addr); err == nil || errors.Is(err, agent.ErrUnknownName) {
+				t.Errorf("%q: %v", addr, err)
+			}
+		}
+		for _, network := range []string{"icmp", "any", "tcp9", ""} {
+			if _, err := a.DialContext(m.ctx, network, "bob:80"); err == nil {
+				t.Errorf("network %q is accepted", network)
+			}
+		}
+	})
+
+	t.Run("udp", func(t *testing.T) {
+		pc, err := b.ListenUDP(m.ctx, 53)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+		go func() {
+			buf := make([]byte, 100)
+			if n, from, err := pc.ReadFrom(buf); err == nil {
+				pc.WriteTo(buf[:n], from)
+			}
+		}()
+		m.echoes(a.DialContext(m.ctx, "udp", "bob:53"))
+	})
+
+	t.Run("listen", func(t *testing.T) {
+		l, err := b.Listen(m.ctx, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Listen(m.ctx, netip.MustParseAddrPort(l.Addr().String()).Port()); err == nil {
+			t.Error("a port was given twice")
+		}
+		done := make(chan error, 1)
+		go func() { _, err := l.Accept(); done <- err }()
+		l.Close()
+		l.Close()
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("accept ended with %v", err)
+		}
+	})
+
+	t.Run("status", func(t *testing.T) {
+		s := a.Status()
+		if len(s.Peers) != 1 || s.Peers[0].Name != "bob" || s.Peers[0].Route != "direct" || s.Peers[0].LastHandshake.IsZero() || len(s.Peers[0].Grants) == 0 {
+			t.Errorf("peers %+v", s.Peers)
+		}
+		if s.Self.Name != "alice" || !s.Control.Connected || s.Control.URL != m.url || s.ValidUntil == nil || s.SVIDUntil.Before(time.Now().Add(time.Hour)) ||
+			s.Filter["out: accepted"] == 0 || len(s.Warnings) != 0 || len(s.Reach.Candidates) == 0 {
+			t.Errorf("status %+v", s)
+		}
+		if keys := a.Keys(); !slices.Equal(keys, []wire.WireGuardKey{b.PublicKey()}) {
+			t.Errorf("keys %v", keys)
+		}
+		if r, err := a.Ping(m.ctx, "bob"); err != nil || r.Peer != bob.ID || r.Route != "direct" || r.RTT <= 0 {
+			t.Errorf("ping %+v, %v", r, err)
+		}
+	})
+
+	t.Run("services", func(t *testing.T) { services(t, m, a, b) })
+	t.Run("local", func(t *testing.T) { local(t, m, a) })
+
+	if err := stopB(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.DialContext(m.ctx, "tcp", "alice:80"); !errors.Is(err, agent.ErrNotReady) {
+		t.Errorf("after Run: %v", err)
+	}
+	if _, err := b.Ping(m.ctx, "alice"); !errors.Is(err, agent.ErrUnknownName) {
+		t.Errorf("ping after Run: %v", err)
+	}
+
+	// Back from its state, as the same system; and offline again for a fresh dial.
+	b = m.node("bob", &kb)
+	stopB = run(t, b.Run)
+	m.until(b, "running", running)
+	if b.Status().Self.ID != bob.ID {
+		t.Error("it came back as another system")
+	}
+	stopB()
+	a2 := m.node("alice", &ka) // who has not met bob since it was introduced
+	stopA()
+	run(t, a2.Run)
+	m.until(a2, "knowing bob", func(s api.AgentStatus) bool { return s.State == api.AgentRunning && len(s.Peers) == 1 })
+	short, cancel := context.WithTimeout(m.ctx, time.Second)
+	defer cancel()
+	var e *proxy.Error
+	if _, err := a2.DialContext(short, "tcp", "bob:80"); !errors.As(err, &e) || e.Reason != proxy.Offline {
+		t.Errorf("a peer that is off: %v", err)
+	}
+}
+
+func services(t *testing.T, m *mesh, a, b *agent.Agent) {
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	go echo(target)
+	stopB := run(t, func(ctx context.Context) error {
+		return b.Serve(ctx, agent.Services{Exposes: []proxy.Expose{{Network: "tcp", Port: 80, Target: target.Addr().String()}}})
+	})
+	// A port that is taken: nothing half-starts.
+	taken := netip.MustParseAddrPort(target.Addr().String())
+	free := freePort(t)
+	err = a.Serve(m.ctx, agent.Services{SOCKS: free, HTTPProxy: taken, Forwards: []proxy.Forward{{Network: "udp", Listen: freePort(t), Target: "bob:53"}}})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "HTTP proxy") {
+		t.Errorf("a taken port: %v", err)
+	}
+	l, err := net.Listen("tcp", free.String())
+	if err != nil {
+		t.Fatalf("the other port is still held: %v", err)
+	}
+	l.Close()
+	stopA := run(t, func(ctx context.Context) error {
+		return a.Serve(ctx, agent.Services{Forwards: []proxy.Forward{{Network: "tcp", Listen: free, Target: "bob.enclave:80"}}})
+	})
+	var c net.Conn
+	for m.ctx.Err() == nil {
+		if c, err = net.Dial("tcp", free.String()); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	m.echoes(c, err)
+	if err := errors.Join(stopA(), stopB()); err != nil {
+		t.Errorf("services ended with %v", err)
+	}
+	if c, err := net.Dial("tcp", free.String()); err == nil {
+		c.Close()
+		t.Error("the forward is still there")
+	}
+}
+
+func freePort(t *testing.T) netip.AddrPort {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+func local(t *testing.T, m *mesh, a *agent.Agent) {
+	dir, err := os.MkdirTemp("", "enclave") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, agent.SocketName)
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close() // as a process that was killed leaves it
+	caller := agent.NewLocal(dir)
+	if _, err := caller.Status(m.ctx); !errors.Is(err, agent.ErrNoAgent) {
+		t.Errorf("nobody there: %v", err)
+	}
+	stop := run(t, func(ctx context.Context) error { return a.ServeLocal(ctx, dir) })
+	var s api.AgentStatus
+	for m.ctx.Err() == nil {
+		if s, err = caller.Status(m.ctx); !errors.Is(err, agent.ErrNoAgent) {
+			break
+		}
+		runtime.Gosched()
+	}
+	if err != nil || s.Self.Name != "alice" || len(s.Peers) != 1 {
+		t.Fatalf("status %+v, %v", s, err)
+	}
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", info.Mode(), err)
+	}
+	if r, err := caller.Ping(m.ctx, "bob"); err != nil || r.Name != "bob" {
+		t.Errorf("ping %+v, %v", r, err)
+	}
+	if r, err := caller.WaitFor(m.ctx, "bob.enclave", time.Minute); err != nil || r.Name != "bob" {
+		t.Errorf("waitfor %+v, %v", r, err)
+	}
+	var p *api.Problem
+	if _, err := caller.Ping(m.ctx, "carol"); !errors.As(err, &p) || p.Code != "unknown_name" || p.Status != http.StatusNotFound || p.Hint == "" {
+		t.Errorf("an unknown name: %v", err)
+	}
+	if _, err := caller.WaitFor(m.ctx, "carol", 50*time.Millisecond); !errors.As(err, &p) || p.Code != "unknown_name" {
+		t.Errorf("waiting for an unknown name: %v", err)
+	}
+	for _, d := range []time.Duration{0, -time.Second, 2 * time.Hour} {
+		if _, err := caller.WaitFor(m.ctx, "bob", d); !errors.As(err, &p) || p.Status != http.StatusBadRequest {
+			t.Errorf("timeout %s: %v", d, err)
+		}
+	}
+	// What is asked ends with it, and the socket goes.
+	waiting := make(chan error, 1)
+	go func() { _, err := caller.WaitFor(m.ctx, "carol", time.Minute); waiting <- err }()
+	time.Sleep(10 * time.Millisecond) // not needed: the race it opens is the test's
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-waiting; err == nil {
+		t.Error("a waiting call ended well")
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket stays: %v", err)
+	}
+	long := filepath.Join(dir, strings.Repeat("d", 120))
+	if err := a.ServeLocal(m.ctx, long); !errors.Is(err, agent.ErrLongPath) || !strings.Contains(err.Error(), "at most 107") {
+		t.Errorf("a long path: %v", err)
+	}
+}
+
+// TestRevoked ends the agent, and a restart ends at once; a disabled one waits.
+func TestRevoked(t *testing.T) {
+	m := newMesh(t)
+	for verb, want := range map[string]string{"disable": api.AgentDisabled, "revoke": api.AgentRevoked, "delete": api.AgentRevoked} {
+		t.Run(verb, func(t *testing.T) {
+			var k agent.MemoryKeeper
+			a := m.node("n-"+verb, &k)
+			done := make(chan error, 1)
+			ctx, cancel := context.WithCancel(m.ctx)
+			defer cancel()
+			go func() { done <- a.Run(ctx) }()
+			m.until(a, "running", running)
+			id := string(a.Status().Self.ID)
+			var err error
+			if verb == "delete" {
+				_, err = m.api.DeleteSystem(m.ctx, id)
+			} else {
+				_, err = m.api.SystemDo(m.ctx, id, verb)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.until(a, want, func(s api.AgentStatus) bool { return s.State == want })
+			if want == api.AgentDisabled {
+				if _, err := m.api.SystemDo(m.ctx, id, "enable"); err != nil {
+					t.Fatal(err)
+				}
+				m.until(a, "running again", running)
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if err := <-done; !errors.Is(err, agent.ErrRevoked) {
+				t.Fatalf("ended with %v", err)
+			}
+			raw, _ := k.Load()
+			if bytes.Contains(raw, []byte(`"map":`)) {
+				t.Error("a revoked agent keeps the map")
+			}
+			if err := m.node("n", &k).Run(m.ctx); !errors.Is(err, agent.ErrRevoked) {
+				t.Errorf("a restart ends with %v", err)
+			}
+		})
+	}
+}
+
+// TestReplaced: of two processes with one identity the newer stays.
+func TestReplaced(t *testing.T) {
+	m := newMesh(t)
+	var k agent.MemoryKeeper
+	a := m.node("one", &k)
+	done := make(chan error, 1)
+	go func() { done <- a.Run(m.ctx) }()
+	m.until(a, "running", running)
+	raw, _ := k.Load()
+	var copied agent.MemoryKeeper
+	copied.Save(raw)
+	b := m.node("two", &copied)
+	run(t, b.Run)
+	if err := <-done; !errors.Is(err, agent.ErrReplaced) {
+		t.Errorf("the older one ended with %v", err)
+	}
+	m.until(b, "running", running)
+}
+
+// TestNothingIsLeft: when Run has returned, so has everything it started.
+func TestNothingIsLeft(t *testing.T) {
+	m := newMesh(t)
+	var k agent.MemoryKeeper
+	a, b := m.node("alice", &k), m.node("bob", new(agent.MemoryKeeper))
+	stopA, stopB := run(t, a.Run), run(t, b.Run)
+	m.introduce([]*agent.Agent{a}, []*agent.Agent{b})
+	l, err := b.Listen(m.ctx, 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan struct{})
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	m.echoes(a.DialContext(m.ctx, "tcp", "bob:80"))
+	if err := errors.Join(stopA(), stopB()); err != nil {
+		t.Fatal(err)
+	}
+	<-accepted // a listener ends with its agent
+	l.Close()
+	var s struct{ Map json.RawMessage }
+	if raw, _ := k.Load(); json.Unmarshal(raw, &s) != nil || !bytes.Contains(s.Map, []byte("bob")) {
+		t.Error("the last map was not kept")
+	}
+	var left []string
+	for range 100 {
+		if left = goroutines("enclave/agent", "wireguard", "gvisor"); len(left) == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // for what is past its last statement
+	}
+	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+}
+
+// goroutines returns those of whom any is in a package named so, but tests and the
+// relay of the control process.
+func goroutines(names ...string) (out []string) {
+	buf := make([]byte, 4<<20)
+	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(g, "_test.") || strings.Contains(g, "cli/node") {
+			continue
+		}
+		if slices.ContainsFunc(names, func(n string) bool { return strings.Contains(g, n) }) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
