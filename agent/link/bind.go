@@ -174,9 +174,22 @@ func (l *Link) failed(p *peer, addr netip.AddrPort) *route {
 }
 
 func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	for l.udp.acquire(b.isClosed) {
+	for {
+		select {
+		case l.udp.read <- struct{}{}: // nearly always, and much cheaper than the next
+		default:
+			select {
+			case <-b.closed:
+				return 0, net.ErrClosed
+			case l.udp.read <- struct{}{}:
+			}
+		}
+		if b.isClosed() { // both were ready
+			<-l.udp.read
+			return 0, net.ErrClosed
+		}
 		n, p, err := l.readUDP(bufs[0])
-		l.udp.read.Unlock()
+		<-l.udp.read
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return 0, net.ErrClosed
@@ -187,7 +200,6 @@ func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.End
 			return 1, nil
 		}
 	}
-	return 0, net.ErrClosed
 }
 
 func (b *binding) isClosed() bool {

@@ -15,18 +15,21 @@ import (
 
 // udp is the socket and whoever reads it: the device's receive function while the
 // bind is open, the link's pump otherwise. Reading where the packet is needed saves
-// a copy and a hand-over for each; between the two, the lock read is passed on.
+// a copy and a hand-over for each; between the two, the token read is passed on. It
+// is a channel and no mutex because a reader holds it while it waits for a packet,
+// and whoever waits for the token must be able to leave.
 type udp struct {
 	sock atomic.Pointer[socket]
 	bind atomic.Pointer[binding]
 
-	read    sync.Mutex    // held by the reader, also while it waits for a packet; see acquire
-	asked   atomic.Int32  // how many want the reader to let go for a moment
+	read    chan struct{} // capacity 1; full: there is a reader
 	changed chan struct{} // tells pump that bind has changed; capacity 1
 
-	mu   sync.Mutex // guards opening, replacing and closing the socket
-	kept bool       // Run owns the socket; before, an Open of the bind does
-	done bool
+	// mu guards opening, replacing and closing the socket, and its deadline.
+	mu    sync.Mutex
+	asked int  // how many want the reader to let go
+	kept  bool // Run owns the socket; before, an Open of the bind does
+	done  bool
 }
 
 // socket makes the interface a pointer, so that it can be swapped atomically.
@@ -45,7 +48,7 @@ func newSocket(c PacketConn) *socket {
 // binding is one Open of the bind.
 type binding struct{ closed chan struct{} }
 
-func (u *udp) init() { u.changed = make(chan struct{}, 1) }
+func (u *udp) init() { u.read, u.changed = make(chan struct{}, 1), make(chan struct{}, 1) }
 
 // open opens the socket if there is none. With keep it stays until shut.
 func (u *udp) open(l *Link, port uint16, keep bool) error {
@@ -84,6 +87,7 @@ func (u *udp) replace(l *Link, broken *socket) error {
 		return err
 	}
 	u.sock.Store(newSocket(c))
+	u.deadlineLocked()
 	return nil
 }
 
@@ -115,43 +119,35 @@ func (u *udp) isShut() bool {
 	return u.done
 }
 
-// interrupt makes the reader return from its wait and let go of the lock. What it is
-// to see then must be stored before.
+// interrupt makes the reader return from its wait and let go of the token. What it is
+// to see then must be stored before. The token is handed on in order, so no reader
+// takes it again before whoever asked has had it.
 func (u *udp) interrupt() {
-	u.asked.Add(1)
-	defer u.asked.Add(-1)
-	for !u.read.TryLock() {
-		// Told again each time: the socket may just have been replaced.
-		if s := u.sock.Load(); s != nil {
-			_ = s.SetReadDeadline(time.Unix(1, 0))
-		}
-		time.Sleep(interruptPause)
-	}
-	defer u.read.Unlock()
-	if s := u.sock.Load(); s != nil {
-		_ = s.SetReadDeadline(time.Time{})
-	}
+	u.ask(1)
+	u.read <- struct{}{}
+	u.ask(-1)
+	<-u.read
 }
 
-// acquire makes the caller the reader, unless and until stop says that it is none. It
-// does not queue for the lock: whoever holds it may hold it until a packet comes. stop
-// is asked once more under the lock, and interrupt has the lock after what it tells
-// was stored; so nobody reads who should not.
-func (u *udp) acquire(stop func() bool) bool {
-	for !stop() {
-		if u.asked.Load() == 0 && u.read.TryLock() {
-			if !stop() {
-				return true
-			}
-			u.read.Unlock()
-			return false
-		}
-		time.Sleep(interruptPause)
-	}
-	return false
+func (u *udp) ask(n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked += n
+	u.deadlineLocked()
 }
 
-const interruptPause = 200 * time.Microsecond
+// deadlineLocked ends the reader's wait while somebody asks for the token.
+func (u *udp) deadlineLocked() {
+	s := u.sock.Load()
+	if s == nil {
+		return
+	}
+	var at time.Time
+	if u.asked > 0 {
+		at = time.Unix(1, 0)
+	}
+	_ = s.SetReadDeadline(at) // fails on a closed socket, which nobody waits for
+}
 
 func (u *udp) port() uint16 {
 	if s := u.sock.Load(); s != nil {
@@ -175,7 +171,7 @@ func (l *Link) write(b []byte, to netip.AddrPort) error {
 }
 
 // readUDP waits for one datagram and sorts it. It returns the peer when the
-// datagram is a WireGuard message for the device. The caller holds udp.read.
+// datagram is a WireGuard message for the device. The caller has the token.
 func (l *Link) readUDP(b []byte) (int, *peer, error) {
 	s := l.udp.sock.Load()
 	if s == nil {
@@ -225,11 +221,17 @@ func (l *Link) pump(ctx context.Context) {
 			}
 			continue
 		}
-		if !l.udp.acquire(func() bool { return ctx.Err() != nil || l.udp.bind.Load() != nil }) {
+		select {
+		case <-ctx.Done():
+			return
+		case l.udp.read <- struct{}{}:
+		}
+		if l.udp.bind.Load() != nil { // Open stored it and then had the token, so this is certain
+			<-l.udp.read
 			continue
 		}
 		_, _, err := l.readUDP(buf)
-		l.udp.read.Unlock()
+		<-l.udp.read
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			l.mend(ctx.Done(), err)
 		}
