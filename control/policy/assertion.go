@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -77,7 +78,7 @@ func parseClause(f []string, i int, before []wire.Assertion) (a wire.Assertion, 
 		a.At = ""
 	} else {
 		if len(f) < 5 || (f[1] != "->" && f[1] != "→") {
-			return a, fmt.Errorf(want)
+			return a, errors.New(want)
 		}
 		a.From, a.To = f[0], f[2]
 		if a.Proto, a.Port, err = parseProtoPort(f[3]); err != nil {
@@ -93,7 +94,7 @@ func parseClause(f []string, i int, before []wire.Assertion) (a wire.Assertion, 
 		f = f[2:]
 	}
 	if len(f) != 1 || (f[0] != "allow" && f[0] != "deny") {
-		return a, fmt.Errorf(want)
+		return a, errors.New(want)
 	}
 	a.Allow = f[0] == "allow"
 	return a, nil

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,9 +64,9 @@ func (l *problems) authority(path, s string) {
 func (l *problems) claims(path string, claims []wire.ClaimCondition) {
 	l.atMost(path, len(claims), MaxClaims, "conditions")
 	for i, c := range claims {
-		for name, s := range map[string]string{"claim": c.Claim, "value": c.Value} {
-			if s == "" || len(s) > MaxClaimLen {
-				l.add(field(index(path, i), name), "want 1 to %d bytes", MaxClaimLen)
+		for _, f := range [][2]string{{"claim", c.Claim}, {"value", c.Value}} {
+			if f[1] == "" || len(f[1]) > MaxClaimLen {
+				l.add(field(index(path, i), f[0]), "want 1 to %d bytes", MaxClaimLen)
 			}
 		}
 	}
@@ -101,7 +102,7 @@ type spread struct{ first, last netip.Addr }
 func parseSpread(s string) (r spread, err error) {
 	const want = "want an address, a prefix like 192.0.2.0/24 or a range like 192.0.2.1-192.0.2.9"
 	if len(s) > 100 {
-		return r, fmt.Errorf(want)
+		return r, errors.New(want)
 	}
 	if a, b, ok := strings.Cut(s, "-"); ok {
 		if r.first, err = netip.ParseAddr(strings.TrimSpace(a)); err == nil {
@@ -120,7 +121,7 @@ func parseSpread(s string) (r spread, err error) {
 		r.last = r.first
 	}
 	if err != nil || r.first.Zone() != "" || r.last.Zone() != "" {
-		return r, fmt.Errorf(want)
+		return r, errors.New(want)
 	}
 	r.first, r.last = r.first.Unmap(), r.last.Unmap()
 	if r.first.Is4() != r.last.Is4() {
