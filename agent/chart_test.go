@@ -212,6 +212,12 @@ func TestBelievedStays(t *testing.T) {
 	p.Reach.NAT = "easy"
 	take(t, c, late, wire.Message{Delta: &wire.Delta{Since: 1, Revision: 1, Upsert: []wire.Peer{p}}})
 	inForce(t, c, late, "bbbbb")
+	unsigned := p
+	unsigned.KeySignature = nil
+	take(t, c, late, wire.Message{Delta: &wire.Delta{Since: 1, Revision: 1, Upsert: []wire.Peer{unsigned}}})
+	inForce(t, c, late, "")
+	take(t, c, noon, wire.Message{Delta: &wire.Delta{Since: 1, Revision: 1, Upsert: []wire.Peer{p}}})
+	inForce(t, c, noon, "bbbbb")
 	p.SVID = append(p.SVID, p.SVID[0])
 	take(t, c, late, wire.Message{Delta: &wire.Delta{Since: 1, Revision: 1, Upsert: []wire.Peer{p}}})
 	inForce(t, c, late, "")
