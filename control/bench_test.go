@@ -115,4 +115,7 @@ func BenchmarkFullMap(b *testing.B) {
 	}
 }
 
-var _ admin.Control = (*hub)(nil)
+var (
+	_ admin.Control = (*hub)(nil)
+	_ admin.Answers = (*hub)(nil)
+)

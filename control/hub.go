@@ -37,13 +37,13 @@ type hub struct {
 	mu        sync.Mutex // guards what follows; never held across I/O or a send that can block
 	engine    *policy.Engine
 	nodes     map[wire.SystemID]*node
-	relays    []wire.Relay            // replaced whole
+	relays    []wire.Relay              // replaced whole
 	policies  map[wire.PolicyID]*stored // every stored one, also those the engine refused
-	trust     map[wire.Tag][]string   // requirements of tags, as the engine has them
-	rules     store.Rules             // what else the policy set says
-	refused   []refusal               // to be reported
-	asks      map[string]*ask         // open questions to agents
-	advanced  time.Time               // the last instant that the engine was told by the timer
+	trust     map[wire.Tag][]string     // requirements of tags, as the engine has them
+	rules     store.Rules               // what else the policy set says
+	refused   []refusal                 // to be reported
+	asks      map[string]*ask           // open questions to agents
+	advanced  time.Time                 // the last instant that the engine was told by the timer
 	revision  wire.Revision
 	revisedAt time.Time
 	behind    admin.Touched // what a failed reload still owes

@@ -59,7 +59,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.hub.load(ctx); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
-	s.api, err = admin.New(admin.Config{Store: cfg.Store, Control: s.hub, Logger: cfg.Logger, Version: cfg.Version})
+	s.api, err = admin.New(admin.Config{Store: cfg.Store, Control: s.hub, Answers: s.hub, Logger: cfg.Logger, Version: cfg.Version})
 	if err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}

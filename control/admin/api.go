@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Store   *store.Store
 	Control Control
+	Answers Answers
 	Logger  *slog.Logger
 	Version string // of the program
 }
@@ -31,6 +32,7 @@ type Config struct {
 type API struct {
 	store       *store.Store
 	control     Control
+	answers     Answers
 	log         *slog.Logger
 	version     string
 	auth        *authenticator
@@ -43,7 +45,7 @@ type API struct {
 func New(c Config) (*API, error) { return build(c, table[:]) }
 
 func build(c Config, rules []rule) (*API, error) {
-	a := &API{store: c.Store, control: c.Control, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
+	a := &API{store: c.Store, control: c.Control, answers: c.Answers, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
 	a.auth = &authenticator{lookup: a.lookup, failures: newThrottle(), good: newRecent()}
 	a.mux = newMux(rules, a.guarded)
 	a.huma = humago.New(a.mux, huma.Config{
@@ -68,6 +70,9 @@ func build(c Config, rules []rule) (*API, error) {
 	a.routeTags()
 	a.routeKeys()
 	a.routePolicies()
+	a.routePolicySet()
+	a.routeTrust()
+	a.routeAnswers()
 	a.routeRelays()
 	a.routeStatus()
 	a.routeActivity()
@@ -93,7 +98,9 @@ func route[I, O any](a *API, id string, handle func(context.Context, *I) (*O, er
 		op := huma.Operation{
 			OperationID: id, Method: r.method, Path: Prefix + r.path, Summary: r.summary,
 			Tags:         []string{strings.SplitN(id, "-", 2)[0]},
-			MaxBodyBytes: wire.MaxRequestBody + 1, // the guard has the limit; huma refuses at its own
+			MaxBodyBytes: r.limit() + 1, // the guard has the limit; huma refuses at its own
+			// A whole set is read by the parser that names every mistake, of shape and meaning.
+			SkipValidateBody: r.id == "policyset-apply",
 			// The guard has read the body already, under the server's own deadline.
 			BodyReadTimeout: -1,
 		}
@@ -150,10 +157,16 @@ func errorTexts(list []*huma.ErrorDetail) []string {
 // refuse gives errors of the store their answer.
 func refuse(err error) error {
 	var already *problem
+	var ready *api.Problem
+	var mistakes *store.SetError
 	var ambiguous *store.AmbiguousError
 	switch {
 	case err == nil || errors.As(err, &already):
 		return err
+	case errors.As(err, &ready):
+		return &problem{*ready}
+	case errors.As(err, &mistakes):
+		return invalid(mistakes.Problems...)
 	case errors.As(err, &ambiguous):
 		return fail(http.StatusConflict, api.CodeAmbiguous, ambiguous.Error(), "use one of the IDs")
 	case errors.Is(err, store.ErrNotFound):

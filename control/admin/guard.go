@@ -116,7 +116,7 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 			}
 			req = req.WithContext(context.WithValue(req.Context(), principalKey{}, who))
 		}
-		if refusal := strictBody(w, req); refusal != nil {
+		if refusal := strictBody(w, req, r.limit()); refusal != nil {
 			WriteProblem(w, refusal)
 			return
 		}
@@ -126,15 +126,15 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 
 // strictBody reads the body within its limit and refuses what two JSON readers could
 // read differently; then the handler reads it from memory.
-func strictBody(w http.ResponseWriter, r *http.Request) *api.Problem {
+func strictBody(w http.ResponseWriter, r *http.Request, limit int64) *api.Problem {
 	if r.Method == http.MethodGet || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, wire.MaxRequestBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return NewProblem(http.StatusRequestEntityTooLarge, api.CodeTooLarge, fmt.Sprintf("a request body has at most %d bytes", wire.MaxRequestBody), "")
+		return NewProblem(http.StatusRequestEntityTooLarge, api.CodeTooLarge, fmt.Sprintf("this request body has at most %d bytes", limit), "")
 	case err != nil:
 		return NewProblem(http.StatusBadRequest, api.CodeBadRequest, "the request body ended early", "")
 	}

@@ -19,14 +19,19 @@ type (
 	PolicyAction struct {
 		PolicyRef
 		Precondition
+		Wanted
 	}
 	policyList struct{ Body api.Page[api.Policy] }
 	policyOut  struct {
 		Status int
 		ETag   string `header:"ETag"`
-		Body   api.Policy
+		Made
+		Body either[api.Policy]
 	}
-	policyCreate struct{ Body wire.Policy }
+	policyCreate struct {
+		Wanted
+		Body wire.Policy
+	}
 	policyUpdate struct {
 		PolicyAction
 		Body wire.Policy
@@ -55,20 +60,20 @@ func (a *API) routePolicies() {
 	}))
 }
 
-func (a *API) policyAction(do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) func(context.Context, *PolicyAction) (*changed, error) {
-	return func(ctx context.Context, in *PolicyAction) (*changed, error) {
+func (a *API) policyAction(do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) func(context.Context, *PolicyAction) (*outcome, error) {
+	return func(ctx context.Context, in *PolicyAction) (*outcome, error) {
 		_, out, err := a.changePolicy(ctx, in, do)
-		return out, err
+		return asOutcome(out, err)
 	}
 }
 
-func (a *API) changePolicy(ctx context.Context, in *PolicyAction, do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) (wire.PolicyID, *changed, error) {
-	c, err := change(ctx, in.IfMatch)
+func (a *API) changePolicy(ctx context.Context, in *PolicyAction, do func(context.Context, store.Change, wire.PolicyID) (wire.Revision, error)) (wire.PolicyID, Outcome, error) {
+	c, err := in.change(ctx, in.IfMatch)
 	if err != nil {
-		return "", nil, err
+		return "", Outcome{}, err
 	}
 	var id wire.PolicyID
-	out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+	out, err := a.order(ctx, in.how(), func(ctx context.Context) (Touched, wire.Revision, error) {
 		p, err := a.store.FindPolicy(ctx, in.Policy)
 		if err != nil {
 			return Touched{}, 0, err
@@ -77,10 +82,7 @@ func (a *API) changePolicy(ctx context.Context, in *PolicyAction, do func(contex
 		rev, err := do(ctx, c, id)
 		return Touched{Policies: []wire.PolicyID{id}}, rev, err
 	})
-	if err != nil {
-		return "", nil, refuse(err)
-	}
-	return id, &changed{out}, nil
+	return id, out, err
 }
 
 func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
@@ -107,7 +109,7 @@ func checkPolicy(p *wire.Policy, now time.Time) error {
 }
 
 func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, error) {
-	c, err := change(ctx, "")
+	c, err := in.change(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -118,23 +120,20 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 		return nil, err
 	}
 	var p store.Policy
-	_, err = a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+	out, err := a.order(ctx, in.how(), func(ctx context.Context) (Touched, wire.Revision, error) {
 		var rev wire.Revision
 		var err error
 		p, rev, err = a.store.CreatePolicy(ctx, c, in.Body)
 		return Touched{Policies: []wire.PolicyID{p.ID}}, rev, err
 	})
-	if err != nil {
-		return nil, refuse(err)
-	}
-	return a.showPolicy(http.StatusCreated, p), nil
+	return a.madePolicy(http.StatusCreated, p, out), err
 }
 
 func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
 	if err := checkPolicy(&in.Body, time.Now()); err != nil {
 		return nil, err
 	}
-	id, _, err := a.changePolicy(ctx, &in.PolicyAction, func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
+	id, out, err := a.changePolicy(ctx, &in.PolicyAction, func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
 		if in.Body.ID != "" && in.Body.ID != id {
 			return 0, invalid(wire.Problem{Path: "id", Message: fmt.Sprintf("is not that of policy %s", id)})
 		}
@@ -144,11 +143,21 @@ func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, e
 		return nil, err
 	}
 	p, err := a.store.Policy(ctx, id)
-	return a.showPolicy(http.StatusOK, p), refuse(err)
+	return a.madePolicy(http.StatusOK, p, out), refuse(err)
+}
+
+// madePolicy shows a policy after its change, or what a dry run has found.
+func (a *API) madePolicy(status int, p store.Policy, o Outcome) *policyOut {
+	if o.Impact != nil {
+		return &policyOut{Status: http.StatusOK, Body: either[api.Policy]{impact: o.Impact}}
+	}
+	out := a.showPolicy(status, p)
+	out.Made = made(o)
+	return out
 }
 
 func (a *API) showPolicy(status int, p store.Policy) *policyOut {
-	return &policyOut{Status: status, ETag: etag(p.Version), Body: a.policyView(&p, time.Now())}
+	return &policyOut{Status: status, ETag: etag(p.Version), Body: either[api.Policy]{done: a.policyView(&p, time.Now())}}
 }
 
 func (a *API) policyView(p *store.Policy, now time.Time) api.Policy {

@@ -91,8 +91,11 @@ type gatewayBody struct {
 func newRegistry() huma.Registry {
 	r := huma.NewMapRegistry("#/components/schemas/", func(t reflect.Type, hint string) string {
 		name := huma.DefaultSchemaNamer(t, hint)
-		if t == reflect.TypeFor[wire.Problem]() {
+		switch t {
+		case reflect.TypeFor[wire.Problem]():
 			return "Mistake"
+		case reflect.TypeFor[wire.Requirement]():
+			return "RequirementBody"
 		}
 		return name
 	})

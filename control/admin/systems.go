@@ -20,10 +20,12 @@ type (
 	SystemAction struct {
 		SystemRef
 		Precondition
+		Wanted
 	}
 	systemBody struct {
 		ETag string `header:"ETag"`
-		Body api.System
+		Made
+		Body either[api.System]
 	}
 	systemList struct{ Body api.Page[api.System] }
 
@@ -56,8 +58,13 @@ type (
 	trustMark struct {
 		TrustRef
 		Body *struct {
-			Until *time.Time `json:"until,omitempty" doc:"Absent is for ever"`
+			Until  *time.Time `json:"until,omitempty" doc:"Absent is for ever"`
+			Claims claims     `json:"claims,omitempty" doc:"Those of the sign-in; they must meet the requirement's conditions"`
 		}
+	}
+	systemAdd struct {
+		SystemAction
+		Other string `path:"other" maxLength:"128" doc:"ID or name"`
 	}
 )
 
@@ -70,25 +77,48 @@ func (a *API) routeSystems() {
 	route(a, "system-update", a.systemUpdate)
 	route(a, "system-delete", a.systemAction(a.store.DeleteSystem))
 	route(a, "system-approve", a.systemAction(a.store.Approve))
-	route(a, "system-revoke", a.systemAction(a.store.Revoke))
+	// Revoking asks no test: nothing may stand between an administrator and the end of
+	// a stolen identity.
+	route(a, "system-revoke", func(ctx context.Context, in *SystemAction) (*outcome, error) {
+		return asOutcome(a.orderSystem(ctx, in, How{DryRun: in.DryRun}, a.store.Revoke))
+	})
 	route(a, "system-disable", a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
 		return a.store.SetEnabled(ctx, c, id, false)
 	}))
 	route(a, "system-enable", a.systemAction(a.enableSystem))
 	route(a, "system-tags", a.systemTags)
-	route(a, "system-trust", func(ctx context.Context, in *trustMark) (*changed, error) {
-		var until time.Time
-		if in.Body != nil && in.Body.Until != nil {
-			until = *in.Body.Until
+	route(a, "system-trust", func(ctx context.Context, in *trustMark) (*outcome, error) {
+		m := store.TrustMark{Requirement: in.Requirement}
+		if in.Body != nil {
+			m.Claims = in.Body.Claims.plain()
+			if in.Body.Until != nil {
+				m.Until = *in.Body.Until
+			}
 		}
 		return a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
-			if over(until, c.At) {
+			if over(m.Until, c.At) {
 				return 0, invalid(wire.Problem{Path: "until", Message: "is in the past"})
 			}
-			return a.store.MarkTrust(ctx, c, id, store.TrustMark{Requirement: in.Requirement, Until: until})
+			if err := a.checkMark(&m); err != nil {
+				return 0, err
+			}
+			return a.store.MarkTrust(ctx, c, id, m)
 		})(ctx, &in.SystemAction)
 	})
-	route(a, "system-untrust", func(ctx context.Context, in *TrustRef) (*changed, error) {
+	add := func(on bool) func(ctx context.Context, in *systemAdd) (*outcome, error) {
+		return func(ctx context.Context, in *systemAdd) (*outcome, error) {
+			return a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+				other, err := a.store.FindSystem(ctx, in.Other)
+				if err != nil {
+					return 0, err
+				}
+				return a.store.SetAdd(ctx, c, id, other.ID, on)
+			})(ctx, &in.SystemAction)
+		}
+	}
+	route(a, "system-add", add(true))
+	route(a, "system-unadd", add(false))
+	route(a, "system-untrust", func(ctx context.Context, in *TrustRef) (*outcome, error) {
 		return a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
 			return a.store.UnmarkTrust(ctx, c, id, in.Requirement)
 		})(ctx, &in.SystemAction)
@@ -96,20 +126,20 @@ func (a *API) routeSystems() {
 }
 
 // systemAction makes a handler of a change to one system.
-func (a *API) systemAction(do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) func(context.Context, *SystemAction) (*changed, error) {
-	return func(ctx context.Context, in *SystemAction) (*changed, error) {
-		return a.changeSystem(ctx, in, do)
+func (a *API) systemAction(do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) func(context.Context, *SystemAction) (*outcome, error) {
+	return func(ctx context.Context, in *SystemAction) (*outcome, error) {
+		return asOutcome(a.orderSystem(ctx, in, in.how(), do))
 	}
 }
 
-// changeSystem runs do on the system that in names, in the turn, so that nobody else
+// orderSystem runs do on the system that in names, in the turn, so that nobody else
 // changes it between finding it and changing it.
-func (a *API) changeSystem(ctx context.Context, in *SystemAction, do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) (*changed, error) {
-	c, err := change(ctx, in.IfMatch)
+func (a *API) orderSystem(ctx context.Context, in *SystemAction, how How, do func(context.Context, store.Change, wire.SystemID) (wire.Revision, error)) (Outcome, error) {
+	c, err := in.change(ctx, in.IfMatch)
 	if err != nil {
-		return nil, err
+		return Outcome{}, err
 	}
-	out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+	return a.order(ctx, how, func(ctx context.Context) (Touched, wire.Revision, error) {
 		s, err := a.store.FindSystem(ctx, in.System)
 		if err != nil {
 			return Touched{}, 0, err
@@ -117,10 +147,6 @@ func (a *API) changeSystem(ctx context.Context, in *SystemAction, do func(contex
 		rev, err := do(ctx, c, s.ID)
 		return Touched{Systems: []wire.SystemID{s.ID}}, rev, err
 	})
-	if err != nil {
-		return nil, refuse(err)
-	}
-	return &changed{out}, nil
 }
 
 func (a *API) enableSystem(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
@@ -159,7 +185,7 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 		return nil, invalid(bad...)
 	}
 	var id wire.SystemID
-	_, err := a.changeSystem(ctx, &in.SystemAction, func(ctx context.Context, c store.Change, found wire.SystemID) (rev wire.Revision, err error) {
+	out, err := a.orderSystem(ctx, &in.SystemAction, in.how(), func(ctx context.Context, c store.Change, found wire.SystemID) (rev wire.Revision, err error) {
 		id = found
 		step := func(do func() (wire.Revision, error)) {
 			if err == nil {
@@ -185,12 +211,17 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 	if err != nil {
 		return nil, err
 	}
+	if out.Impact != nil {
+		return &systemBody{Body: either[api.System]{impact: out.Impact}}, nil
+	}
 	s, err := a.store.System(ctx, id)
-	return a.showSystem(s), refuse(err)
+	show := a.showSystem(s)
+	show.Made = made(out)
+	return show, refuse(err)
 }
 
 // systemTags removes and adds in one turn: the system's peers see the end alone.
-func (a *API) systemTags(ctx context.Context, in *systemTags) (*changed, error) {
+func (a *API) systemTags(ctx context.Context, in *systemTags) (*outcome, error) {
 	var bad []wire.Problem
 	for i, t := range in.Body.Add {
 		if slices.Contains(in.Body.Remove, t) {
@@ -203,7 +234,7 @@ func (a *API) systemTags(ctx context.Context, in *systemTags) (*changed, error) 
 	if len(bad) > 0 {
 		return nil, invalid(bad...)
 	}
-	return a.changeSystem(ctx, &in.SystemAction, func(ctx context.Context, c store.Change, id wire.SystemID) (rev wire.Revision, err error) {
+	return asOutcome(a.orderSystem(ctx, &in.SystemAction, in.how(), func(ctx context.Context, c store.Change, id wire.SystemID) (rev wire.Revision, err error) {
 		if len(in.Body.Add) > 0 {
 			// Adding can fail, at the limit of tags; removing cannot, so it comes second.
 			if rev, err = a.store.AddTags(ctx, c, id, in.Body.Add...); err != nil {
@@ -215,7 +246,7 @@ func (a *API) systemTags(ctx context.Context, in *systemTags) (*changed, error) 
 			rev, err = a.store.RemoveTags(ctx, c, id, in.Body.Remove...)
 		}
 		return rev, err
-	})
+	}))
 }
 
 func (a *API) systemList(ctx context.Context, in *systemQuery) (*systemList, error) {
@@ -264,7 +295,7 @@ func (a *API) withLive(s *store.System) {
 
 func (a *API) showSystem(s store.System) *systemBody {
 	a.withLive(&s)
-	return &systemBody{ETag: etag(s.Version), Body: systemView(&s, time.Now())}
+	return &systemBody{ETag: etag(s.Version), Body: either[api.System]{done: systemView(&s, time.Now())}}
 }
 
 func systemView(s *store.System, now time.Time) api.System {
@@ -272,7 +303,7 @@ func systemView(s *store.System, now time.Time) api.System {
 		ID: s.ID, Name: s.Name, State: s.State(now), Kind: s.Kind, Tags: orEmpty(s.Tags), IPv4: s.IPv4, IPv6: s.IPv6,
 		Host: s.Host, Key: s.Key, NAT: s.Live.Reach.NAT, Relay: s.Live.Reach.Relay, SeenFrom: s.Live.SeenFrom,
 		Applied: s.Live.Applied, EnrolledAt: s.EnrolledAt, ConnectedAt: orNil(s.Live.ConnectedAt), LastSeen: orNil(s.Live.LastSeen),
-		ExpiresAt: orNil(s.ExpiresAt), Notes: s.Notes, Version: s.Version,
+		ExpiresAt: orNil(s.ExpiresAt), Notes: s.Notes, Version: s.Version, Adds: s.Adds,
 	}
 	for _, m := range s.Trust {
 		v.Trust = append(v.Trust, api.TrustMark{Requirement: m.Requirement, Until: m.Until})

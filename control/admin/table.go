@@ -1,5 +1,7 @@
 package admin
 
+import "enclave/wire"
+
 // Scope is what a token may be used for.
 type Scope string
 
@@ -56,6 +58,9 @@ var table = [...]rule{
 	{"PUT", "/systems/{system}/trust/{requirement}", Systems, "system-trust", "Mark a system as meeting a requirement"},
 	{"DELETE", "/systems/{system}/trust/{requirement}", Systems, "system-untrust", "Take such a mark away"},
 
+	{"PUT", "/systems/{system}/adds/{other}", Systems, "system-add", "Add another system; two untagged systems connect when each has added the other"},
+	{"DELETE", "/systems/{system}/adds/{other}", Systems, "system-unadd", "Take that back"},
+
 	{"GET", "/tags", Read, "tag-list", "List tags with how often each is used"},
 	{"PUT", "/tags/{tag}", Tags, "tag-set", "Keep a tag, and set its notes and trust requirements"},
 	{"POST", "/tags/{tag}/rename", Tags, "tag-rename", "Rename a tag wherever it stands"},
@@ -75,6 +80,29 @@ var table = [...]rule{
 	{"POST", "/policies/{policy}/enable", Policies, "policy-enable", "Enable a policy"},
 	{"POST", "/policies/{policy}/disable", Policies, "policy-disable", "Disable a policy; flows that only it allows are cut"},
 
+	{"GET", "/policyset", Read, "policyset-get", "Everything that decides who reaches whom, as one document, now or at a revision"},
+	{"POST", "/policyset", Policies, "policyset-apply", "Make a policy set the one in force, as one revision or none"},
+	{"POST", "/policyset/confirm", Policies, "policyset-confirm", "Keep the change that would otherwise revert by itself"},
+	{"GET", "/policyset/schema.json", Public, "", "The JSON Schema of policy sets, for editors"},
+	{"GET", "/revisions", Read, "revision-list", "Revisions of the policy set, newest first"},
+	{"GET", "/revisions/{revision}", Read, "revision-get", "Who made a revision, and the policy set as it was"},
+	{"GET", "/revisions/{revision}/diff", Read, "revision-diff", "What differs between two revisions of the policy set"},
+	{"POST", "/revisions/{revision}/restore", Policies, "revision-restore", "Make a past policy set the one in force again"},
+
+	{"GET", "/requirements", Read, "requirement-list", "List trust requirements"},
+	{"GET", "/requirements/{requirement}", Read, "requirement-get", "Show a trust requirement"},
+	{"PUT", "/requirements/{requirement}", Policies, "requirement-set", "Create or replace a trust requirement; its kind and authority stay"},
+	{"DELETE", "/requirements/{requirement}", Policies, "requirement-delete", "Remove a trust requirement that nothing asks for"},
+
+	{"GET", "/tests", Read, "tests-get", "The assertions kept with the policies"},
+	{"PUT", "/tests", Policies, "tests-set", "Replace the assertions kept with the policies"},
+	{"POST", "/tests/run", Read, "tests-run", "Judge assertions, or those that are kept, at this instant"},
+
+	{"GET", "/explain", Read, "explain", "Why a flow would pass or not, with the whole chain and what would change it"},
+	{"GET", "/forecast", Read, "forecast", "What opens, closes and expires by itself"},
+	{"GET", "/graph", Read, "graph", "Who reaches whom"},
+	{"GET", "/flows", Read, "flow-list", "Live flows, as the connected agents at their receiving ends tell them"},
+
 	{"GET", "/relays", Read, "relay-list", "List relays"},
 	{"DELETE", "/relays/{relay}", Relays, "relay-delete", "Remove a relay and its identity"},
 }
@@ -84,3 +112,11 @@ const Prefix = "/api/v1"
 
 // pattern is the rule's pattern in a http.ServeMux.
 func (r *rule) pattern() string { return r.method + " " + Prefix + r.path }
+
+// limit is the most bytes that a body of the route may have.
+func (r *rule) limit() int64 {
+	if r.id == "policyset-apply" {
+		return wire.MaxPolicySet
+	}
+	return wire.MaxRequestBody
+}

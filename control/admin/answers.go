@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"enclave/control/policy"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// longestForecast bounds how far ahead a forecast looks, in days.
+const longestForecast = 366
+
+type (
+	explainQuery struct {
+		From  string    `query:"from" required:"true" maxLength:"128" doc:"System, by ID or name"`
+		To    string    `query:"to" required:"true" maxLength:"128" doc:"System, by ID or name, or an address behind a gateway"`
+		Proto string    `query:"protocol" required:"true" enum:"any,tcp,udp,icmp"`
+		Port  uint16    `query:"port"`
+		At    time.Time `query:"at" doc:"Absent is now"`
+	}
+	explained     struct{ Body api.Explanation }
+	forecastQuery struct {
+		Paging
+		Days int `query:"days" minimum:"1" maximum:"366" default:"30"`
+	}
+	forecastList struct{ Body api.Page[api.Coming] }
+	graphQuery   struct {
+		At time.Time `query:"at" doc:"Absent is now"`
+	}
+	graphOut struct{ Body api.Graph }
+	testList struct {
+		ETag string `header:"ETag"`
+		Body api.Page[wire.Assertion]
+	}
+	testSet struct {
+		Precondition
+		Wanted
+		Body struct {
+			Tests []wire.Assertion `json:"tests" nullable:"false"`
+		}
+	}
+	testRun struct {
+		Body *struct {
+			Tests []wire.Assertion `json:"tests,omitempty" doc:"Absent are those that are kept"`
+		}
+	}
+	testResults struct{ Body api.Page[api.TestResult] }
+	flowList    struct{ Body api.Page[api.LiveFlow] }
+)
+
+func (a *API) routeAnswers() {
+	route(a, "explain", a.explain)
+	route(a, "forecast", func(ctx context.Context, in *forecastQuery) (*forecastList, error) {
+		now := time.Now()
+		list, err := a.answers.Forecast(ctx, now, now.AddDate(0, 0, min(in.Days, longestForecast)))
+		if err != nil {
+			return nil, refuse(err)
+		}
+		// A forecast is of one moment and has no cursor: the answer is whole.
+		return &forecastList{api.Page[api.Coming]{Items: orEmpty(list)}}, nil
+	})
+	route(a, "graph", func(_ context.Context, in *graphQuery) (*graphOut, error) {
+		return &graphOut{a.answers.Graph(orNow(in.At))}, nil
+	})
+	route(a, "tests-get", func(ctx context.Context, in *Paging) (*testList, error) {
+		tests, version, err := a.store.Tests(ctx)
+		return &testList{etag(version), api.Page[wire.Assertion]{Items: orEmpty(tests)}}, refuse(err)
+	})
+	route(a, "tests-set", a.testsSet)
+	route(a, "tests-run", func(_ context.Context, in *testRun) (*testResults, error) {
+		var list []wire.Assertion
+		if in.Body != nil {
+			list = in.Body.Tests
+		}
+		if bad := checkTests(list); len(bad) > 0 {
+			return nil, invalid(bad...)
+		}
+		return &testResults{api.Page[api.TestResult]{Items: orEmpty(a.answers.RunTests(list, time.Now()))}}, nil
+	})
+	route(a, "flow-list", func(ctx context.Context, _ *Paging) (*flowList, error) {
+		return &flowList{api.Page[api.LiveFlow]{Items: orEmpty(a.answers.Flows(ctx))}}, nil
+	})
+}
+
+func orNow(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t
+}
+
+func (a *API) explain(ctx context.Context, in *explainQuery) (*explained, error) {
+	proto, err := wire.ParseProto(in.Proto)
+	if err != nil {
+		return nil, invalid(wire.Problem{Path: "protocol", Message: err.Error()})
+	}
+	if ported := proto == wire.TCP || proto == wire.UDP; ported != (in.Port != 0) {
+		return nil, invalid(wire.Problem{Path: "port", Message: "goes with tcp and udp, and they with it"})
+	}
+	from, err := a.store.FindSystem(ctx, in.From)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	src, dst := from.IPv4, netip.Addr{}
+	if dst, err = netip.ParseAddr(in.To); err == nil {
+		if dst = dst.Unmap().WithZone(""); dst.Is6() {
+			src = from.IPv6
+		}
+	} else {
+		to, err := a.store.FindSystem(ctx, in.To)
+		if err != nil {
+			return nil, refuse(err)
+		}
+		dst = to.IPv4
+	}
+	return &explained{a.answers.Explain(src, dst, proto, in.Port, orNow(in.At))}, nil
+}
+
+func checkTests(list []wire.Assertion) (bad []wire.Problem) {
+	names := make(map[string]bool)
+	for i := range list {
+		at := fmt.Sprintf("tests[%d]", i)
+		bad = append(bad, policy.ValidateAssertion(&list[i], at)...)
+		if name := list[i].Name; name != "" && names[name] {
+			bad = append(bad, wire.Problem{Path: at + ".name", Message: fmt.Sprintf("%q is given twice", name)})
+		}
+		names[list[i].Name] = true
+	}
+	return bad
+}
+
+func (a *API) testsSet(ctx context.Context, in *testSet) (*outcome, error) {
+	c, err := in.change(ctx, in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	if bad := checkTests(in.Body.Tests); len(bad) > 0 {
+		return nil, invalid(bad...)
+	}
+	// No guard: tests decide nothing, and those that go need not pass.
+	return asOutcome(a.order(ctx, How{DryRun: in.DryRun}, func(ctx context.Context) (Touched, wire.Revision, error) {
+		rev, err := a.store.SetTests(ctx, c, in.Body.Tests)
+		return Touched{Rules: true}, rev, err
+	}))
+}
