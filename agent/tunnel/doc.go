@@ -4,7 +4,7 @@
 //
 //	local programs           Dial, Listen, Ping
 //	      |                        |
-//	      |                  nic: gVisor stack          tun.Device, the upper seam
+//	      |                  ipStack: gVisor            tun.Device, the upper seam
 //	      |                        |
 //	      |                  guard: Filter.In / Out     every packet, both directions
 //	      |                        |
@@ -18,5 +18,7 @@
 // filter, and a packet that the filter does not accept is delivered to nobody.
 //
 // Specifications: the WireGuard paper (Donenfeld, NDSS 2017), RFC 9293 for the resets.
-// Why the stack is assembled here and not taken from wireguard-go: docs/decisions/0070.
+// There are two ipStacks, chosen by Config.Netstack: nic, which is assembled here, and
+// stock, which is wireguard-go's own tun/netstack. Why, and how they differ:
+// docs/decisions/0070.
 package tunnel

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -410,6 +411,9 @@ func TestCloseUnderTraffic(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			a.Close()
+			if slices.Contains(on, Stock) {
+				continue // its Close does not wait; noLeaks sees that it ends
+			}
 			buf = make([]byte, 1<<20)
 			if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "gvisor.dev") {
 				t.Fatalf("Close returned before the stack ended:\n%s", stacks)
