@@ -10,12 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/curve25519"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun/tuntest"
-
-	"enclave/wire"
-	"enclave/wire/disco"
 )
 
 // kept keeps peers from being collected: WireGuard drains a peer's queues in a
@@ -28,25 +24,14 @@ func TestWireGuardNeverNotices(t *testing.T) {
 	run(t, "easy", "easy", 1, func(w *world) {
 		tuns := map[*node]*tuntest.ChannelTUN{}
 		devs := map[*node]*device.Device{}
-		priv := map[*node]disco.PrivateKey{w.alice: disco.NewPrivateKey(), w.bob: disco.NewPrivateKey()}
 		addr := map[*node]netip.Addr{w.alice: netip.MustParseAddr("100.64.0.1"), w.bob: netip.MustParseAddr("100.64.0.2")}
-		for n, k := range priv {
-			var pub [32]byte
-			key := [32]byte(k)
-			curve25519.ScalarBaseMult(&pub, &key)
-			n.keys.WireGuard = wire.WireGuardKey(pub)
-			n.mu.Lock()
-			n.cfg.WireGuard = n.keys.WireGuard
-			n.mu.Unlock()
-		}
-		w.introduce(false)
 		for _, n := range []*node{w.alice, w.bob} {
 			n.Close()
 			n.fns.Wait()
 			tuns[n] = tuntest.NewChannelTUN()
 			devs[n] = device.NewDevice(tuns[n].TUN(), n.Link, device.NewLogger(device.LogLevelSilent, ""))
 			devs[n].DisableSomeRoamingForBrokenMobileSemantics()
-			key, peer := priv[n], n.other().keys.WireGuard
+			key, peer := n.priv, n.other().keys.WireGuard
 			err := devs[n].IpcSet(fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=%[2]s\nallowed_ip=%s/32\n",
 				hex.EncodeToString(key[:]), hex.EncodeToString(peer[:]), addr[n.other()]))
 			kept.Store(devs[n].LookupPeer(device.NoisePublicKey(peer)), true)

@@ -170,9 +170,10 @@ func (l *Link) addLocked(now time.Time, n *Peer) *peer {
 		l.log.Warn("peer left out: bad ID or keys", "peer", n.ID)
 		return nil
 	}
+	key := n.Disco
 	p := &peer{
 		link: l, id: n.ID, fid: fid, wg: n.WireGuard, disco: n.Disco,
-		pair:    disco.NewPair(l.cfg.Disco, n.Disco),
+		pair:    sync.OnceValue(func() *disco.Pair { return disco.NewPair(l.cfg.Disco, key) }),
 		path:    path.New(now, disco.NewTxID),
 		away:    make(map[wire.RelayID]time.Time),
 		waiting: make(map[disco.TxID]*question),

@@ -159,10 +159,10 @@ func TestHostilePackets(t *testing.T) {
 		w.until(5*time.Second, "direct", w.direct)
 		ours, theirs := w.bob.Link, w.alice.Link
 		p := theirs.peers["bob00"]
-		ping := p.pair.Seal(nil, disco.Ping{Tx: disco.NewTxID(), WireGuard: theirs.cfg.WireGuard})
-		foreign := p.pair.Seal(nil, disco.Ping{Tx: disco.NewTxID(), WireGuard: wire.WireGuardKey{1}})
-		pong := p.pair.Seal(nil, disco.Pong{Tx: disco.NewTxID(), Observed: netip.MustParseAddrPort("192.0.2.9:9")})
-		call := p.pair.Seal(nil, disco.CallMe{Tx: disco.NewTxID(), Candidates: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:9")}})
+		ping := p.pair().Seal(nil, disco.Ping{Tx: disco.NewTxID(), WireGuard: theirs.cfg.WireGuard})
+		foreign := p.pair().Seal(nil, disco.Ping{Tx: disco.NewTxID(), WireGuard: wire.WireGuardKey{1}})
+		pong := p.pair().Seal(nil, disco.Pong{Tx: disco.NewTxID(), Observed: netip.MustParseAddrPort("192.0.2.9:9")})
+		call := p.pair().Seal(nil, disco.CallMe{Tx: disco.NewTxID(), Candidates: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:9")}})
 		stranger := disco.NewPair(disco.NewPrivateKey(), w.bob.keys.Disco).Seal(nil, disco.Ping{})
 		flipped := bytes.Clone(ping)
 		flipped[len(flipped)-1] ^= 1
@@ -293,7 +293,9 @@ func TestTicketRenewal(t *testing.T) {
 		if opens() != before {
 			t.Error("the same ticket was presented again")
 		}
+		w.bob.mu.Lock()
 		w.bob.keys.Ticket = []byte("alicebob00 renewed")
+		w.bob.mu.Unlock()
 		w.introduce(false)
 		w.talk(time.Second)
 		if opens() != before+1 {

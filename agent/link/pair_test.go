@@ -44,8 +44,9 @@ type node struct {
 	*Link
 	w      *world
 	ground *ground
-	keys   Peer
+	priv   disco.PrivateKey // of WireGuard
 	mu     sync.Mutex
+	keys   Peer
 	got    map[string]int // payloads
 	reach  wire.Reach
 	routes []Route
@@ -88,9 +89,9 @@ func run(t *testing.T, natA, natB string, relays int, f func(w *world)) {
 }
 
 func (w *world) node(g *ground, id wire.SystemID) *node {
-	n := &node{w: w, ground: g, got: map[string]int{}, done: make(chan error, 1)}
+	n := &node{priv: disco.NewPrivateKey(), w: w, ground: g, got: map[string]int{}, done: make(chan error, 1)}
 	key := disco.NewPrivateKey()
-	n.keys = Peer{ID: id, WireGuard: wire.WireGuardKey(disco.NewPrivateKey().Public()), Disco: key.Public(), Ticket: []byte("alicebob00")}
+	n.keys = Peer{ID: id, WireGuard: wire.WireGuardKey(n.priv.Public()), Disco: key.Public(), Ticket: []byte("alicebob00")}
 	var log *slog.Logger
 	if os.Getenv("LINK_TEST_LOG") != "" {
 		slog.SetLogLoggerLevel(slog.LevelDebug)
@@ -127,8 +128,8 @@ func (w *world) node(g *ground, id wire.SystemID) *node {
 // introduce is the control plane: what one reports, the other is told.
 func (w *world) introduce(relays bool) {
 	for _, pair := range [][2]*node{{w.alice, w.bob}, {w.bob, w.alice}} {
-		p := pair[1].keys
 		pair[1].mu.Lock()
+		p := pair[1].keys
 		p.Reach = pair[1].reach
 		pair[1].mu.Unlock()
 		pair[0].SetPeers([]Peer{p})

@@ -22,7 +22,7 @@ type peer struct {
 	fid   frame.ID
 	wg    wire.WireGuardKey
 	disco wire.DiscoKey
-	pair  *disco.Pair
+	pair  func() *disco.Pair // computed when first needed: a big map would wait for it
 
 	// route is nil when there is no way, and for ever once the peer is gone.
 	route atomic.Pointer[route]

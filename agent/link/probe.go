@@ -12,7 +12,7 @@ import (
 // sendDisco seals m for p and sends it by r.
 func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
 	var buf [disco.MaxPacket]byte
-	b := p.pair.Seal(buf[:0], m)
+	b := p.pair().Seal(buf[:0], m)
 	if r.direct.IsValid() {
 		_ = l.write(b, r.direct) // a probe that cannot be sent is a probe unanswered
 	} else if r.relay != nil {
@@ -43,7 +43,7 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 		l.drops.unknownKey.Add(1)
 		return
 	}
-	m, err := p.pair.Open(b)
+	m, err := p.pair().Open(b)
 	if err != nil || rc == nil && !disco.Sendable(from) {
 		l.drops.badDisco.Add(1)
 		return
