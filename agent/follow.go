@@ -92,6 +92,10 @@ func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 		if m.Bye != nil {
 			return bye(m.Bye)
 		}
+		if m.Ask != nil {
+			beside.Go(func() { a.answerAsk(ctx, c, m.Ask) })
+			return nil
+		}
 		return a.tell(ctx, word{msg: m})
 	})
 	if cause := context.Cause(ctx); cause != nil {

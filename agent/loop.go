@@ -71,6 +71,9 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 			err := l.hear(w, now)
 			if w.answer <- err; err == nil && w.msg != nil {
 				cause = "policy"
+				if d := w.msg.Delta; d != nil && d.Cause != "" {
+					cause = d.Cause
+				}
 			}
 		case <-timer.C:
 			now = time.Now()

@@ -133,6 +133,14 @@ func (c *Client) Report(ctx context.Context, r wire.Report) error {
 	return nil
 }
 
+// Flows answers a question of control.
+func (c *Client) Flows(ctx context.Context, r wire.FlowReport) error {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathFlows), r, nil); err != nil {
+		return fmt.Errorf("flows: %w", err)
+	}
+	return nil
+}
+
 // Stream follows the map stream and hands each message to each, until one of them
 // fails or the server is silent for three beats. It never returns nil.
 func (c *Client) Stream(ctx context.Context, beat time.Duration, each func(*wire.Message) error) error {
