@@ -106,6 +106,7 @@ func (e *Engine) catchUp(now time.Time) affected {
 			e.schedulePolicy(d.policy)
 		default:
 			e.spread(d.system, e.ended(d.system, last), last, out)
+			e.parted(d.system, last, out)
 			d.system.next = time.Time{}
 			e.scheduleSystem(d.system)
 		}

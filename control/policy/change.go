@@ -21,6 +21,7 @@ func (e *Engine) PutSystem(in System, now time.Time) []wire.SystemID {
 	out := e.catchUp(now)
 	in.IPs, in.Tags = slices.Clone(in.IPs), slices.Clone(in.Tags)
 	in.ExpiresAt, in.Trust = plain(in.ExpiresAt), maps.Clone(in.Trust)
+	in.Adds = slices.Compact(slices.Sorted(slices.Values(in.Adds)))
 	for r, until := range in.Trust {
 		in.Trust[r] = plain(until)
 	}
@@ -29,8 +30,10 @@ func (e *Engine) PutSystem(in System, now time.Time) []wire.SystemID {
 		s = &system{System: in}
 		e.linkSystem(s)
 		e.spread(s, e.changed(nil, e.seats(s)), e.now, out)
+		rejoin(s, nil, maps.Collect(e.joins(s, e.now)), out)
 	} else {
 		before, moved := e.seats(s), !slices.Equal(s.IPs, in.IPs)
+		joined := maps.Collect(e.joins(s, e.now))
 		e.unlinkSystem(s)
 		s.System = in
 		e.linkSystem(s)
@@ -39,6 +42,7 @@ func (e *Engine) PutSystem(in System, now time.Time) []wire.SystemID {
 			changed[receivers].add(e.gates[s.ID])
 		}
 		e.spread(s, changed, e.now, out)
+		rejoin(s, joined, maps.Collect(e.joins(s, e.now)), out)
 	}
 	e.scheduleSystem(s)
 	return out.sorted()
@@ -49,6 +53,7 @@ func (e *Engine) DropSystem(id wire.SystemID, now time.Time) []wire.SystemID {
 	out := e.catchUp(now)
 	if s := e.systems[id]; s != nil {
 		before := e.seats(s)
+		rejoin(s, maps.Collect(e.joins(s, e.now)), nil, out)
 		e.unlinkSystem(s)
 		s.next = time.Time{}
 		e.spread(s, e.changed(before, nil), e.now, out)

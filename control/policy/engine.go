@@ -26,6 +26,7 @@ type Engine struct {
 	gates    map[wire.SystemID]bitset
 	overlay  []netip.Prefix
 	zones    map[string]*time.Location
+	mutual   *rules // what two systems that add each other may do
 	queue    edgeQueue
 	now      time.Time
 	stamp    uint64
@@ -41,6 +42,7 @@ func New() *Engine {
 		gates:    make(map[wire.SystemID]bitset),
 		overlay:  DefaultOverlay(),
 		zones:    make(map[string]*time.Location),
+		mutual:   mutualRules(),
 	}
 }
 

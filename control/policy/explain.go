@@ -20,8 +20,9 @@ const (
 // fix is a single change that would allow a denied flow. Its fields name what changes,
 // its text says it.
 type fix struct {
-	kind        string // approve, enable system, extend system, meet, tag, enable, extend, hours, rule, policy
+	kind        string // approve, enable system, extend system, meet, tag, add, add each other, enable, extend, hours, rule, policy
 	system      wire.SystemID
+	peer        wire.SystemID // add, add each other
 	policy      wire.PolicyID
 	tag         wire.Tag
 	requirement string
@@ -87,7 +88,7 @@ func (e *Engine) fixes(f Packet, at time.Time) (out []fix) {
 			}
 		}
 	}
-	if to != nil && !slices.ContainsFunc(both, func(c check) bool { return !c.ok }) {
+	if to != nil && from.tagged(at) && to.tagged(at) && !slices.ContainsFunc(both, func(c check) bool { return !c.ok }) {
 		out = append(out, fix{kind: "policy", text: fmt.Sprintf("add a policy between tags of %s and %s with a rule for %s", from.ID, to.ID, packetText(f))})
 	}
 	return out
@@ -146,8 +147,8 @@ type chain struct {
 	faults int
 }
 
-// chains returns the policies that name either end, or carry the address, the nearest
-// to allowing first.
+// chains returns the policies that name either end, or carry the address, and mutual
+// adds, the nearest to allowing first.
 func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) {
 	for _, r := range e.policies {
 		var gate *system
@@ -170,12 +171,19 @@ func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) 
 		} else {
 			ch.checks = e.sideChecks(ch.checks, r, to, receivers, at)
 		}
+		out = append(out, ch)
+	}
+	if to != nil {
+		if checks := e.mutualChecks(from, to); checks != nil {
+			out = append(out, chain{rules: e.mutual, checks: checks})
+		}
+	}
+	for i, ch := range out {
 		for _, c := range ch.checks {
 			if !c.ok {
-				ch.faults++
+				out[i].faults++
 			}
 		}
-		out = append(out, ch)
 	}
 	slices.SortFunc(out, func(a, b chain) int {
 		if a.faults != b.faults {
@@ -252,6 +260,11 @@ func (e *Engine) sideChecks(out []check, r *rules, s *system, side int, at time.
 		out = append(out, c)
 	}
 	return out
+}
+
+// tagged reports whether some tag of s counts, so that a policy could name it.
+func (s *system) tagged(at time.Time) bool {
+	return slices.ContainsFunc(s.tags, func(t *tag) bool { return len(s.unmet(t, at)) == 0 })
 }
 
 func meet(s *system, q string) fix {

@@ -27,9 +27,6 @@ func FuzzFixes(f *testing.F) {
 				t.Fatalf("%+v: explained %+v, verdict %+v", q, x, v)
 			}
 			for _, x := range e.fixes(q, at) {
-				if x.kind == "policy" {
-					continue
-				}
 				c := e.Clone()
 				apply(t, c, x, q, at)
 				if v := c.Evaluate(q, at); !v.Allow {
@@ -57,6 +54,22 @@ func randomEngine(t *testing.T, d dice) *Engine {
 // apply does what a fix says.
 func apply(t *testing.T, e *Engine, x fix, q Packet, at time.Time) {
 	t.Helper()
+	if x.kind == "policy" {
+		acl := wire.ACL{Proto: q.Proto}
+		if q.Proto == 0 {
+			acl.Proto = wire.Any
+		}
+		mustPut(t, e, direct("new", e.byAddr[q.Src].Tags, e.byAddr[q.Dst].Tags, acl), at)
+		return
+	}
+	if x.kind == "add each other" {
+		for _, ids := range [][2]wire.SystemID{{x.system, x.peer}, {x.peer, x.system}} {
+			in := e.systems[ids[0]].System
+			in.Adds = append(slices.Clone(in.Adds), ids[1])
+			e.PutSystem(in, at)
+		}
+		return
+	}
 	if s := e.systems[x.system]; s != nil {
 		in := s.System
 		switch x.kind {
@@ -73,6 +86,8 @@ func apply(t *testing.T, e *Engine, x fix, q Packet, at time.Time) {
 					in.Trust[k] = v
 				}
 			}
+		case "add":
+			in.Adds = append(slices.Clone(in.Adds), x.peer)
 		case "tag":
 			in.Tags = append(slices.Clone(in.Tags), x.tag)
 		default:

@@ -103,6 +103,9 @@ func (e *Engine) warn(c *api.Coming) string {
 			note(s)
 		}
 	} else if s := e.systems[wire.SystemID(c.ID)]; s != nil {
+		for peer := range e.joins(s, c.At.Add(-1)) {
+			note(peer)
+		}
 		for slot := range s.slots[senders].all() {
 			for _, to := range slices.Collect(e.members(e.slots[slot], receivers)) {
 				note(to)
@@ -123,6 +126,9 @@ func (e *Engine) warn(c *api.Coming) string {
 
 // reached reports whether anybody may open a flow to s.
 func (e *Engine) reached(s *system, at time.Time) bool {
+	for range e.joins(s, at) {
+		return true
+	}
 	for slot := range s.slots[receivers].all() {
 		r := e.slots[slot]
 		if !r.active(at) || !s.stands(r, receivers, at) || (r.gateway && len(r.carries(s)) == 0) {

@@ -66,9 +66,13 @@ func change(t *testing.T, d dice, e *Engine, w *world, now time.Time) (string, t
 	switch d.IntN(8) {
 	case 0, 1:
 		s := d.system(d.IntN(6), now)
-		if old, ok := w.systems[s.ID]; ok && d.IntN(2) == 0 {
-			old.Tags = s.Tags
-			s = old
+		if old, ok := w.systems[s.ID]; ok {
+			switch d.IntN(4) {
+			case 0:
+				old.Tags, s = s.Tags, old
+			case 1:
+				old.Adds, s = s.Adds, old
+			}
 		}
 		w.systems[s.ID] = s
 		w.changed()

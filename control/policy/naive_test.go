@@ -178,6 +178,9 @@ func (w *world) accept(q Packet, t time.Time) (out []match2) {
 	if !okA || q.Src.Is4() != q.Dst.Is4() {
 		return nil
 	}
+	if okB && w.mutual(a, b, t) {
+		out = append(out, match2{Mutual, 0})
+	}
 	for _, p := range w.policies {
 		for i, acl := range p.ACLs {
 			if !matches(acl, q) {
@@ -233,6 +236,12 @@ func (w *world) instants(now time.Time) (out []time.Time) {
 	return slices.CompactFunc(out, time.Time.Equal)
 }
 
+// mutual is two untagged systems that have added each other.
+func (w *world) mutual(a, b System, t time.Time) bool {
+	return a.ID != b.ID && len(a.Tags) == 0 && len(b.Tags) == 0 && slices.Contains(a.Adds, b.ID) && slices.Contains(b.Adds, a.ID) &&
+		w.counts(a, t) && w.counts(b, t)
+}
+
 // pairs is Engine.Pairs by brute force; Subnets are compared apart.
 func (w *world) pairs(id wire.SystemID, now, horizon time.Time) []Pair {
 	out := []Pair{}
@@ -249,6 +258,10 @@ func (w *world) pairs(id wire.SystemID, now, horizon time.Time) []Pair {
 				all = append(all, w.grants(d[0], d[1], p, now, horizon, instants)...)
 				introduced = introduced || w.pair(d[0], d[1], p, now)
 			}
+		}
+		for _, d := range [][2]System{{self, peer}, {peer, self}} {
+			all = append(all, w.mutualGrants(d[0], d[1], now, instants)...)
+			introduced = introduced || w.mutual(d[0], d[1], now)
 		}
 		if introduced {
 			slices.SortFunc(all, compareGrants)
@@ -287,6 +300,17 @@ func (w *world) grants(a, b System, p wire.Policy, now, horizon time.Time, insta
 		emit(from, time.Time{})
 	}
 	return out
+}
+
+func (w *world) mutualGrants(a, b System, now time.Time, instants []time.Time) []wire.Grant {
+	if !w.mutual(a, b, now) {
+		return nil
+	}
+	g := wire.Grant{From: a.ID, To: b.ID, Proto: wire.Any, Policy: Mutual}
+	if n := slices.IndexFunc(instants, func(t time.Time) bool { return !w.mutual(a, b, t) }); n >= 0 {
+		g.NotAfter = instants[n]
+	}
+	return []wire.Grant{g}
 }
 
 // probes are addresses that tell the subnets of the random worlds apart.

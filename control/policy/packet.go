@@ -88,6 +88,9 @@ func (e *Engine) match(f Packet, now time.Time, anyRule bool) (best match) {
 	if src == nil || src == dst || f.Src.Is4() != f.Dst.Is4() {
 		return match{}
 	}
+	if dst != nil && joinedAt(src, dst, now) {
+		return match{rules: e.mutual} // no policy speaks of two untagged systems
+	}
 	for i, w := range src.slots[senders] {
 		if gates := e.viaGates.word(i); dst == nil {
 			w &= gates

@@ -8,8 +8,8 @@ import (
 	"enclave/wire"
 )
 
-// Pair is a system that some policy introduces to another, and what the two may do,
-// in both directions and in a fixed order.
+// Pair is a system that some policy introduces to another, or that has added it and was
+// added by it, and what the two may do, in both directions and in a fixed order.
 type Pair struct {
 	Peer   wire.SystemID
 	Grants []wire.Grant
@@ -37,6 +37,7 @@ func (e *Engine) Pairs(id wire.SystemID, now, horizon time.Time) []Pair {
 			}
 		}
 	}
+	w.mutual()
 	out := make([]Pair, 0, len(w.peers))
 	for _, p := range w.peers {
 		slices.SortFunc(p.Grants, compareGrants)
@@ -117,14 +118,18 @@ func compareGrants(a, b wire.Grant) int {
 	)
 }
 
-// Introduced reports whether some policy introduces a and b to each other at now.
+// Introduced reports whether some policy introduces a and b to each other at now, or
+// their adds do.
 func (e *Engine) Introduced(a, b wire.SystemID, now time.Time) bool {
 	x, y := e.systems[a], e.systems[b]
 	return x != nil && y != nil && (e.opens(x, y, now) || e.opens(y, x, now))
 }
 
-// opens reports whether some policy lets from start flows to to, or through it.
+// opens reports whether from may start flows to to, or through it.
 func (e *Engine) opens(from, to *system, now time.Time) bool {
+	if joinedAt(from, to, now) {
+		return true
+	}
 	for slot := range common(from, to).all() {
 		if r := e.slots[slot]; from != to && r.active(now) && from.stands(r, senders, now) &&
 			to.stands(r, receivers, now) && (!r.gateway || len(r.carries(to)) > 0) {
@@ -160,6 +165,11 @@ func (e *Engine) Connected(now time.Time) [][2]wire.SystemID {
 					seen[[2]wire.SystemID{min(a.ID, b.ID), max(a.ID, b.ID)}] = struct{}{}
 				}
 			}
+		}
+	}
+	for _, s := range e.systems {
+		for peer := range e.joins(s, now) {
+			seen[[2]wire.SystemID{min(s.ID, peer.ID), max(s.ID, peer.ID)}] = struct{}{}
 		}
 	}
 	out := make([][2]wire.SystemID, 0, len(seen))

@@ -40,6 +40,12 @@ func (d dice) system(i int, now time.Time) System {
 		Tags:     d.tags(3),
 		Approved: d.IntN(12) > 0, Enabled: d.IntN(12) > 0, Revoked: d.IntN(20) == 0,
 	}
+	if d.IntN(3) == 0 {
+		s.Tags = nil
+	}
+	for range d.IntN(6) { // itself and nobody among them
+		s.Adds = append(s.Adds, wire.SystemID(fmt.Sprintf("sys%02d", d.IntN(7))))
+	}
 	if d.IntN(4) == 0 {
 		s.ExpiresAt = d.instant(now)
 	}

@@ -15,6 +15,7 @@ type System struct {
 	Approved, Enabled, Revoked bool
 	ExpiresAt                  time.Time            // zero: never
 	Trust                      map[string]time.Time // requirement -> met until; zero: no end
+	Adds                       []wire.SystemID      // whom it has added; counts between two that are untagged and add each other
 }
 
 // Tag carries the trust requirements that a system must meet for the tag to count.

@@ -263,6 +263,9 @@ func (e *Engine) allowedUntil(f Packet, now time.Time) (end time.Time, ok bool) 
 	if src == nil || src == dst || f.Src.Is4() != f.Dst.Is4() {
 		return end, false
 	}
+	if dst != nil && joinedAt(src, dst, now) {
+		return joined(src, dst)
+	}
 	for slot := range src.slots[senders].all() {
 		r := e.slots[slot]
 		if r.gateway != (dst == nil) || !r.active(now) || r.find(f, false) < 0 {

@@ -52,6 +52,9 @@ func (e *Engine) whyNotFlow(f Packet, now time.Time) string {
 	if e.opens(dst, src, now) {
 		return fmt.Sprintf("no policy lets %s start flows to %s, only the other way", src.ID, dst.ID)
 	}
+	if why := whyApart(src, dst); why != "" {
+		return why
+	}
 	return fmt.Sprintf("no policy introduces %s to %s", src.ID, dst.ID)
 }
 
