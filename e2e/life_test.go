@@ -69,7 +69,10 @@ func TestAPendingSystemGetsNothing(t *testing.T) {
 type agentStatus struct {
 	State string
 	Self  struct{ ID string }
-	Peers []struct{ ID, Name, Route, Via string }
+	Peers []struct {
+		ID, Name, Route, Via string
+		WhyNotDirect         string `json:"why_not_direct"`
+	}
 }
 
 // TestAnEphemeralSystemGoes a short time after it disconnects.

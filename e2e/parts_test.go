@@ -40,8 +40,8 @@ func TestControlAndRelayApart(t *testing.T) {
 	})
 	socks := freePort(t)
 	key := l.secret("first.key", l.up.EnrolmentKey)
-	webArgs := []string{"--expose", "8080=" + greeter(t, "hello")}
-	web, laptop := l.enrolling("web", key, webArgs...), l.enrolling("laptop", key, "--socks", socks)
+	web := l.enrolling("web", key, "--expose", "8080="+greeter(t, "hello"))
+	laptop := l.enrolling("laptop", key, "--socks", socks)
 	l.connected(2)
 	l.ok("tag", "add", "web", "servers")
 	l.ok("tag", "add", "laptop", "laptops")
@@ -67,17 +67,17 @@ func TestControlAndRelayApart(t *testing.T) {
 	works("with the relay back")
 
 	// An agent writes its map down beside its work, a second late at most.
-	var peer agentStatus
-	l.decode(&peer, "agent", "status", "--state", l.path("laptop"))
-	until(t, 10*time.Second, "the web server has written down whom it knows", func() bool {
-		state, _ := os.ReadFile(l.path("web/agent.json"))
-		return bytes.Contains(state, []byte(`"`+peer.Self.ID+`"`))
+	var known agentStatus
+	l.decode(&known, "agent", "status", "--state", l.path("laptop"))
+	until(t, 10*time.Second, "the laptop has written down whom it knows", func() bool {
+		state, _ := os.ReadFile(l.path("laptop/agent.json"))
+		return bytes.Contains(state, []byte(`"`+known.Peers[0].ID+`"`))
 	})
 	control := l.upProcess
 	control.kill()
 	works("without the control plane")
-	web.kill()
-	web = l.enrolling("web", key, webArgs...)
+	laptop.kill()
+	laptop = l.enrolling("laptop", key, "--socks", socks)
 	works("with an agent restarted while the control plane is away")
 	l.startControl(u.Host)
 	l.connected(2)
