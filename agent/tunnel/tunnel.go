@@ -127,6 +127,9 @@ func New(cfg Config) (*Tunnel, error) {
 		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]Peer),
 	}
 	t.dev = device.NewDevice(t.guard, cfg.Bind, t.deviceLogger(cfg.Logger))
+	// Roaming is the bind's business. With WireGuard's own on, a relay that lies about
+	// who sent a packet would move a peer's endpoint to somebody else.
+	t.dev.DisableSomeRoamingForBrokenMobileSemantics()
 	if err := t.dev.IpcSet("private_key=" + hex.EncodeToString(cfg.PrivateKey[:]) + "\n"); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("new tunnel: private key: %w", err)

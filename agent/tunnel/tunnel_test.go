@@ -359,6 +359,28 @@ func TestInjectedResetAbortsBothEnds(t *testing.T) {
 }
 
 // wireguard-go has no counter for it: we know by the log line alone.
+// TestALiarMovesNobody: a network that names a third party as the sender of valid
+// packets does not make the answers go there.
+func TestALiarMovesNobody(t *testing.T) {
+	w := wiring{stacks: stacks{Enclave}}
+	a, b := newNode(t, &w, "100.64.0.1", "fd7a::1"), newNode(t, &w, "100.64.0.2", "fd7a::2")
+	for n, other := range map[*node]*node{a: b, b: a} {
+		if err := n.SetPeers([]Peer{other.peer()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Ping(patience(t), b.v4); err != nil {
+		t.Fatal(err)
+	}
+	nobody := memEndpoint(strings.Repeat("ab", 32))
+	w.liar.Store(&nobody)
+	for range 3 {
+		if _, err := a.Ping(patience(t), b.v4); err != nil {
+			t.Fatalf("the answers went elsewhere: %v", err)
+		}
+	}
+}
+
 func TestSpoofedSourceIsCounted(t *testing.T) {
 	onEach(t, func(t *testing.T, on stacks) {
 		noLeaks(t)
