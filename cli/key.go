@@ -19,7 +19,7 @@ var approvals = []string{"manual", "automatic"}
 func (a *app) key() *cobra.Command {
 	verb := func(verb, short, past string) *cobra.Command {
 		return &cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), ValidArgsFunction: a.completeKeys(), RunE: func(c *cobra.Command, args []string) error {
-			return a.change(c, waiting{}, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
+			return a.change(c, changing{}, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
 				if verb == "delete" {
 					return cl.DeleteKey(c.Context(), args[0])
 				}

@@ -68,15 +68,20 @@ func when(t *time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// waiting are the flags of changes that can be waited for.
-type waiting struct {
+// changing are the flags that changes of what systems may do have in common.
+type changing struct {
 	wait    bool
 	timeout time.Duration
+	wish    client.Wish
 }
 
-func (w *waiting) flags(c *cobra.Command) *cobra.Command {
-	c.Flags().BoolVar(&w.wait, "wait", false, "return once every affected connected system has applied the change")
-	c.Flags().DurationVar(&w.timeout, "timeout", 30*time.Second, "how long --wait waits")
+func (w *changing) flags(c *cobra.Command) *cobra.Command {
+	f := c.Flags()
+	f.BoolVar(&w.wait, "wait", false, "return once every affected connected system has applied the change")
+	f.DurationVar(&w.timeout, "timeout", 30*time.Second, "how long --wait waits")
+	f.BoolVar(&w.wish.DryRun, "dry-run", false, "show what it would do and change nothing")
+	f.StringArrayVar(&w.wish.Force, "force", nil, "name of a kept `TEST` that the change may break; may be given several times")
+	f.StringVar(&w.wish.Reason, "reason", "", "why, for the activity log: `TEXT`")
 	return c
 }
 
@@ -91,7 +96,7 @@ type outcome struct {
 
 // done waits if asked to and prints the outcome of a change: said is the sentence
 // for people.
-func (a *app) done(ctx context.Context, c *client.Client, w waiting, ch api.Changed, object any, said string) error {
+func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Changed, object any, said string) error {
 	out := outcome{Revision: ch.Revision, Affected: ch.Affected, Object: object}
 	if w.wait {
 		began := time.Now()

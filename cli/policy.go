@@ -16,7 +16,7 @@ import (
 
 func (a *app) policy() *cobra.Command {
 	verb := func(verb, short, past string) *cobra.Command {
-		var w waiting
+		var w changing
 		return w.flags(&cobra.Command{Use: verb + " POLICY", Short: short, Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies(),
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
@@ -103,7 +103,7 @@ func indexOf(list []string, s string) int {
 
 func (a *app) policyCreate() *cobra.Command {
 	var (
-		w                                        waiting
+		w                                        changing
 		from, to, allow, hours, trust, recvTrust []string
 		disabled                                 bool
 		expires, notes, file                     string
@@ -137,9 +137,9 @@ func (a *app) policyCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := cl.CreatePolicy(c.Context(), p)
+			out, err := cl.With(w.wish).CreatePolicy(c.Context(), p)
 			if err != nil {
-				return err
+				return a.trial(err)
 			}
 			if err := a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")"); err != nil {
 				return err
@@ -185,20 +185,9 @@ func each[T any](bad *mistakes, flag string, args []string, parse func(string) (
 
 // readDocument reads a strict JSON document from a file or standard input.
 func readDocument(in io.Reader, file string, v any) error {
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return usage("%v", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(in, wire.MaxRequestBody+1))
+	raw, err := readAll(in, file, wire.MaxRequestBody)
 	if err != nil {
 		return err
-	}
-	if len(raw) > wire.MaxRequestBody {
-		return usage("%s is larger than %d bytes", file, wire.MaxRequestBody)
 	}
 	if err := wire.Unmarshal(raw, v); err != nil {
 		return usage("%s: %v", file, err)

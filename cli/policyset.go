@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -14,17 +15,9 @@ import (
 	"enclave/wire/api"
 )
 
-// applyFlags are shared by policy apply and policy diff.
-type applyFlags struct {
-	reason  string
-	confirm time.Duration
-	force   []string
-}
-
 func (a *app) policyApply() *cobra.Command {
-	var f applyFlags
-	var w waiting
-	var dry bool
+	var w changing
+	var confirm time.Duration
 	c := w.flags(&cobra.Command{Use: "apply FILE", Short: "Make a whole policy set the one in force, as one revision or none",
 		Long: `Reads a policy set (JSON; comments and trailing commas are fine; - is standard input):
 policies by name, trust requirements, tests. Policies that are not in it are removed. A
@@ -37,17 +30,13 @@ in time: a change that locks you out mends itself.`,
 			if err != nil {
 				return err
 			}
-			req := api.Apply{Set: set, Reason: f.reason, ConfirmWithin: int(f.confirm.Seconds()), Force: f.force}
 			cl, err := a.client()
 			if err != nil {
 				return err
 			}
-			if dry {
-				return a.impact(c, cl, req)
-			}
-			out, err := cl.Apply(c.Context(), req)
+			out, err := cl.With(w.wish).Apply(c.Context(), api.Apply{Set: set, ConfirmWithin: int(confirm.Seconds())})
 			if err != nil {
-				return err
+				return a.trial(err)
 			}
 			said := fmt.Sprintf("applied %d policies: %d accesses gained, %d lost", len(set.Policies), out.Impact.GainedCount, out.Impact.LostCount)
 			if out.ConfirmBy != nil {
@@ -55,11 +44,7 @@ in time: a change that locks you out mends itself.`,
 			}
 			return a.done(c.Context(), cl, w, out.Changed, out, said)
 		}})
-	fl := c.Flags()
-	fl.StringVar(&f.reason, "reason", "", "why, for the activity log")
-	fl.DurationVar(&f.confirm, "confirm-within", 0, "revert by itself unless confirmed within this time")
-	fl.StringArrayVar(&f.force, "force", nil, "name of a test that this change may break; may be given several times")
-	fl.BoolVar(&dry, "dry-run", false, "show what it would do and change nothing")
+	c.Flags().DurationVar(&confirm, "confirm-within", 0, "revert by itself unless confirmed within this `TIME`")
 	return c
 }
 
@@ -74,16 +59,18 @@ func (a *app) policyDiff() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.impact(c, cl, api.Apply{Set: set})
+			_, err = cl.With(client.Wish{DryRun: true}).Apply(c.Context(), api.Apply{Set: set})
+			return a.trial(err)
 		}}
 }
 
-func (a *app) impact(c *cobra.Command, cl *client.Client, req api.Apply) error {
-	im, err := cl.Diff(c.Context(), req)
-	if err != nil {
+// trial prints what a dry run comes to; any other error stays one.
+func (a *app) trial(err error) error {
+	var t *client.Trial
+	if !errors.As(err, &t) {
 		return err
 	}
-	return a.print(im, func(w io.Writer) { impactText(w, &im) })
+	return a.print(t.Impact, func(w io.Writer) { impactText(w, &t.Impact) })
 }
 
 func impactText(w io.Writer, im *api.Impact) {
@@ -116,7 +103,7 @@ func testName(t *wire.Assertion) string { return first(t.Name, policy.FormatAsse
 func (a *app) policyConfirm() *cobra.Command {
 	return &cobra.Command{Use: "confirm", Short: "Keep a change that would otherwise revert by itself", Args: exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.change(c, waiting{}, "confirmed", func(cl *client.Client) (api.Changed, error) { return cl.Confirm(c.Context()) })
+			return a.change(c, changing{}, "confirmed", func(cl *client.Client) (api.Changed, error) { return cl.Confirm(c.Context()) })
 		}}
 }
 
@@ -217,7 +204,7 @@ func (a *app) policyHistory() *cobra.Command {
 }
 
 func (a *app) policyRestore() *cobra.Command {
-	var w waiting
+	var w changing
 	return w.flags(&cobra.Command{Use: "restore REVISION", Short: "Make the policy set of a past revision the one in force again", Args: exactly("REVISION"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var rev uint64

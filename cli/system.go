@@ -90,7 +90,7 @@ func (a *app) systemShow() *cobra.Command {
 }
 
 func (a *app) systemVerb(verb, short, past string) *cobra.Command {
-	var w waiting
+	var w changing
 	return w.flags(&cobra.Command{Use: verb + " SYSTEM", Short: short, Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
@@ -100,7 +100,7 @@ func (a *app) systemVerb(verb, short, past string) *cobra.Command {
 }
 
 func (a *app) systemDelete() *cobra.Command {
-	var w waiting
+	var w changing
 	return w.flags(&cobra.Command{Use: "delete SYSTEM", Short: "Remove a system and its identity", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "removed "+args[0], func(cl *client.Client) (api.Changed, error) {
@@ -111,7 +111,7 @@ func (a *app) systemDelete() *cobra.Command {
 
 func (a *app) tag() *cobra.Command {
 	change := func(use, short, past string, add bool) *cobra.Command {
-		var w waiting
+		var w changing
 		return w.flags(&cobra.Command{Use: use, Short: short, Args: atLeast("SYSTEM", "TAG"), ValidArgsFunction: a.completeTagging(add),
 			RunE: func(c *cobra.Command, args []string) error {
 				tags, err := tagArgs(args[1:])
@@ -154,7 +154,7 @@ func (a *app) tagList() *cobra.Command {
 }
 
 func (a *app) trust() *cobra.Command {
-	var met, unmet waiting
+	var met, unmet changing
 	var until string
 	set := met.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -177,14 +177,14 @@ func (a *app) trust() *cobra.Command {
 }
 
 // change runs one change and prints its outcome.
-func (a *app) change(c *cobra.Command, w waiting, said string, do func(*client.Client) (api.Changed, error)) error {
+func (a *app) change(c *cobra.Command, w changing, said string, do func(*client.Client) (api.Changed, error)) error {
 	cl, err := a.client()
 	if err != nil {
 		return err
 	}
-	ch, err := do(cl)
+	ch, err := do(cl.With(w.wish))
 	if err != nil {
-		return err
+		return a.trial(err)
 	}
 	return a.done(c.Context(), cl, w, ch, nil, said)
 }

@@ -49,6 +49,44 @@ type Client struct {
 	base  string
 	token string
 	http  *http.Client
+	wish  Wish
+}
+
+// Wish is what a caller asks of changes besides the change.
+type Wish struct {
+	DryRun bool     // change nothing; the change answers with a *Trial
+	Force  []string // names of kept tests that the change may break
+	Reason string   // for the activity log
+}
+
+// Trial is what a dry run comes to, in place of the answer of a change.
+type Trial struct{ Impact api.Impact }
+
+func (*Trial) Error() string { return "a dry run: nothing was changed" }
+
+// With returns a client whose changes carry w.
+func (c *Client) With(w Wish) *Client {
+	out := *c
+	out.wish = w
+	return &out
+}
+
+// query adds the wish to the path of a change.
+func (w *Wish) query(path string) string {
+	q := url.Values{}
+	if w.DryRun {
+		q.Set("dry_run", "true")
+	}
+	if len(w.Force) > 0 {
+		q["force"] = w.Force
+	}
+	if w.Reason != "" {
+		q.Set("reason", w.Reason)
+	}
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
 }
 
 // New makes a client; it dials nothing yet.
@@ -76,6 +114,22 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // call sends in, if any, and reads out, if any.
 func (c *Client) call(ctx context.Context, method, path string, header http.Header, in, out any) error {
+	trial := new(Trial)
+	if method != http.MethodGet {
+		if path = c.wish.query(path); c.wish.DryRun {
+			out = &trial.Impact
+		}
+	}
+	if err := c.send(ctx, method, path, header, in, out); err != nil {
+		return err
+	}
+	if out == any(&trial.Impact) {
+		return trial
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, header http.Header, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		raw, err := json.Marshal(in)

@@ -26,11 +26,6 @@ func (c *Client) Apply(ctx context.Context, a api.Apply) (out api.Applied, err e
 	return out, c.call(ctx, http.MethodPost, "/policyset", nil, a, &out)
 }
 
-// Diff tells what Apply would do and changes nothing.
-func (c *Client) Diff(ctx context.Context, a api.Apply) (out api.Impact, err error) {
-	return out, c.call(ctx, http.MethodPost, "/policyset?dry_run=true", nil, a, &out)
-}
-
 // Confirm keeps a change that would otherwise revert by itself.
 func (c *Client) Confirm(ctx context.Context) (api.Changed, error) {
 	return c.change(ctx, http.MethodPost, "/policyset/confirm", nil)
