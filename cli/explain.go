@@ -71,7 +71,7 @@ func explainText(w io.Writer, e *api.Explanation, args []string) {
 		if s.Policy != last {
 			last = s.Policy
 			if s.Policy != "" {
-				fmt.Fprintf(w, "  policy %s %q\n", s.Policy, clean(s.Name))
+				fmt.Fprintf(w, "  policy %s %s\n", s.Policy, clean(s.Name))
 			}
 		}
 		mark := "no"

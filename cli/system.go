@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"net/url"
 	"slices"
@@ -22,6 +23,8 @@ func (a *app) system() *cobra.Command {
 		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),
 		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
 		a.systemDelete(),
+		a.systemAdd("add", "Let a system connect to another; two untagged systems connect when each has added the other", "added", (*client.Client).AddPeer),
+		a.systemAdd("unadd", "Take that back", "took back", (*client.Client).RemovePeer),
 	)
 }
 
@@ -99,6 +102,16 @@ func (a *app) systemVerb(verb, short, past string) *cobra.Command {
 		}})
 }
 
+func (a *app) systemAdd(verb, short, past string, do func(*client.Client, context.Context, string, string) (api.Changed, error)) *cobra.Command {
+	var w changing
+	return w.flags(&cobra.Command{Use: verb + " SYSTEM OTHER", Short: short, Args: exactly("SYSTEM", "OTHER"), ValidArgsFunction: a.completeSystems(),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, past+": "+args[0]+" wants "+args[1], func(cl *client.Client) (api.Changed, error) {
+				return do(cl, c.Context(), args[0], args[1])
+			})
+		}})
+}
+
 func (a *app) systemDelete() *cobra.Command {
 	var w changing
 	return w.flags(&cobra.Command{Use: "delete SYSTEM", Short: "Remove a system and its identity", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
@@ -127,10 +140,35 @@ func (a *app) tag() *cobra.Command {
 				})
 			}})
 	}
-	return a.group("tag", "Manage the tags of systems", a.tagList(),
+	return a.group("tag", "Manage the tags of systems", a.tagList(), a.tagSet(), a.tagRename(),
 		change("add SYSTEM TAG…", "Add tags to a system", "tagged", true),
 		change("remove SYSTEM TAG…", "Remove tags from a system; flows that only they allow are cut", "untagged", false),
 	)
+}
+
+func (a *app) tagSet() *cobra.Command {
+	var w changing
+	var trust []string
+	var notes string
+	c := w.flags(&cobra.Command{Use: "set TAG", Short: "Keep a tag while nothing uses it, and say what it takes to count", Args: exactly("TAG"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, "set "+args[0], func(cl *client.Client) (api.Changed, error) {
+				return cl.SetTag(c.Context(), args[0], trust, notes)
+			})
+		}})
+	c.Flags().StringArrayVar(&trust, "trust", nil, "`REQUIREMENT` that a system must meet for the tag to count; may be given several times")
+	c.Flags().StringVar(&notes, "notes", "", "free `TEXT`")
+	return c
+}
+
+func (a *app) tagRename() *cobra.Command {
+	var w changing
+	return w.flags(&cobra.Command{Use: "rename TAG NEW", Short: "Rename a tag wherever it stands", Args: exactly("TAG", "NEW"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, "renamed "+args[0]+" to "+args[1], func(cl *client.Client) (api.Changed, error) {
+				return cl.RenameTag(c.Context(), args[0], args[1])
+			})
+		}})
 }
 
 func (a *app) tagList() *cobra.Command {
@@ -151,29 +189,6 @@ func (a *app) tagList() *cobra.Command {
 			table(w, rows...)
 		})
 	}}
-}
-
-func (a *app) trust() *cobra.Command {
-	var met, unmet changing
-	var until string
-	set := met.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
-		RunE: func(c *cobra.Command, args []string) error {
-			end, err := instant(until, time.Now())
-			if err != nil {
-				return err
-			}
-			return a.change(c, met, "marked "+args[0]+": "+args[1]+" is met", func(cl *client.Client) (api.Changed, error) {
-				return cl.SetTrust(c.Context(), args[0], args[1], end)
-			})
-		}})
-	set.Flags().StringVar(&until, "until", "", "how long it counts: a duration or an instant, `WHEN` (default: until taken away)")
-	drop := unmet.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.change(c, unmet, "marked "+args[0]+": "+args[1]+" is not met", func(cl *client.Client) (api.Changed, error) {
-				return cl.DropTrust(c.Context(), args[0], args[1])
-			})
-		}})
-	return a.group("trust", "Mark trust requirements of systems as met or not", set, drop)
 }
 
 // change runs one change and prints its outcome.

@@ -242,8 +242,11 @@ func (c *Client) SetTags(ctx context.Context, name string, add, remove []wire.Ta
 
 // SetTrust marks a requirement as met by a system until an instant; zero is for as
 // long as nobody takes it away.
-func (c *Client) SetTrust(ctx context.Context, name, requirement string, until time.Time) (api.Changed, error) {
-	body := map[string]time.Time{}
+func (c *Client) SetTrust(ctx context.Context, name, requirement string, until time.Time, claims map[string][]string) (api.Changed, error) {
+	body := map[string]any{}
+	if len(claims) > 0 {
+		body["claims"] = claims
+	}
 	if !until.IsZero() {
 		body["until"] = until
 	}
@@ -253,6 +256,46 @@ func (c *Client) SetTrust(ctx context.Context, name, requirement string, until t
 // DropTrust takes such a mark away.
 func (c *Client) DropTrust(ctx context.Context, name, requirement string) (api.Changed, error) {
 	return c.change(ctx, http.MethodDelete, "/systems"+seg(name)+"/trust"+seg(requirement), nil)
+}
+
+// AddPeer lets a system connect to another; it takes both sides and no tags.
+func (c *Client) AddPeer(ctx context.Context, name, other string) (api.Changed, error) {
+	return c.change(ctx, http.MethodPut, "/systems"+seg(name)+"/adds"+seg(other), nil)
+}
+
+// RemovePeer takes that back.
+func (c *Client) RemovePeer(ctx context.Context, name, other string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/systems"+seg(name)+"/adds"+seg(other), nil)
+}
+
+// SetTag keeps a tag and sets what it takes to count.
+func (c *Client) SetTag(ctx context.Context, name string, trust []string, notes string) (api.Changed, error) {
+	if trust == nil {
+		trust = []string{}
+	}
+	return c.change(ctx, http.MethodPut, "/tags"+seg(name), map[string]any{"trust": trust, "notes": notes})
+}
+
+// RenameTag renames a tag wherever it stands.
+func (c *Client) RenameTag(ctx context.Context, from, to string) (api.Changed, error) {
+	return c.change(ctx, http.MethodPost, "/tags"+seg(from)+"/rename", map[string]string{"name": to})
+}
+
+// Requirements lists trust requirements.
+func (c *Client) Requirements(ctx context.Context) ([]api.Requirement, error) {
+	return list[api.Requirement](ctx, c, "/requirements", nil)
+}
+
+// SetRequirement creates or replaces a trust requirement.
+func (c *Client) SetRequirement(ctx context.Context, r wire.Requirement) (api.Changed, error) {
+	var out api.Requirement
+	err := c.call(ctx, http.MethodPut, "/requirements"+seg(r.ID), nil, r, &out)
+	return api.Changed{Revision: out.Version}, err
+}
+
+// DeleteRequirement removes a trust requirement that nothing asks for.
+func (c *Client) DeleteRequirement(ctx context.Context, id string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/requirements"+seg(id), nil)
 }
 
 // Tags lists tags.
