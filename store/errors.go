@@ -68,6 +68,9 @@ func translate(err error) error {
 	if errors.Is(err, sql.ErrConnDone) || err.Error() == "sql: database is closed" {
 		return ErrClosed
 	}
+	if code(err) == sqlite3.SQLITE_IOERR_DATA { // what package seal answers for a wrong MAC
+		return fmt.Errorf("%w (a page is not as it was written)", ErrDamaged)
+	}
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w (%v)", ErrDamaged, err)

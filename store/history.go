@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"enclave/wire"
@@ -38,8 +40,8 @@ func (w *writing) keep(ctx context.Context, part, id string, doc any) error {
 	return err
 }
 
-// PolicySetAt rebuilds the policy set as it was at a revision; policies are in the
-// order of their first version. It is ErrNotFound for a revision that is to come, or
+// PolicySetAt rebuilds the policy set as it was at a revision; its parts are in the
+// order of their names, so that two sets can be compared line by line. It is ErrNotFound for a revision that is to come, or
 // from before history was kept.
 func (s *Store) PolicySetAt(ctx context.Context, rev wire.Revision) (set wire.PolicySet, err error) {
 	err = s.view(ctx, "read policy set", func(r reader, org wire.OrgID) (err error) {
@@ -74,10 +76,10 @@ func policySetAt(ctx context.Context, r reader, org wire.OrgID, rev wire.Revisio
 	}
 	set.Policies = []wire.Policy{}
 	err = rows(ctx, r, `SELECT v.part, v.id, v.document FROM set_versions v
-		JOIN (SELECT part, id, min(revision) AS first, max(revision) AS last FROM set_versions
+		JOIN (SELECT part, id, max(revision) AS last FROM set_versions
 			WHERE org_id = ?1 AND revision <= ?2 GROUP BY part, id) n
 		ON v.part = n.part AND v.id = n.id AND v.revision = n.last
-		WHERE v.org_id = ?1 AND v.document IS NOT NULL ORDER BY v.part, CASE v.part WHEN 'policy' THEN n.first ELSE 0 END, v.id`, []any{org, rev},
+		WHERE v.org_id = ?1 AND v.document IS NOT NULL ORDER BY v.part, v.id`, []any{org, rev},
 		func(scan func(...any) error) error {
 			var part, id, text string
 			if err := scan(&part, &id, &text); err != nil {
@@ -88,6 +90,7 @@ func policySetAt(ctx context.Context, r reader, org wire.OrgID, rev wire.Revisio
 			}
 			return nil
 		})
+	slices.SortFunc(set.Policies, func(a, b wire.Policy) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return set, err
 }
 

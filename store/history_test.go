@@ -22,7 +22,7 @@ func TestHistoryBeginsAtTheUpgrade(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	db, err := connect(filepath.Join(dir, dbName), 1, "_txlock=immediate")
+	db, err := connect(nil, filepath.Join(dir, dbName), 1, "_txlock=immediate") // in clear, as it was then
 	if err != nil {
 		t.Fatal(err)
 	}

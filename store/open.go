@@ -15,6 +15,7 @@ import (
 	"modernc.org/sqlite"
 
 	"enclave/store/migrate"
+	"enclave/store/seal"
 	"enclave/wire"
 )
 
@@ -55,6 +56,9 @@ var pragmas = []struct{ name, value, want string }{
 type Store struct {
 	write, read *sql.DB
 	lock        *os.File
+	keys        *seal.Keyring
+	vfs         *seal.VFS // nil in measurements of what it costs
+	sealed      Sealed
 	org         atomic.Pointer[wire.OrgID] // nil until Init
 
 	closeOnce sync.Once
@@ -62,8 +66,23 @@ type Store struct {
 }
 
 // Open opens the store in dir, and makes the directory and the file when there are
-// none. A file that fails a check is not written to.
-func Open(ctx context.Context, dir string) (*Store, error) {
+// none. A file that fails a check is not written to. Everything on disk is sealed
+// (package seal); a file in clear, of a time before that, is sealed first.
+func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
+	lock, err := lockState(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{lock: lock}
+	if err := s.open(ctx, dir, choose(opts)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open store %s: %w", filepath.Join(dir, dbName), translate(err))
+	}
+	return s, nil
+}
+
+// lockState makes and checks a state directory and takes its lock.
+func lockState(dir string) (*os.File, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -71,23 +90,21 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	path := filepath.Join(dir, dbName)
-	s := &Store{lock: lock}
-	if err := s.open(ctx, path); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("open store %s: %w", path, translate(err))
-	}
-	return s, nil
+	return lock, nil
 }
 
-func (s *Store) open(ctx context.Context, path string) (err error) {
-	if err := inspect(ctx, path); err != nil {
+func (s *Store) open(ctx context.Context, dir string, o options) (err error) {
+	path := filepath.Join(dir, dbName)
+	if err := s.unseal(ctx, dir, o); err != nil {
 		return err
 	}
-	if s.write, err = connect(path, 1, "_txlock=immediate"); err != nil {
+	if err := inspect(ctx, s.vfs, path); err != nil {
 		return err
 	}
-	if s.read, err = connect(path, readers, "_pragma=query_only(on)"); err != nil {
+	if s.write, err = connect(s.vfs, path, 1, "_txlock=immediate"); err != nil {
+		return err
+	}
+	if s.read, err = connect(s.vfs, path, readers, "_pragma=query_only(on)"); err != nil {
 		return err
 	}
 	return s.prepare(ctx)
@@ -127,6 +144,12 @@ func (s *Store) Close() error {
 				s.closeErr = errors.Join(s.closeErr, db.Close())
 			}
 		}
+		if s.vfs != nil {
+			s.vfs.Close()
+		}
+		if s.keys != nil {
+			s.keys.Wipe()
+		}
 		if s.lock != nil {
 			s.closeErr = errors.Join(s.closeErr, s.lock.Close())
 		}
@@ -137,7 +160,7 @@ func (s *Store) Close() error {
 // inspect looks at an existing file before anything may write to it. It reads
 // through a connection that cannot write, so that a damaged or newer file stays as
 // it is, for whoever wants to rescue something from it.
-func inspect(ctx context.Context, path string) error {
+func inspect(ctx context.Context, vfs *seal.VFS, path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -146,7 +169,7 @@ func inspect(ctx context.Context, path string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	db, err := connect(path, 1, "mode=ro")
+	db, err := connect(vfs, path, 1, "mode=ro")
 	if err != nil {
 		return err
 	}
@@ -188,16 +211,12 @@ func damaged(err error) error {
 	return err
 }
 
-// connect is the only place that opens the database: the encrypting file layer
-// will be named here, as the vfs of the connection string.
-func connect(path string, connections int, extra ...string) (*sql.DB, error) {
-	abs, err := filepath.Abs(path)
+// connect is the only place that opens the database, through the file layer if one is
+// given.
+func connect(vfs *seal.VFS, path string, connections int, extra ...string) (*sql.DB, error) {
+	abs, err := absolute(path)
 	if err != nil {
 		return nil, err
-	}
-	abs = filepath.ToSlash(abs)
-	if !strings.HasPrefix(abs, "/") {
-		abs = "/" + abs // C:/dir
 	}
 	params := []string{"_defensive=1", "_dqs=0", "_error_rc=1"}
 	for _, p := range pragmas {
@@ -206,8 +225,13 @@ func connect(path string, connections int, extra ...string) (*sql.DB, error) {
 		}
 		params = append(params, "_pragma="+p.name+"("+p.value+")")
 	}
-	u := url.URL{Scheme: "file", Path: abs, RawQuery: strings.Join(append(params, extra...), "&")}
-	c, err := sqlite.NewConnector(u.String())
+	u := url.URL{Scheme: "file", Path: abs}
+	connector := sqlite.NewConnector
+	if vfs != nil {
+		params, connector = append(params, "vfs="+vfs.Name()), vfs.Connector
+	}
+	u.RawQuery = strings.Join(append(params, extra...), "&")
+	c, err := connector(u.String())
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +239,15 @@ func connect(path string, connections int, extra ...string) (*sql.DB, error) {
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db, nil
+}
+
+// absolute is path as a file: URL has it.
+func absolute(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if abs = filepath.ToSlash(abs); !strings.HasPrefix(abs, "/") {
+		abs = "/" + abs // C:/dir
+	}
+	return abs, err
 }
 
 // older compares dotted version numbers.

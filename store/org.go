@@ -88,6 +88,14 @@ func (s *Store) init(ctx context.Context, c Change, o Org) error {
 	if err != nil {
 		return err
 	}
+	caKey, err := s.keys.Seal(orgSecret(o.ID, "ca_key"), o.CAKey)
+	if err != nil {
+		return err
+	}
+	ticketKey, err := s.keys.Seal(orgSecret(o.ID, "ticket_key"), o.TicketKey)
+	if err != nil {
+		return err
+	}
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -103,7 +111,7 @@ func (s *Store) init(ctx context.Context, c Change, o Org) error {
 	_, err = tx.ExecContext(ctx, `INSERT INTO organisation
 		(org_id, name, ca_cert, ca_key, ticket_key, ipv4, ipv6, settings, revision, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		o.ID, o.Name, o.CACert, o.CAKey, o.TicketKey, o.IPv4.String(), o.IPv6.String(), settings, o.Revision, c.At.UnixNano())
+		o.ID, o.Name, o.CACert, caKey, ticketKey, o.IPv4.String(), o.IPv6.String(), settings, o.Revision, c.At.UnixNano())
 	if err != nil {
 		return err
 	}
@@ -117,9 +125,19 @@ func (s *Store) init(ctx context.Context, c Change, o Org) error {
 // Org returns the organisation, or ErrNotFound before Init.
 func (s *Store) Org(ctx context.Context) (o Org, err error) {
 	err = s.view(ctx, "read organisation", func(r reader, org wire.OrgID) error {
-		return r.QueryRowContext(ctx, `SELECT org_id, name, ca_cert, ca_key, ticket_key, ipv4, ipv6, settings, revision, created_at
+		err := r.QueryRowContext(ctx, `SELECT org_id, name, ca_cert, ca_key, ticket_key, ipv4, ipv6, settings, revision, created_at
 			FROM organisation WHERE org_id = ?`, org).Scan(&o.ID, &o.Name, &o.CACert, &o.CAKey, &o.TicketKey,
 			prefixCol{&o.IPv4}, prefixCol{&o.IPv6}, jsonCol{&o.Settings}, &o.Revision, instantCol{&o.CreatedAt})
+		if err != nil {
+			return err
+		}
+		if o.CAKey, err = s.keys.Open(orgSecret(o.ID, "ca_key"), o.CAKey); err != nil {
+			return fmt.Errorf("%w: CA key: %w", ErrDamaged, err)
+		}
+		if o.TicketKey, err = s.keys.Open(orgSecret(o.ID, "ticket_key"), o.TicketKey); err != nil {
+			return fmt.Errorf("%w: ticket key: %w", ErrDamaged, err)
+		}
+		return nil
 	})
 	return o, err
 }

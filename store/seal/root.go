@@ -39,9 +39,6 @@ func (r *Root) subkey(purpose string, size int) []byte {
 	return k
 }
 
-// RowKey returns the key that seals secrets inside rows; see Value.
-func (r *Root) RowKey() []byte { return r.subkey(forRows, 32) }
-
 // Wipe overwrites the secret. The root is of no use afterwards.
 func (r *Root) Wipe() { clear(r.secret[:]) }
 

@@ -31,13 +31,9 @@ type VFS struct {
 
 type openFunc = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, out uintptr) int32
 
-// ErrInUse is returned by Close while a database is open.
-var ErrInUse = errors.New("the file layer is in use")
-
-// NewVFS registers a layer for files sealed under root. The root is used until
-// Close.
+// NewVFS registers a layer for files sealed under root, of which it keeps a copy.
 func NewVFS(root *Root) (*VFS, error) {
-	v := &VFS{name: "enclave-seal-" + rand.Text(), root: root,
+	v := &VFS{name: "enclave-seal-" + rand.Text(), root: &Root{root.secret},
 		files: make(map[uintptr]*file), index: make(map[string]*shared)}
 	tls := libc.NewTLS()
 	defer tls.Close()
@@ -61,6 +57,18 @@ func NewVFS(root *Root) (*VFS, error) {
 	return v, nil
 }
 
+// System is the name of the system's own layer, for connection strings that would
+// otherwise inherit ours.
+func System() string {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	p := sqlite3.Xsqlite3_vfs_find(tls, 0)
+	if p == 0 {
+		return ""
+	}
+	return libc.GoString(at[sqlite3.Tsqlite3_vfs](p).FzName)
+}
+
 // Name is what a connection string names as vfs.
 func (v *VFS) Name() string { return v.name }
 
@@ -79,22 +87,23 @@ type connector struct {
 	_ *VFS
 }
 
-// Close takes the layer out of SQLite. It may be called again; it refuses while a
-// file is open.
-func (v *VFS) Close() error {
+// Close takes the layer out of SQLite, for connections to come, and may be called
+// again. Connections that are still open go on; then the few bytes that SQLite knows
+// the layer by are never given back, because SQLite may look at them to the last.
+func (v *VFS) Close() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.files) > 0 {
-		return ErrInUse
+	if v.self == 0 {
+		return
 	}
-	if v.self != 0 {
-		tls := libc.NewTLS()
-		defer tls.Close()
-		sqlite3.Xsqlite3_vfs_unregister(tls, v.self)
+	tls := libc.NewTLS()
+	defer tls.Close()
+	sqlite3.Xsqlite3_vfs_unregister(tls, v.self)
+	if len(v.files) == 0 {
 		free(tls, v.self)
-		v.self = 0
+		v.root.Wipe()
 	}
-	return nil
+	v.self = 0
 }
 
 // open is xOpen. SQLite says what the file is; one that it does not say is ours

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"enclave/store/seal"
+)
+
+// ChangeRecipients opens the store in dir, lets f change whom its keyring is
+// encrypted to and keeps the result. No file but the keyring changes. Detail of the
+// activity record is what f returns.
+func ChangeRecipients(ctx context.Context, dir string, c Change, f func(*seal.Keyring) (detail any, err error), opts ...Option) (err error) {
+	s, err := Open(ctx, dir, opts...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	detail, err := f(s.keys)
+	if err != nil {
+		return fmt.Errorf("change recipients: %w", err)
+	}
+	if err := s.keys.Save(); err != nil {
+		return fmt.Errorf("change recipients: %w", err)
+	}
+	return s.recordSeal(ctx, c, "seal.recipients", detail)
+}
+
+// Rotated is what a rotation did.
+type Rotated struct {
+	Root  uint32 // the new one
+	Pages int64  // encrypted again
+}
+
+// Rotate seals the state in dir under a new root and drops the old one: whoever had
+// that reads nothing that is written from now on. The new root is in the keyring
+// before anything is sealed with it and the old one until nothing is, so that a crash
+// at any point leaves a state that opens; Rotate may be run again then.
+func Rotate(ctx context.Context, dir string, c Change, opts ...Option) (r Rotated, err error) {
+	s, err := Open(ctx, dir, opts...)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if r, err = s.rotate(ctx, dir, c); err != nil {
+		return r, fmt.Errorf("rotate: %w", translate(err))
+	}
+	return r, nil
+}
+
+func (s *Store) rotate(ctx context.Context, dir string, c Change) (r Rotated, err error) {
+	path, to := filepath.Join(dir, dbName), filepath.Join(dir, next)
+	if len(s.keys.Roots()) == 1 { // else this ends a rotation that was interrupted
+		if err := s.keys.Grow(c.At); err != nil {
+			return r, err
+		}
+		if err := s.keys.Save(); err != nil {
+			return r, err
+		}
+	}
+	newest, number, _ := s.keys.Newest()
+	if err := s.resealRows(ctx); err != nil {
+		return r, err
+	}
+	if err := s.recordSeal(ctx, c, "seal.rotate", map[string]any{"root": number}); err != nil {
+		return r, err
+	}
+	if err := errors.Join(s.read.Close(), s.write.Close()); err != nil { // writes the log back
+		return r, err
+	}
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return r, errors.New("the log was not written back")
+	}
+	old, err := s.keys.RootOf(path)
+	if err != nil {
+		return r, err
+	}
+	if r.Pages, err = seal.Reseal(path, old, to, newest); err != nil {
+		return r, err
+	}
+	switch n, err := seal.Pages(to, newest, nil); {
+	case err != nil:
+		return r, err
+	case n != r.Pages:
+		return r, fmt.Errorf("the copy has %d pages of %d", n, r.Pages)
+	}
+	if err := seal.Rename(to, path); err != nil {
+		return r, err
+	}
+	s.keys.Retire()
+	r.Root = number
+	return r, s.keys.Save()
+}
+
+// resealRows seals the secrets inside rows under the newest root.
+func (s *Store) resealRows(ctx context.Context) error {
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := run(ctx, conn, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err = eachSecret(ctx, conn, func(place string, value []byte) ([]byte, error) {
+		secret, err := s.keys.Open(place, value)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(secret)
+		return s.keys.Seal(place, secret)
+	})
+	if err != nil {
+		return errors.Join(err, run(context.WithoutCancel(ctx), conn, "ROLLBACK"))
+	}
+	return run(ctx, conn, "COMMIT")
+}
+
+// recordSeal records what was done to the seal, where there is an organisation.
+func (s *Store) recordSeal(ctx context.Context, c Change, action string, detail any) error {
+	if s.org.Load() == nil {
+		return nil
+	}
+	return s.Record(ctx, c, action, "state", detail)
+}

@@ -1,0 +1,104 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"enclave/store/seal"
+	"enclave/wire"
+)
+
+// Option changes how a store is opened.
+type Option func(*options)
+
+type options struct {
+	identities []seal.Identity
+	plain      bool // without the file layer, to measure what it costs
+}
+
+func choose(opts []Option) options {
+	var o options
+	for _, f := range opts {
+		f(&o)
+	}
+	return o
+}
+
+// WithIdentities opens the state's keyring with these, and makes it for their
+// recipients on first start. Without them the identity beside the state is used.
+func WithIdentities(ids ...seal.Identity) Option {
+	return func(o *options) { o.identities = append(o.identities, ids...) }
+}
+
+// Sealed tells how the state is sealed.
+type Sealed struct {
+	seal.Opened
+	Converted  bool // the file was in clear until this start
+	Recipients []seal.Recipient
+	Root       uint32 // number of the newest root
+}
+
+// Sealed tells how the state is sealed.
+func (s *Store) Sealed() Sealed { return s.sealed }
+
+// next is where a database is written that will take the place of the one there.
+const next = dbName + ".next"
+
+// unseal gets the keys and the file layer, sealing a file that is still in clear.
+func (s *Store) unseal(ctx context.Context, dir string, o options) error {
+	path := filepath.Join(dir, dbName)
+	if err := sweep(dir); err != nil {
+		return err
+	}
+	kind, err := seal.Look(path)
+	if err != nil {
+		return err
+	}
+	if kind == seal.Plain && !o.plain { // look before a keyring is made for it
+		if err := inspect(ctx, nil, path); err != nil {
+			return err
+		}
+	}
+	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities, kind != seal.Sealed); err != nil {
+		return fmt.Errorf("unseal: %w", err)
+	}
+	_, s.sealed.Root, _ = s.keys.Newest()
+	s.sealed.Recipients = s.keys.Recipients()
+	if o.plain {
+		return nil
+	}
+	if kind == seal.Plain {
+		if err := convert(ctx, path, filepath.Join(dir, next), s.keys); err != nil {
+			return fmt.Errorf("seal the state: %w", err)
+		}
+		s.sealed.Converted = true
+	}
+	root, err := s.keys.RootOf(path)
+	if err != nil {
+		return err
+	}
+	s.vfs, err = seal.NewVFS(root)
+	return err
+}
+
+// sweep removes what a crash left of a file that was to take another's place.
+func sweep(dir string) error {
+	var errs []error
+	for _, pattern := range []string{next + "*", ".new-*"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		errs = append(errs, err)
+		for _, name := range names {
+			errs = append(errs, os.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// orgSecret is the place of an organisation's secret, which it is sealed with: the
+// sealed bytes do not open in another row or column.
+func orgSecret(org wire.OrgID, column string) string {
+	return "organisation/" + string(org) + "/" + column
+}
