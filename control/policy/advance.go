@@ -89,8 +89,8 @@ func (e *Engine) Advance(now time.Time) (changed []wire.SystemID, next time.Time
 
 // catchUp moves the engine to now and gathers what the edges since changed. Whoever
 // stood somewhere just after the last instant counts, even when several edges passed.
-func (e *Engine) catchUp(now time.Time) affected {
-	out := make(affected)
+func (e *Engine) catchUp(now time.Time) *affected {
+	out := e.affected()
 	if now = plain(now); !now.After(e.now) {
 		return out
 	}

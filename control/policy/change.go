@@ -8,12 +8,23 @@ import (
 	"enclave/wire"
 )
 
-// affected gathers the systems whose Pairs may differ.
-type affected map[wire.SystemID]struct{}
+// affected gathers the systems whose Pairs may differ, and if asked to, which pairs.
+type affected struct {
+	systems map[wire.SystemID]struct{}
+	touched *Touched
+}
 
-func (a affected) add(s *system) { a[s.ID] = struct{}{} }
+func (e *Engine) affected() *affected { return &affected{make(map[wire.SystemID]struct{}), e.touched} }
 
-func (a affected) sorted() []wire.SystemID { return slices.Sorted(maps.Keys(a)) }
+func (a *affected) add(s *system) { a.systems[s.ID] = struct{}{} }
+
+func (a *affected) pair(s, o *system) {
+	a.add(s)
+	a.add(o)
+	a.touched.add([]wire.SystemID{s.ID}, []wire.SystemID{o.ID})
+}
+
+func (a *affected) sorted() []wire.SystemID { return slices.Sorted(maps.Keys(a.systems)) }
 
 // PutSystem adds a system or replaces the one of its ID. It returns the systems whose
 // Pairs may differ from before, the system itself among them.
@@ -95,20 +106,22 @@ func (e *Engine) changed(before, after map[seat]time.Time) (slots [2]bitset) {
 
 // spread adds s, when it changed on some side of some policy, and whoever stood on
 // the other side at since. Tags are looked at once however many policies share them.
-func (e *Engine) spread(s *system, changed [2]bitset, since time.Time, out affected) {
+func (e *Engine) spread(s *system, changed [2]bitset, since time.Time, out *affected) {
 	for side, slots := range changed {
 		if !slots.empty() {
 			out.add(s)
-			e.opposite(slots, side, since, out)
+			out.touched.add([]wire.SystemID{s.ID}, e.opposite(slots, side, since, out))
 		}
 	}
 }
 
-func (e *Engine) opposite(slots bitset, side int, since time.Time, out affected) {
+// opposite adds, and returns, who stands on the other side of policies.
+func (e *Engine) opposite(slots bitset, side int, since time.Time, out *affected) (all []wire.SystemID) {
 	seen := make(map[wire.Tag]bool)
 	counted := func(s *system) {
 		if s.counts() && !over(s.ExpiresAt, since) {
 			out.add(s)
+			all = append(all, s.ID)
 		}
 	}
 	for slot := range slots.all() {
@@ -135,6 +148,7 @@ func (e *Engine) opposite(slots bitset, side int, since time.Time, out affected)
 			}
 		}
 	}
+	return all
 }
 
 // PutPolicy adds a policy or replaces the one of its ID. A policy with any mistake
@@ -202,7 +216,7 @@ func (e *Engine) sides(r *rules, since time.Time) (out sides) {
 }
 
 // addTo adds everybody, unless one side is empty and nobody has a pair.
-func (d sides) addTo(out affected) {
+func (d sides) addTo(out *affected) {
 	if len(d[senders]) == 0 || len(d[receivers]) == 0 {
 		return
 	}
@@ -211,28 +225,38 @@ func (d sides) addTo(out affected) {
 			out.add(s)
 		}
 	}
+	out.touched.add(idsOf(d[senders]), idsOf(d[receivers]))
+}
+
+func idsOf(side map[*system]time.Time) []wire.SystemID {
+	out := make([]wire.SystemID, 0, len(side))
+	for s := range side {
+		out = append(out, s.ID)
+	}
+	return out
 }
 
 // compareSides adds who came to a side, left it or stays for another time, and for
 // each side on which someone did, all of the other.
-func compareSides(before, after sides, out affected) {
+func compareSides(before, after sides, out *affected) {
 	for side := range before {
-		n := 0
+		var moved []wire.SystemID
 		note := func(a, b map[*system]time.Time) {
 			for s, end := range a {
 				if other, ok := b[s]; !ok || !other.Equal(end) {
 					out.add(s)
-					n++
+					moved = append(moved, s.ID)
 				}
 			}
 		}
 		note(before[side], after[side])
 		note(after[side], before[side])
-		if n > 0 {
+		if len(moved) > 0 {
 			for _, d := range []sides{before, after} {
 				for s := range d[1-side] {
 					out.add(s)
 				}
+				out.touched.add(moved, idsOf(d[1-side]))
 			}
 		}
 	}
@@ -244,7 +268,7 @@ func (e *Engine) PutTag(in Tag, now time.Time) []wire.SystemID {
 	t := e.tag(in.Name)
 	old := t.trust
 	t.trust = slices.Clone(in.Trust)
-	n := 0
+	var moved []wire.SystemID
 	for s := range t.members {
 		was, had := s.meets(old)
 		is, has := s.meets(t.trust)
@@ -252,13 +276,13 @@ func (e *Engine) PutTag(in Tag, now time.Time) []wire.SystemID {
 		if had != has || (has && !was.Equal(is)) {
 			if s.counts() {
 				out.add(s)
-				n++
+				moved = append(moved, s.ID)
 			}
 		}
 	}
-	if n > 0 {
-		e.opposite(t.slots[senders], senders, e.now, out)
-		e.opposite(t.slots[receivers], receivers, e.now, out)
+	if len(moved) > 0 {
+		out.touched.add(moved, e.opposite(t.slots[senders], senders, e.now, out))
+		out.touched.add(moved, e.opposite(t.slots[receivers], receivers, e.now, out))
 	}
 	e.forget(t)
 	return out.sorted()

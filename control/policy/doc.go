@@ -14,6 +14,6 @@
 // an argument.
 //
 // Backed by docs/decisions/0020 (one engine, two indexes), 0021 (wall-clock hours), 0022
-// (gateway reach), 0023 (reading questions), 0024 (flows over time) and 0025 (mutual
-// adds). The question format is docs/format/question.md.
+// (gateway reach), 0023 (reading questions), 0024 (flows over time), 0025 (mutual
+// adds) and 0026 (pairs that a change touches). The question format is docs/format/question.md.
 package policy

@@ -26,7 +26,8 @@ type Engine struct {
 	gates    map[wire.SystemID]bitset
 	overlay  []netip.Prefix
 	zones    map[string]*time.Location
-	mutual   *rules // what two systems that add each other may do
+	mutual   *rules   // what two systems that add each other may do
+	touched  *Touched // where changes are recorded; nil is nowhere
 	queue    edgeQueue
 	now      time.Time
 	stamp    uint64

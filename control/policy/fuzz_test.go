@@ -41,7 +41,10 @@ func play(t *testing.T, seed uint64, steps int) {
 	for range steps {
 		horizon := now.Add(time.Duration(d.IntN(3*96)) * grid)
 		before := everyPair(e, now, horizon)
+		touched := new(Touched)
+		e.Record(touched)
 		what, later, named := change(t, d, e, w, now)
+		e.Record(nil)
 		now = later
 		after := everyPair(e, now, horizon)
 		for id := range after {
@@ -49,6 +52,7 @@ func play(t *testing.T, seed uint64, steps int) {
 				t.Fatalf("%s at %v: the pairs of %s differ, but it was not named\nbefore %v\nafter  %v", what, now, id, before[id], after[id])
 			}
 		}
+		differs(t, what, e, before, after, touched, now, horizon)
 		for id := range before {
 			if _, still := after[id]; !still && len(before[id]) > 0 && !slices.Contains(named, id) {
 				t.Fatalf("%s: %s is gone, but was not named", what, id)
@@ -58,6 +62,31 @@ func play(t *testing.T, seed uint64, steps int) {
 			t.Fatalf("%s named %s, which never was", what, named[n])
 		}
 		agree(t, d, e, w, now, horizon, what)
+	}
+}
+
+// differs checks that whatever pair differs was touched, and that Between is Pairs.
+func differs(t *testing.T, what string, e *Engine, before, after map[wire.SystemID][]Pair, touched *Touched, now, horizon time.Time) {
+	t.Helper()
+	between := func(list []Pair, peer wire.SystemID) []wire.Grant {
+		if i := slices.IndexFunc(list, func(p Pair) bool { return p.Peer == peer }); i >= 0 {
+			return list[i].Grants
+		}
+		return nil
+	}
+	for i := range 6 {
+		id := wire.SystemID(fmt.Sprintf("sys%02d", i))
+		peers := touched.Peers(id)
+		for j := range 6 {
+			peer := wire.SystemID(fmt.Sprintf("sys%02d", j))
+			is := between(after[id], peer)
+			if got := e.Between(id, peer, now, horizon); !reflect.DeepEqual(got, is) {
+				t.Fatalf("%s: between %s and %s %v, of all pairs %v", what, id, peer, got, is)
+			}
+			if !reflect.DeepEqual(between(before[id], peer), is) && !slices.Contains(peers, peer) {
+				t.Fatalf("%s: what is between %s and %s differs, but was not touched", what, id, peer)
+			}
+		}
 	}
 }
 

@@ -67,22 +67,20 @@ func (e *Engine) joins(s *system, now time.Time) iter.Seq2[*system, time.Time] {
 }
 
 // parted adds s, and whoever it was connected to by mutual adds at last and no longer is.
-func (e *Engine) parted(s *system, last time.Time, out affected) {
+func (e *Engine) parted(s *system, last time.Time, out *affected) {
 	for peer, end := range e.joins(s, last) {
 		if over(end, e.now) {
-			out.add(s)
-			out.add(peer)
+			out.pair(s, peer)
 		}
 	}
 }
 
 // rejoin adds s, and whoever it is connected to otherwise than before.
-func rejoin(s *system, before, after map[*system]time.Time, out affected) {
+func rejoin(s *system, before, after map[*system]time.Time, out *affected) {
 	note := func(a, b map[*system]time.Time) {
 		for peer, end := range a {
 			if other, ok := b[peer]; !ok || !other.Equal(end) {
-				out.add(s)
-				out.add(peer)
+				out.pair(s, peer)
 			}
 		}
 	}
@@ -98,11 +96,15 @@ func (w *walk) mutual() {
 			pair = &Pair{Peer: peer.ID}
 			w.peers[peer] = pair
 		}
-		g := wire.Grant{From: w.self.ID, To: peer.ID, Proto: wire.Any, Policy: Mutual, NotAfter: end}
-		back := g
-		back.From, back.To = g.To, g.From
-		pair.Grants = append(pair.Grants, g, back)
+		pair.join(w.self.ID, end)
 	}
+}
+
+func (p *Pair) join(self wire.SystemID, end time.Time) {
+	g := wire.Grant{From: self, To: p.Peer, Proto: wire.Any, Policy: Mutual, NotAfter: end}
+	back := g
+	back.From, back.To = g.To, g.From
+	p.Grants = append(p.Grants, g, back)
 }
 
 // whyApart says why the adds of two systems do not connect them; it is empty when

@@ -62,7 +62,7 @@ func (w *walk) policy(r *rules, side int, later bool) {
 	if !ok || over(mine, w.now) {
 		return
 	}
-	w.openings = r.openings(w.openings[:0], w.now, w.horizon)
+	w.openings = r.openingsAt(w.now, w.horizon)
 	for peer := range w.e.members(r, 1-side) {
 		theirs, ok := peer.on(r, 1-side)
 		if peer == w.self || !ok || over(theirs, w.now) {
@@ -75,16 +75,33 @@ func (w *walk) policy(r *rules, side int, later bool) {
 			}
 			pair = &Pair{Peer: peer.ID}
 		}
-		from, to := w.self, peer
-		if side == receivers {
-			from, to = to, from
-		}
-		before := len(pair.Grants)
-		pair.Grants = grants(pair.Grants, r, from, to, sooner(mine, theirs), w.openings)
-		if len(pair.Grants) > before {
+		if w.grant(pair, r, side, peer, sooner(mine, theirs)) {
 			w.peers[peer] = pair
 		}
 	}
+}
+
+// between adds what r grants between self, on one side, and a peer that r names on the
+// other.
+func (w *walk) between(pair *Pair, r *rules, side int, peer *system) {
+	mine, ok := w.self.on(r, side)
+	theirs, also := peer.on(r, 1-side)
+	if !ok || !also || over(mine, w.now) || over(theirs, w.now) {
+		return
+	}
+	w.openings = r.openingsAt(w.now, w.horizon)
+	w.grant(pair, r, side, peer, sooner(mine, theirs))
+}
+
+// grant appends to the pair until end, and reports whether there was anything to append.
+func (w *walk) grant(pair *Pair, r *rules, side int, peer *system, end time.Time) bool {
+	from, to := w.self, peer
+	if side == receivers {
+		from, to = to, from
+	}
+	before := len(pair.Grants)
+	pair.Grants = grants(pair.Grants, r, from, to, end, w.openings)
+	return len(pair.Grants) > before
 }
 
 // grants appends one grant for each rule and opening, future openings only while the

@@ -24,6 +24,12 @@ type rules struct {
 	windows  wire.Windows // what hours were compiled from
 	doc      wire.Policy
 	next     time.Time // its edge that stands in the queue; zero: none
+
+	// What openingsAt last found: pairs are asked for by the thousand at one instant.
+	found struct {
+		now, horizon time.Time
+		list         []opening
+	}
 }
 
 // rule is one ACL. Its sentences are made once, so that a verdict costs no memory.
@@ -125,6 +131,14 @@ func (r *rules) openings(out []opening, now, horizon time.Time) []opening {
 		}
 		from, open = end, r.hours.active(end)
 	}
+}
+
+// openingsAt is openings, remembered until another instant is asked for.
+func (r *rules) openingsAt(now, horizon time.Time) []opening {
+	if f := &r.found; f.list == nil || f.now != now || f.horizon != horizon {
+		f.now, f.horizon, f.list = now, horizon, r.openings(f.list[:0], now, horizon)
+	}
+	return r.found.list
 }
 
 // sameTerms reports whether two versions grant the same to the same sides; who stands
