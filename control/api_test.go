@@ -364,11 +364,26 @@ func TestTokensAreThrottledByAddress(t *testing.T) {
 func TestEndedTokensAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.api("GET", "/whoami", nil, nil)
-	w.tamper("UPDATE api_tokens SET expires_at = ?", time.Now().Add(-time.Second).UnixNano())
+	good, then := w.token, time.Now().Add(-time.Hour)
+	w.token = admin.NewToken()
+	_, err := w.store.CreateToken(t.Context(), at(then), store.TokenParams{Name: "old", Scopes: []string{"admin"}, ExpiresAt: then.Add(time.Minute), Secret: w.token.Hash()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, p := w.tryAPI("GET", "/whoami", nil, nil); p == nil || p.Code != api.CodeUnauthorised {
 		t.Errorf("an expired token: %+v", p)
 	}
-	w.tamper("DELETE FROM api_tokens")
+	w.token = good
+	w.api("GET", "/whoami", nil, nil)
+	list, err := w.store.Tokens(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range list {
+		if err := w.store.RevokeToken(t.Context(), at(time.Now()), tok.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, p := w.tryAPI("GET", "/whoami", nil, nil); p == nil || p.Code != api.CodeUnauthorised {
 		t.Errorf("a deleted token: %+v", p)
 	}

@@ -123,7 +123,7 @@ func (h *hub) engineSystem(s *store.System) policy.System {
 	return policy.System{
 		ID: s.ID, IPs: []netip.Addr{s.IPv4, s.IPv6}, Tags: s.Tags,
 		Approved: s.Approved, Enabled: s.Enabled, Revoked: s.Revoked, ExpiresAt: s.ExpiresAt,
-		Trust: h.met(s),
+		Trust: h.met(s), Adds: s.Adds,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"enclave/control/enrol"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -65,10 +66,13 @@ func TestEnrolmentIsRefused(t *testing.T) {
 	w := newWorld(t)
 	good, off := w.key(automatic()), w.key(api.KeyCreate{Name: "off", Approval: "automatic"})
 	w.api("POST", "/keys/off/disable", nil, nil)
-	soon := time.Now().Add(time.Hour)
-	expired := w.key(api.KeyCreate{Name: "old", Approval: "automatic", ExpiresAt: &soon})
-	// An hour passes for the key: its instant is set back in the store.
-	w.agedKey(expired.ID)
+	// An old key: made an hour ago, for half of it.
+	old := enrol.NewSecret()
+	then := time.Now().Add(-time.Hour)
+	_, err := w.store.CreateKey(t.Context(), at(then), store.KeyParams{Name: "old", Kind: store.General, Automatic: true, ExpiresAt: then.Add(time.Minute), Secret: old.Hash()})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	with := func(secret string, edit func(*wire.EnrolRequest)) wire.EnrolRequest {
 		req := w.machine().request(secret, "alice")
@@ -83,7 +87,7 @@ func TestEnrolmentIsRefused(t *testing.T) {
 	}{
 		"wrong secret": {with("00000-00000-00000-00000-00000", nil), api.CodeKeyUnknown},
 		"disabled key": {with(off.Secret, nil), api.CodeKeyUnknown},
-		"expired key":  {with(expired.Secret, nil), api.CodeKeyExpired},
+		"expired key":  {with(string(old), nil), api.CodeKeyExpired},
 		"slow clock":   {with(good.Secret, func(r *wire.EnrolRequest) { r.Now = r.Now.Add(-time.Hour) }), api.CodeClockSkew},
 		"fast clock":   {with(good.Secret, func(r *wire.EnrolRequest) { r.Now = r.Now.Add(time.Hour) }), api.CodeClockSkew},
 		"bad name":     {with(good.Secret, func(r *wire.EnrolRequest) { r.Name = "No Name" }), api.CodeInvalid},

@@ -1,36 +1,14 @@
 package control
 
 import (
-	"database/sql"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite"
-
 	"enclave/wire"
 	"enclave/wire/api"
 )
-
-// tamper writes to the database beside the store, for states that need time or an
-// older program to come about.
-func (w *world) tamper(query string, args ...any) {
-	w.t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(w.dir, "enclave.db"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(w.t.Context(), query, args...); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) agedKey(id wire.KeyID) {
-	w.tamper("UPDATE enrolment_keys SET expires_at = ? WHERE id = ?", time.Now().Add(-time.Second).UnixNano(), id)
-}
 
 func pairOf(t *testing.T, w *world) (a, b *machine, fa, fb *feed) {
 	t.Helper()
@@ -166,11 +144,14 @@ func TestBadStoredPolicyServesItsLastGoodVersion(t *testing.T) {
 	if len(status().Warnings) != 0 || logged() {
 		t.Error("a warning about nothing")
 	}
-	for _, spoil := range []string{
-		"UPDATE policies SET document = json_set(document, '$.type', 'odd') WHERE id = ?",
-		"UPDATE policies SET document = json_set(document, '$.sender_tags', 7) WHERE id = ?", // no Policy at all
-	} {
-		w.tamper(spoil, string(id))
+	// The store asks nothing of a document's meaning, so it takes what an older program
+	// found right; a reversed range of ports cannot even be read back.
+	odd, unreadable := direct("mesh", "mesh"), direct("mesh", "mesh")
+	odd.Kind, unreadable.ACLs[0].Ports = "odd", wire.Ports{{Lo: 9, Hi: 1}}
+	for _, doc := range []wire.Policy{odd, unreadable} {
+		if _, err := w.store.UpdatePolicy(t.Context(), at(time.Now()), id, doc); err != nil {
+			t.Fatal(err)
+		}
 		w.restart()
 		if state() != "active" || !logged() || len(status().Warnings) != 1 {
 			t.Errorf("state %q, warnings %v", state(), status().Warnings)
@@ -180,13 +161,21 @@ func TestBadStoredPolicyServesItsLastGoodVersion(t *testing.T) {
 		}
 	}
 	// What was switched off stays off: a past version may have been on.
-	w.tamper("UPDATE policies SET enabled = 0 WHERE id = ?", string(id))
+	odd.Enabled = false
+	if _, err := w.store.UpdatePolicy(t.Context(), at(time.Now()), id, odd); err != nil {
+		t.Fatal(err)
+	}
 	w.restart()
 	if state() != "disabled" {
 		t.Errorf("state %q", state())
 	}
 	// Without a good version it is left out.
-	w.tamper("DROP TRIGGER set_versions_no_update; UPDATE set_versions SET document = '{}'")
+	w.api("DELETE", "/policies/"+string(id), nil, nil)
+	p, _, err := w.store.CreatePolicy(t.Context(), at(time.Now()), unreadable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id = p.ID
 	w.restart()
 	if st := status(); state() != "inactive: does not validate" || len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "left out") {
 		t.Errorf("state %q, warnings %v", state(), st.Warnings)
