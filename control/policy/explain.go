@@ -20,9 +20,9 @@ const (
 // fix is a single change that would allow a denied flow. Its fields name what changes,
 // its text says it.
 type fix struct {
-	kind        string // approve, enable system, extend system, meet, tag, add, add each other, enable, extend, hours, rule, policy
+	kind        string // approve, enable system, extend system, meet, tag, add, add each other, enable, extend, hours, filter, route, rule, policy
 	system      wire.SystemID
-	peer        wire.SystemID // add, add each other
+	peer        wire.SystemID // add, add each other; the gateway of route
 	policy      wire.PolicyID
 	tag         wire.Tag
 	requirement string
@@ -49,15 +49,21 @@ func (e *Engine) Explain(src, dst netip.Addr, proto wire.Proto, port uint16, at 
 	if to != nil {
 		out.To = to.ID
 	}
-	if from == nil || from == to {
+	if from != nil {
+		out.From = from.ID
+	}
+	if from == to && from != nil {
 		return out
 	}
-	out.From = from.ID
-	both := ends(from, to, at)
-	for _, c := range both {
+	chains := e.chains(from, to, f, at)
+	for _, c := range append(e.strangers(f, len(chains) > 0), ends(from, to, at)...) {
 		out.Chain = append(out.Chain, c.step(""))
 	}
-	for i, ch := range e.chains(from, to, f, at) {
+	if from != nil && to != nil && len(chains) == 0 {
+		c := check{what: "sender", detail: fmt.Sprintf("no policy names %s as a sender, and none %s as a receiver", from.ID, to.ID)}
+		out.Chain = append(out.Chain, c.step(""))
+	}
+	for i, ch := range chains {
 		if i == maxChains {
 			break
 		}
@@ -68,6 +74,23 @@ func (e *Engine) Explain(src, dst netip.Addr, proto wire.Proto, port uint16, at 
 	if !v.Allow {
 		for _, x := range e.fixes(f, at) {
 			out.Fixes = append(out.Fixes, x.text)
+		}
+	}
+	return out
+}
+
+// strangers are the conditions on the addresses by themselves, those that fail.
+func (e *Engine) strangers(f Packet, carried bool) (out []check) {
+	if f.Src.Is4() != f.Dst.Is4() {
+		out = append(out, check{what: "system", detail: "the addresses are of two families"})
+	}
+	if e.byAddr[f.Src] == nil {
+		out = append(out, check{what: "system", detail: fmt.Sprintf("no system has the address %s", f.Src)})
+	}
+	if e.byAddr[f.Dst] == nil && !carried {
+		out = append(out, check{what: "system", detail: fmt.Sprintf("no system has the address %s, and no gateway carries it", f.Dst)})
+		if e.behind(f.Dst) {
+			out[len(out)-1].detail = fmt.Sprintf("the address %s is behind a gateway", f.Dst)
 		}
 	}
 	return out
@@ -114,9 +137,10 @@ func single(checks []check) (out []fix) {
 
 // ends are the conditions that concern every policy: what counts at either end.
 func ends(from, to *system, at time.Time) (out []check) {
-	out = counts(out, from, at)
-	if to != nil {
-		out = counts(out, to, at)
+	for _, s := range []*system{from, to} {
+		if s != nil {
+			out = counts(out, s, at)
+		}
 	}
 	return out
 }
@@ -150,12 +174,15 @@ type chain struct {
 // chains returns the policies that name either end, or carry the address, and mutual
 // adds, the nearest to allowing first.
 func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) {
+	if from == nil {
+		return nil
+	}
 	for _, r := range e.policies {
 		var gate *system
 		near := from.slots[senders].has(r.slot)
 		if r.gateway {
 			gate = e.carrier(r, from, f.Dst, at)
-			near = to == nil && gate != nil
+			near = to == nil && (near || gate != nil)
 		} else {
 			near = to != nil && (near || to.slots[receivers].has(r.slot))
 		}
@@ -164,10 +191,17 @@ func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) 
 		}
 		ch := chain{rules: r, checks: e.policyChecks(r, f, at)}
 		ch.checks = e.sideChecks(ch.checks, r, from, senders, at)
-		if gate != nil {
-			ch.checks = append(ch.checks, check{what: "gateway", ok: true, detail: fmt.Sprintf("%s carries %s", gate.ID, f.Dst)})
-			ch.checks = counts(ch.checks, gate, at)
-			ch.checks = e.sideChecks(ch.checks, r, gate, receivers, at)
+		if r.gateway {
+			c := check{what: "gateway", ok: gate != nil}
+			if c.ok {
+				c.detail = fmt.Sprintf("%s carries %s", gate.ID, f.Dst)
+			} else {
+				gate = e.notCarried(&c, r, from, f.Dst)
+			}
+			if ch.checks = append(ch.checks, c); gate != nil {
+				ch.checks = counts(ch.checks, gate, at)
+				ch.checks = e.sideChecks(ch.checks, r, gate, receivers, at)
+			}
 		} else {
 			ch.checks = e.sideChecks(ch.checks, r, to, receivers, at)
 		}
@@ -230,18 +264,18 @@ func (e *Engine) policyChecks(r *rules, f Packet, at time.Time) (out []check) {
 	}
 	one("expiry", !over(r.expires, at), life, "the policy expired at "+r.expires.Format(time.RFC3339), "extend", "extend policy %s")
 	if r.hours != nil {
-		edge, when := r.hours.change(at), "for ever"
-		if !edge.IsZero() {
-			when = "until " + edge.Format(time.RFC3339)
+		until, next := "for ever", "they never begin again"
+		if edge := r.hours.change(at); !edge.IsZero() {
+			until, next = "until "+edge.Format(time.RFC3339), "they begin at "+edge.Format(time.RFC3339)
 		}
-		one("hours", r.hours.active(at), "inside active hours "+when, "outside active hours "+when, "hours", "widen the active hours of policy %s")
+		one("hours", r.hours.active(at), "inside active hours "+until, "outside active hours ("+hoursText(r.windows)+"); "+next, "hours", "widen the active hours of policy %s")
 	}
 	rule := r.find(f, false)
 	text := ""
 	if rule >= 0 {
 		text = fmt.Sprintf("rule %d (%s) matches", rule, ruleText(r.acls[rule].proto, r.acls[rule].ports))
 	}
-	one("rule", rule >= 0, text, "no rule matches "+packetText(f), "rule", "add a rule for "+packetText(f)+" to policy %s")
+	one("rule", rule >= 0, text, "no rule matches "+packetText(f)+": "+r.rulesText(), "rule", "add a rule for "+packetText(f)+" to policy %s")
 	return out
 }
 
@@ -255,6 +289,9 @@ func (e *Engine) sideChecks(out []check, r *rules, s *system, side int, at time.
 		c := check{what: "trust", ok: s.met(q, at), detail: fmt.Sprintf("%s %s meets %q", what, s.ID, q)}
 		if !c.ok {
 			c.detail = fmt.Sprintf("%s %s does not meet %q", what, s.ID, q)
+			if until, once := s.Trust[q]; once {
+				c.detail = fmt.Sprintf("%s %s met %q until %s", what, s.ID, q, until.Format(time.RFC3339))
+			}
 			c.fixes = []fix{meet(s, q)}
 		}
 		out = append(out, c)

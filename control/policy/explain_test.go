@@ -104,6 +104,11 @@ func apply(t *testing.T, e *Engine, x fix, q Packet, at time.Time) {
 		p.ExpiresAt = nil
 	case "hours":
 		p.ActiveHours = nil
+	case "filter":
+		p.SubnetFilter = append(p.SubnetFilter, q.Dst.String())
+	case "route":
+		i := slices.IndexFunc(p.Gateways, func(g wire.GatewayRoute) bool { return g.System == x.peer })
+		p.Gateways[i].Subnets = append(p.Gateways[i].Subnets, q.Dst.String())
 	case "rule":
 		acl := wire.ACL{Proto: q.Proto}
 		if q.Proto == 0 {
