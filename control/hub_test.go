@@ -1,0 +1,135 @@
+package control
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/svid"
+)
+
+// TestAnotherKeyIsAnotherIdentity shows a certificate that this root issued for the
+// name of a system and for a key that is not the system's.
+func TestAnotherKeyIsAnotherIdentity(t *testing.T) {
+	w := newWorld(t)
+	a, _, _, _ := pairOf(t, w)
+	thief := w.machine()
+	chain, err := w.srv.ca.Issue(svid.KindSystem, string(a.id), thief.keys.Identity, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief.use(chain)
+	for _, path := range []string{wire.PathReport, wire.PathRenew} {
+		if p := thief.call("POST", path, wire.RenewRequest{Now: time.Now()}, nil); p == nil || p.Code != wire.ByeRevoked {
+			t.Errorf("%s with another key: %+v", path, p)
+		}
+	}
+	resp, err := thief.c.Get("https://" + w.addr + wire.PathStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusGone {
+		t.Errorf("stream with another key: %s", resp.Status)
+	}
+}
+
+// TestAnAckFromTheFutureCountsForThePresent has an agent acknowledge what is not there
+// yet: it must not pass for having applied whatever comes.
+func TestAnAckFromTheFutureCountsForThePresent(t *testing.T) {
+	w := newWorld(t)
+	a, _, _, fb := pairOf(t, w)
+	a.ack(1 << 40)
+	w.api("POST", "/systems/a/tags", map[string]any{"remove": []string{"mesh"}}, nil)
+	fb.delta()
+	if st := w.srv.hub.Status(0); st.Applied || len(st.Waiting) != 1 || st.Waiting[0] != a.id {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// TestGrantsReachPastTheMapsLife looks at what an agent knows of tomorrow: with the
+// control plane gone it must open and close on time for as long as its map counts.
+func TestGrantsReachPastTheMapsLife(t *testing.T) {
+	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
+		// The bubble begins on Saturday 2000-01-01 00:00 UTC.
+		p := direct("mesh", "mesh")
+		p.ActiveHours = wire.Windows{{Zone: "UTC", Days: []string{"sat", "sun"}, Start: "00:00", End: "17:00"}}
+		w.api("POST", "/policies", p, nil)
+		key := w.key(automatic("mesh"))
+		a, b := w.machine(), w.machine()
+		a.enrol(key.Secret, "a")
+		b.enrol(key.Secret, "b")
+		tomorrow := time.Date(2000, 1, 2, 0, 0, 0, 0, time.UTC)
+		for _, g := range a.stream().Map.Peers[0].Grants {
+			if g.NotBefore.Equal(tomorrow) && g.NotAfter.Equal(tomorrow.Add(17*time.Hour)) {
+				return
+			}
+		}
+		t.Error("the map says nothing of tomorrow")
+	})
+}
+
+// TestExpiryDisables lets a system expire whose expiry says nothing else.
+func TestExpiryDisables(t *testing.T) {
+	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
+		_, _, fa, _ := pairOf(t, w)
+		w.api("PATCH", "/systems/b", map[string]any{"expires_at": time.Now().Add(time.Hour)}, nil)
+		for len(fa.Map.Peers) > 0 {
+			fa.delta()
+		}
+		time.Sleep(time.Minute)
+		sys, err := w.store.FindSystem(t.Context(), "b")
+		if err != nil || sys.Enabled {
+			t.Errorf("after its expiry: enabled %v, %v", sys.Enabled, err)
+		}
+		if _, p := w.tryAPI("POST", "/systems/b/enable", nil, nil); p == nil || p.Code != api.CodeConflict {
+			t.Errorf("enabled past its expiry: %+v", p)
+		}
+		w.api("PATCH", "/systems/b", map[string]any{"expires_at": nil}, nil)
+		w.api("POST", "/systems/b/enable", nil, nil)
+		for len(fa.Map.Peers) == 0 {
+			fa.delta()
+		}
+	})
+}
+
+// TestAppliedMeansLookedAtSentAndAcknowledged takes the steps of a change one by one:
+// after each but the last, nobody may say that it is applied.
+func TestAppliedMeansLookedAtSentAndAcknowledged(t *testing.T) {
+	h, senders := benchHub(nil, 20)
+	now := time.Now()
+	for _, s := range senders {
+		s.next(now)
+		h.sent(s.st, s.last.Revision, s.last.Revision)
+		h.heard(s.st.id, &wire.Report{Applied: s.last.Revision}, now)
+	}
+	if st := h.Status(0); !st.Applied {
+		t.Fatalf("before any change: %+v", st)
+	}
+	p := direct("dev-1", "pod-1")
+	p.ID, p.Enabled = "p1", false
+	h.mu.Lock()
+	h.apply(fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*stored{"p1": asStored(p)}}, now)
+	rev := h.revision
+	h.mu.Unlock()
+	if st := h.Status(rev); st.Applied || len(st.Waiting) != 10 {
+		t.Fatalf("in the engine and nowhere else: %+v", st)
+	}
+	for _, s := range senders {
+		if s.next(now) != nil {
+			h.sent(s.st, s.last.Revision, s.last.Revision)
+		}
+	}
+	if st := h.Status(rev); st.Applied || len(st.Waiting) != 10 {
+		t.Fatalf("sent and not acknowledged: %+v", st)
+	}
+	for _, s := range senders {
+		h.heard(s.st.id, &wire.Report{Applied: s.last.Revision}, now)
+	}
+	if st := h.Status(rev); !st.Applied {
+		t.Errorf("acknowledged by all: %+v", st)
+	}
+}
