@@ -29,8 +29,25 @@ func (l *looper) publish() {
 	if told := l.chart.told; told != nil {
 		v.self, v.until = told.Self, told.ValidUntil
 	}
+	l.say(v)
 	l.view.Store(v)
 	l.events.announce()
+}
+
+// say logs the states that somebody at the keyboard waits for, or has to act on; the
+// others are logged with their cause.
+func (l *looper) say(v *view) {
+	if v.state == l.view.Load().state {
+		return
+	}
+	switch v.state {
+	case api.AgentRunning:
+		l.log.Info("connected", "control", v.control.URL, "system", v.self.ID, "name", v.self.Name, "ipv4", v.self.IPv4)
+	case api.AgentPending:
+		l.log.Info("this system reaches nothing until it is approved", "system", v.self.ID, "next", "enclave system approve "+string(v.self.ID))
+	case api.AgentDisabled:
+		l.log.Warn("this system is disabled", "system", v.self.ID, "next", "enclave system enable "+string(v.self.ID))
+	}
 }
 
 func (l *looper) stateWord() string {

@@ -66,13 +66,7 @@ func TestControlAndRelayApart(t *testing.T) {
 	relay = l.start("relay", relayArgs...) // no key: its state is enough
 	works("with the relay back")
 
-	// An agent writes its map down beside its work, a second late at most.
-	var known agentStatus
-	l.decode(&known, "agent", "status", "--state", l.path("laptop"))
-	until(t, 10*time.Second, "the laptop has written down whom it knows", func() bool {
-		state, _ := os.ReadFile(l.path("laptop/agent.json"))
-		return bytes.Contains(state, []byte(`"`+known.Peers[0].ID+`"`))
-	})
+	l.wroteDown("laptop")
 	control := l.upProcess
 	control.kill()
 	works("without the control plane")
@@ -250,4 +244,16 @@ func TestAPI(t *testing.T) {
 	if _, err := stranger.Get(l.up.URL + "/api/v1/version"); err == nil {
 		t.Error("a client without the root is served")
 	}
+}
+
+// wroteDown waits until an agent's state on disk names a peer: it is written beside
+// the work, a second late at most.
+func (l *lab) wroteDown(name string) {
+	l.t.Helper()
+	var status agentStatus
+	l.decode(&status, "agent", "status", "--state", l.path(name))
+	until(l.t, 10*time.Second, name+" has written down whom it knows", func() bool {
+		state, _ := os.ReadFile(l.path(name + "/agent.json"))
+		return bytes.Contains(state, []byte(`"`+status.Peers[0].ID+`"`))
+	})
 }

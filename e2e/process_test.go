@@ -161,7 +161,7 @@ func (l *lab) start(name string, args ...string) *process {
 	l.t.Cleanup(func() {
 		p.kill()
 		if l.t.Failed() {
-			l.t.Logf("%s said:\n%s", name, tail(p.stderr(), 4000))
+			l.t.Logf("%s, %s, said:\n%s", name, p.cmd.ProcessState, tail(p.stderr(), 4000))
 		}
 	})
 	return p
