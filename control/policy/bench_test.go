@@ -270,3 +270,25 @@ func timeChange(b *testing.B, e *Engine, do func(n int) []wire.SystemID) {
 	}
 	b.ReportMetric(float64(bytesOf(b, sent))/10, "grant-bytes")
 }
+
+// BenchmarkForecast looks a month ahead where every tenth system and policy expires.
+func BenchmarkForecast(b *testing.B) {
+	eachSize(b, func(b *testing.B, ss []System, ps []wire.Policy) {
+		for i := range ss {
+			if i%10 == 0 {
+				ss[i].ExpiresAt = workday.Add(time.Duration(1+i) * time.Minute)
+			}
+		}
+		for i := range ps {
+			if i%10 == 0 {
+				end := workday.Add(time.Duration(1+i) * time.Minute)
+				ps[i].ExpiresAt = &end
+			}
+		}
+		e, n := build(b, ss, ps), 0
+		for b.Loop() {
+			n = len(e.Forecast(workday, workday.AddDate(0, 1, 0)))
+		}
+		b.ReportMetric(float64(n), "entries")
+	})
+}

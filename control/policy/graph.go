@@ -25,10 +25,11 @@ func (e *Engine) Graph(at time.Time) api.Graph {
 	return out
 }
 
-// Text draws a graph as lines, one for each pair and direction.
+// Text draws a graph as lines, one for each pair and direction, below a matrix when
+// that can be read.
 func Text(g api.Graph) string {
-	return draw(g, "", "", func(b *strings.Builder, n api.Node) {}, func(b *strings.Builder, from, to, label string) {
-		fmt.Fprintf(b, "%s -> %s  %s\n", from, to, label)
+	return matrix(g) + draw(g, "", "", func(b *strings.Builder, n api.Node) {}, func(b *strings.Builder, from, to, label string) {
+		fmt.Fprintf(b, "%s -> %s  %s\n", oneLine(from), oneLine(to), oneLine(label))
 	})
 }
 
@@ -43,7 +44,10 @@ func DOT(g api.Graph) string {
 
 // Mermaid draws a graph as a Mermaid flowchart.
 func Mermaid(g api.Graph) string {
-	quote := strings.NewReplacer(`"`, "#quot;", "<", "#lt;", ">", "#gt;", "|", "#124;").Replace
+	// Without a semicolon no text forms an entity of its own (#name;), without a back
+	// quote none is taken for Markdown.
+	escape := strings.NewReplacer(`"`, "#quot;", "<", "#lt;", ">", "#gt;", "|", "#124;", ";", "#59;", "`", "#96;").Replace
+	quote := func(s string) string { return escape(oneLine(s)) }
 	return draw(g, "flowchart LR\n", "", func(b *strings.Builder, n api.Node) {
 		fmt.Fprintf(b, "  %s[\"%s\"]\n", mermaidID(string(n.ID)), quote(nodeLabel(n, " ")))
 	}, func(b *strings.Builder, from, to, label string) {
