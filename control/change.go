@@ -256,11 +256,11 @@ func (h *hub) load(ctx context.Context) error {
 		return err
 	}
 	at, err := h.store.RevisionAt(ctx, h.revision)
-	if err == nil {
-		h.mu.Lock()
+	h.mu.Lock()
+	if h.advanced = now; err == nil {
 		h.revisedAt = at
-		h.mu.Unlock()
 	}
+	h.mu.Unlock()
 	h.reportRefused(ctx, now)
 	return nil
 }

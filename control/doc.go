@@ -13,8 +13,12 @@
 // (docs/decisions/0080, 0082). Edges of active hours and expiries come the same way,
 // from one timer.
 //
+// A dry run is the change itself in a transaction that does not stay, compiled into the
+// engine and back (0086); kept tests refuse a change the same way (0110). What waits for
+// its confirmation reverts from the same timer (0087).
+//
 // It refuses revoked identities at every request, not only at the handshake. It never
-// stops over a stored policy that no longer validates: that one is left out, by name,
-// in the log and in the activity record. Keys and certificates are control/enrol's,
+// stops over a stored policy that no longer validates: its last good version is served,
+// or none, and the log, the activity record and the status say so (0088). Keys and certificates are control/enrol's,
 // who-may-reach-whom is control/policy's, the wire shapes are enclave/wire's.
 package control

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -163,9 +164,14 @@ func (w *world) storeState() (snap store.Snapshot, records int64) {
 // TestDryRunsChangeNothing asks every change for its impact first.
 func TestDryRunsChangeNothing(t *testing.T) {
 	w := newWorld(t)
-	a, b, fa, _ := pairOf(t, w)
+	a, b, fa, fb := pairOf(t, w)
 	w.api("PUT", "/tags/mesh", map[string]any{"notes": "n"}, nil)
-	fa.m.ack(fa.Map.Revision)
+	for _, f := range []*feed{fa, fb} { // nobody is asked for flows
+		f.body.Close()
+		for _, on := w.srv.hub.Live(f.m.id); on; _, on = w.srv.hub.Live(f.m.id) {
+			runtime.Gosched()
+		}
+	}
 	before, records := w.storeState()
 	pairs := w.srv.hub.engine.Pairs(a.id, time.Now(), time.Now())
 	set := wire.PolicySet{Policies: []wire.Policy{}}

@@ -17,6 +17,7 @@
 // clock: instants are arguments.
 //
 // Tables: store/migrate. Choices: docs/decisions/0051-one-file-one-writer.md,
-// 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md. The hash chain
-// of the activity log: docs/format/activity.md.
+// 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md,
+// 0087-history-by-part-one-change-at-a-time.md, and 0086 for changes that do not stay.
+// The hash chain of the activity log: docs/format/activity.md.
 package store

@@ -42,8 +42,8 @@ func (e *SetError) Is(target error) bool { return target == ErrConflict }
 // ApplySet makes set the policy set in force, as one revision, or none when it is
 // already. A policy of the set is the one of its ID, which may come back from the past,
 // or, with an ID that was never ours or none, the stored one of its name; what the set
-// does not have is removed, and what is new gets an ID. With confirmBy the change is pending until
-// Confirm. Whether the documents make sense is the caller's to have checked.
+// does not have is removed, and what is new gets an ID. With confirmBy the change is
+// pending until Confirm. Whether the documents make sense is the caller's to check.
 func (s *Store) ApplySet(ctx context.Context, c Change, set wire.PolicySet, confirmBy time.Time) (a SetApplied, err error) {
 	if !confirmBy.IsZero() && !confirmBy.After(c.At) {
 		return a, fmt.Errorf("apply policy set: %w", conflict("the time to confirm it is over"))
