@@ -216,6 +216,17 @@ func (a *Agent) run(ctx context.Context) error {
 			return nil
 		}
 	})
+	if len(a.st.Map) > 0 {
+		published := a.events.changed()
+		g.Go(func() error {
+			select {
+			case <-published:
+				a.greet(ctx, p, a.view.Load().peers)
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
 	a.work(ctx, g, p)
 	err = g.Wait()
 	a.parts.Store(nil)

@@ -405,6 +405,32 @@ func TestOperatorsSession(t *testing.T) {
 	}
 }
 
+// TestServiceComesBack: the clients of an agent that was killed and started again
+// reach it well before WireGuard on their side would have noticed by itself.
+func TestServiceComesBack(t *testing.T) {
+	l := newLab(t)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") }))
+	defer service.Close()
+	expose, socks := "8080="+service.Listener.Addr().String(), freePort(t)
+	web := l.agent("web", "--expose", expose)
+	l.agent("laptop", "--socks", socks)
+	until(t, 20*time.Second, "both systems enrol", func() bool {
+		var systems []listed
+		l.decode(&systems, "system", "list")
+		return len(systems) == 2
+	})
+	l.ok("tag", "add", "web", "servers")
+	l.ok("tag", "add", "laptop", "laptops")
+	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	quick := through("socks5h://" + socks)
+	quick.Timeout = 2 * time.Second
+	reached := func() bool { _, body, err := fetch(quick, "http://web.enclave:8080/"); return err == nil && body == "here" }
+	until(t, 20*time.Second, "the service is reached", reached)
+	web.kill()
+	l.agent("web", "--expose", expose)
+	until(t, 12*time.Second, "the service is reached again", reached)
+}
+
 // TestControlIsKilled: kill -9 of control and relay loses nothing that was
 // acknowledged, and existing pairs go on meanwhile.
 func TestControlIsKilled(t *testing.T) {

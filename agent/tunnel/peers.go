@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"golang.zx2c4.com/wireguard/device"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -202,4 +203,12 @@ func parseStats(text string) map[wire.WireGuardKey]Stats {
 		stats[key] = s
 	}
 	return stats
+}
+
+// Greet begins a handshake with a peer although there is nothing to send yet.
+// WireGuard itself sends no more than one in 5 s.
+func (t *Tunnel) Greet(key wire.WireGuardKey) {
+	if p := t.dev.LookupPeer(device.NoisePublicKey(key)); p != nil {
+		_ = p.SendHandshakeInitiation(false) // a path that fails now may work at the next call
+	}
 }
