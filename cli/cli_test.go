@@ -169,7 +169,7 @@ func (s *site) mustEnrol(name string) wire.SystemID {
 }
 
 // secret keeps a secret in a file.
-func (s *site) secret(secret string) string {
+func (s *shell) secret(secret string) string {
 	s.t.Helper()
 	file := filepath.Join(privateDir(s.t), "key")
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {

@@ -15,6 +15,7 @@ import (
 	"enclave/cli/client"
 	"enclave/cli/node"
 	"enclave/store"
+	"enclave/store/seal"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -63,6 +64,17 @@ var known = []struct {
 	code string
 	hint string
 }{
+	{seal.ErrNoIdentity, exitUsage, "no_identity", "pass --identity FILE or set ENCLAVE_IDENTITY_FILE"},
+	{seal.ErrWrongIdentity, exitUsage, "wrong_identity", "pass the --identity or the --passphrase-file that it was sealed for"},
+	{seal.ErrNoKeyring, exitDamaged, "no_keyring", "nothing opens the state without it"},
+	{seal.ErrKeyring, exitDamaged, "damaged", "put keyring.age back from a backup; nothing opens the state without it"},
+	{seal.ErrMixed, exitUsage, "mixed_recipients", "add --only to replace the others, or choose a recipient of their kind"},
+	{seal.ErrLast, exitRefused, "last_recipient", "add another one first"},
+	{seal.ErrNotRecipient, exitNotFound, api.CodeNotFound, "run \"enclave seal status\""},
+	{seal.ErrFIPS, exitUsage, "fips_only", "run without GODEBUG=fips140=only"},
+	{node.ErrNoState, exitNotFound, "no_state", "pass --state with the directory of \"enclave up\", a relay or an agent"},
+	{node.ErrClear, exitRefused, "in_clear", ""},
+	{store.ErrNotStopped, exitTryAgain, "not_stopped", ""},
 	{store.ErrLocked, exitTryAgain, "locked", "stop the other one, or choose another --state"},
 	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away to start over"},
 	{agent.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},

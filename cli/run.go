@@ -56,6 +56,7 @@ type agentFlags struct {
 	port                                uint16
 	mtu                                 int
 	netstack                            string
+	unseal                              unsealFlags
 }
 
 func (a *app) agent() *cobra.Command {
@@ -83,6 +84,7 @@ code 4 when it is revoked.`,
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
+	f.unseal.flags(c)
 	c.AddCommand(a.agentStatus())
 	return completing(c, map[string]completion{"netstack": words(stacks()...)})
 }
@@ -115,11 +117,16 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		return err
 	}
 	defer lock.Close()
+	ids, err := a.identities(&f.unseal)
+	if err != nil {
+		return err
+	}
+	keeper := &node.Keeper{Dir: dir, File: agentFile, Identities: ids, Damaged: agent.ErrDamaged}
 	host, _ := os.Hostname() // for people only
 	cfg := agent.Config{
 		Name: first(f.name, nameFrom(host)), Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")),
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
-		Keeper:      agent.FileKeeper(filepath.Join(dir, agentFile)), Network: link.System(), Version: build().Version, Hostname: host,
+		Keeper:      keeper, Network: link.System(), Version: build().Version, Hostname: host,
 		MTU: f.mtu, Port: f.port, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
@@ -129,6 +136,9 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	ag, err := agent.New(cfg)
 	if err != nil {
 		return inFile(filepath.Join(dir, agentFile), err)
+	}
+	if err := keeper.Settle(); err != nil {
+		return err
 	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()

@@ -13,10 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"enclave/agent"
 	"enclave/cli/node"
 	"enclave/relay"
 	"enclave/store"
+	"enclave/store/seal"
 )
 
 // tokenFile is where the first administrator's token is kept.
@@ -27,10 +27,12 @@ type serverFlags struct {
 	listen, url       string
 	stun              []string
 	mapLife, svidLife time.Duration
+	unseal            unsealFlags
 }
 
 func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	fl := c.Flags()
+	f.unseal.flags(c)
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "`HOST:PORT` of the API and of the agents' connections; port 0 is any")
 	fl.StringVar(&f.url, "advertise", "", "`URL` by which agents reach it, https://host:port (default from --listen)")
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
@@ -75,6 +77,8 @@ type firstLine struct {
 	TokenFile    string `json:"token_file"`
 	Fingerprint  string `json:"ca_fingerprint"`
 	EnrolmentKey string `json:"enrolment_key,omitempty"` // of the first start only
+	IdentityFile string `json:"identity_file,omitempty"` // opens the state, and lies in it
+	Converted    bool   `json:"sealed_now,omitempty"`    // the state was in clear until this start
 }
 
 func (a *app) up() *cobra.Command {
@@ -109,9 +113,13 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 		return err
 	}
 	defer closeAll(stun)
+	ids, err := a.identities(&f.unseal)
+	if err != nil {
+		return err
+	}
 	cfg := node.UpConfig{
-		Control: a.controlConfig(dir, url, l, f),
-		Relay: node.RelayConfig{Name: "here", Keeper: agent.FileKeeper(filepath.Join(dir, relayFile)),
+		Control: a.controlConfig(dir, url, l, f, ids),
+		Relay: node.RelayConfig{Name: "here", Keeper: &node.Keeper{Dir: dir, File: relayFile, Identities: ids, Damaged: node.ErrDamaged},
 			// Control goes down with it, so nobody is told of another relay to move to.
 			Drain: 100 * time.Millisecond,
 			Dial:  (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
@@ -130,8 +138,8 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	return u.Run(ctx)
 }
 
-func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags) node.ControlConfig {
-	return node.ControlConfig{Dir: dir, URL: url, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife,
+func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags, ids []seal.Identity) node.ControlConfig {
+	return node.ControlConfig{Dir: dir, URL: url, Identities: ids, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife,
 		Version: build().Version, Logger: a.logger().With("part", "control"),
 		KeepFirst: func(first *node.First) error {
 			return writeFile(filepath.Join(dir, tokenFile), []byte(first.Token+"\n"))
@@ -147,11 +155,14 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 	if first := c.First(); first != nil {
 		line.EnrolmentKey = first.EnrolmentKey
 	}
+	how := c.Sealed()
+	line.IdentityFile, line.Converted = besideState(dir, how.Opened), how.Converted
 	if a.json {
 		return json.NewEncoder(a.Out).Encode(line)
 	}
 	a.printf("Enclave is up at %s; Ctrl-C ends it\n", line.URL)
 	a.printf("  administrator's token   %s\n  root fingerprint        %s\n", line.TokenFile, line.Fingerprint)
+	a.tellSeal(dir, how.Opened, how.Converted)
 	if line.EnrolmentKey == "" {
 		a.printf("Enrol more systems with a key: enclave key create --name NAME --state %s\n", dir)
 		return nil
@@ -193,7 +204,11 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 				return err
 			}
 			defer l.Close()
-			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f))
+			ids, err := a.identities(&f.unseal)
+			if err != nil {
+				return err
+			}
+			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f, ids))
 			if err != nil {
 				return err
 			}
@@ -209,6 +224,7 @@ type relayFlags struct {
 	control, fingerprint, keyFile, name, listen, advertise string
 	stun, advertiseSTUN                                    []string
 	drain                                                  time.Duration
+	unseal                                                 unsealFlags
 }
 
 func (a *app) relay() *cobra.Command {
@@ -232,6 +248,7 @@ a key of "enclave key create --relay".`,
 	fl.StringVar(&f.advertise, "advertise", "", "`HOST:PORT` by which agents reach it (default --listen)")
 	fl.StringArrayVar(&f.stun, "stun", nil, "`HOST:PORT` that answers STUN; may be given several times")
 	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "`HOST:PORT` by which agents reach STUN (default --stun); may be given several times")
+	f.unseal.flags(c)
 	fl.DurationVar(&f.drain, "drain", 2*time.Second, "how long clients get to move to another relay when this one ends")
 	return c
 }
@@ -268,8 +285,12 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 		return err
 	}
 	defer closeAll(stun)
+	ids, err := a.identities(&f.unseal)
+	if err != nil {
+		return err
+	}
 	cfg := node.RelayConfig{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")), Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
-		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: agent.FileKeeper(filepath.Join(dir, relayFile)), Drain: max(f.drain, time.Nanosecond),
+		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: &node.Keeper{Dir: dir, File: relayFile, Identities: ids, Damaged: node.ErrDamaged}, Drain: max(f.drain, time.Nanosecond),
 		Dial: (&net.Dialer{}).DialContext, Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
 	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {

@@ -18,6 +18,7 @@ var (
 	ErrNewer        = errors.New("the store was written by a newer program")
 	ErrOpenToOthers = errors.New("the state directory is open to other users")
 	ErrClosed       = errors.New("the store is closed")
+	ErrNotStopped   = errors.New("the store was not stopped in order; start it once")
 )
 
 // What can be wrong with a request to it.

@@ -19,8 +19,11 @@ import (
 	"enclave/wire"
 )
 
+// DatabaseName is the file in a state directory.
+const DatabaseName = "enclave.db"
+
 const (
-	dbName   = "enclave.db"
+	dbName   = DatabaseName
 	lockName = "enclave.lock"
 
 	// readers is how many connections read at once. WAL lets them go on while the

@@ -90,6 +90,9 @@ func (s *Store) rotate(ctx context.Context, dir string, c Change) (r Rotated, er
 	if err := seal.Rename(to, path); err != nil {
 		return r, err
 	}
+	if err := s.keys.ResealFiles(dir); err != nil {
+		return r, err
+	}
 	s.keys.Retire()
 	r.Root = number
 	return r, s.keys.Save()
@@ -125,4 +128,31 @@ func (s *Store) recordSeal(ctx context.Context, c Change, action string, detail 
 		return nil
 	}
 	return s.Record(ctx, c, action, "state", detail)
+}
+
+// CheckPages deciphers and checks every page of the database in dir, also those that
+// no table uses, and returns how many there are. Nobody may have the store open, and
+// its log must have been written back, as it is after a stop.
+func CheckPages(dir string, k *seal.Keyring) (int64, error) {
+	lock, err := lockState(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer lock.Close()
+	path := filepath.Join(dir, dbName)
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return 0, fmt.Errorf("check pages: %w", ErrNotStopped)
+	}
+	root, err := k.RootOf(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := seal.Pages(path, root, nil)
+	if errors.Is(err, seal.ErrPage) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return n, err
 }

@@ -62,7 +62,7 @@ func (s *Store) unseal(ctx context.Context, dir string, o options) error {
 			return err
 		}
 	}
-	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities, kind != seal.Sealed); err != nil {
+	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities); err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
 	_, s.sealed.Root, _ = s.keys.Newest()
@@ -87,7 +87,7 @@ func (s *Store) unseal(ctx context.Context, dir string, o options) error {
 // sweep removes what a crash left of a file that was to take another's place.
 func sweep(dir string) error {
 	var errs []error
-	for _, pattern := range []string{next + "*", ".new-*"} {
+	for _, pattern := range []string{next + "*", seal.Leftover(seal.KeyringName), seal.Leftover(seal.IdentityName)} {
 		names, err := filepath.Glob(filepath.Join(dir, pattern))
 		errs = append(errs, err)
 		for _, name := range names {

@@ -16,20 +16,22 @@ import (
 	"enclave/control/admin"
 	"enclave/control/enrol"
 	"enclave/store"
+	"enclave/store/seal"
 )
 
 // ControlConfig says how a control plane runs.
 type ControlConfig struct {
-	Dir       string       // state directory
-	URL       string       // https://host:port by which agents reach it
-	Listener  net.Listener // TCP; TLS is made here
-	API       net.Listener // also serves the API here in plain HTTP, for loopback; may be nil
-	Share     *SharedRelay // a relay on the same port; may be nil
-	Heartbeat time.Duration
-	MapLife   time.Duration // of a new organisation; 0 is the default
-	SVIDLife  time.Duration // of a new organisation; 0 is the default
-	Version   string
-	Logger    *slog.Logger
+	Dir        string          // state directory
+	Identities []seal.Identity // open the state; none: the one beside it, made on first start
+	URL        string          // https://host:port by which agents reach it
+	Listener   net.Listener    // TCP; TLS is made here
+	API        net.Listener    // also serves the API here in plain HTTP, for loopback; may be nil
+	Share      *SharedRelay    // a relay on the same port; may be nil
+	Heartbeat  time.Duration
+	MapLife    time.Duration // of a new organisation; 0 is the default
+	SVIDLife   time.Duration // of a new organisation; 0 is the default
+	Version    string
+	Logger     *slog.Logger
 	// KeepFirst is given the secrets of a first start before they are in force; an
 	// error stops the start. May be nil.
 	KeepFirst func(*First) error
@@ -65,7 +67,7 @@ func OpenControl(ctx context.Context, cfg ControlConfig) (*Control, error) {
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
 		return nil, fmt.Errorf("address %.200q: want https://host:port", cfg.URL)
 	}
-	st, err := store.Open(ctx, cfg.Dir)
+	st, err := store.Open(ctx, cfg.Dir, store.WithIdentities(cfg.Identities...))
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +154,9 @@ func (c *Control) First() *First { return c.first }
 
 // Fingerprint is that of the organisation's root.
 func (c *Control) Fingerprint() string { return c.print }
+
+// Sealed tells how the state is sealed.
+func (c *Control) Sealed() store.Sealed { return c.store.Sealed() }
 
 // RelayKey makes a key by which one relay enrols: `up` runs its own relay with it.
 func (c *Control) RelayKey(ctx context.Context) (string, error) {

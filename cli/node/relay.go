@@ -100,6 +100,9 @@ func OpenRelay(cfg RelayConfig) (*Relay, error) {
 	if r.st.Version != 1 || len(r.st.Identity) != ed25519.SeedSize {
 		return nil, fmt.Errorf("%w: version %d, %d bytes of key", ErrDamaged, r.st.Version, len(r.st.Identity))
 	}
+	if k, ok := cfg.Keeper.(*Keeper); ok {
+		return r, k.Settle()
+	}
 	return r, nil
 }
 

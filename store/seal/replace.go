@@ -6,10 +6,14 @@ import (
 	"path/filepath"
 )
 
+// Leftover is the pattern of what a crash can leave of a file that was to replace the
+// one at path.
+func Leftover(path string) string { return "." + filepath.Base(path) + "-*" }
+
 // ReplaceFile writes a new file of mode 0600 beside path, syncs it and renames it
 // over path: a crash leaves the old file or the new one, whole.
 func ReplaceFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	tmp, err := os.CreateTemp(filepath.Dir(path), Leftover(path))
 	if err != nil {
 		return err
 	}

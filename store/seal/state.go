@@ -93,18 +93,21 @@ type Opened struct {
 }
 
 // Unseal opens the keyring of a state directory. Without identities it takes the one
-// beside the state. On first it makes what is missing: the keyring, and without
-// identities one of those.
-func Unseal(dir string, ids []Identity, first bool) (*Keyring, Opened, error) {
+// beside the state. Where nothing is sealed yet it makes what is missing: the keyring,
+// and without identities one of those.
+func Unseal(dir string, ids []Identity) (*Keyring, Opened, error) {
 	how := Opened{Own: len(ids) == 0}
 	path, beside := filepath.Join(dir, KeyringName), filepath.Join(dir, IdentityName)
 	_, err := os.Lstat(path)
 	how.Made = errors.Is(err, fs.ErrNotExist)
-	switch {
-	case err != nil && !how.Made:
+	if err != nil && !how.Made {
 		return nil, how, err
-	case how.Made && !first:
-		return nil, how, ErrNoKeyring
+	}
+	if how.Made {
+		// A new keyring would hide that the right one is lost.
+		if sealed, err := anySealed(dir); err != nil || sealed {
+			return nil, how, errors.Join(err, ErrNoKeyring)
+		}
 	}
 	if how.Own {
 		if ids, err = ReadIdentities(beside); errors.Is(err, fs.ErrNotExist) {
@@ -127,6 +130,22 @@ func Unseal(dir string, ids []Identity, first bool) (*Keyring, Opened, error) {
 	}
 	k := NewKeyring(path, time.Now(), to...)
 	return k, how, k.Save()
+}
+
+// anySealed reports whether something in dir is sealed.
+func anySealed(dir string) (bool, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	for _, name := range names {
+		if kind, err := Look(name); err != nil || kind == Sealed {
+			return kind == Sealed, err
+		}
+	}
+	for _, name := range documents {
+		if sealed, err := isSealed(filepath.Join(dir, name)); err != nil || sealed {
+			return sealed, err
+		}
+	}
+	return false, err
 }
 
 // ReadIdentities reads a file of identities.

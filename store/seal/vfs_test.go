@@ -371,7 +371,7 @@ func TestLayouts(t *testing.T) {
 	c := walCodec{}
 	used := make(map[int64]int64)
 	for off := int64(0); off < 20*frameSize; off++ {
-		disk, in, size, _ := place(off)
+		disk, in, size, _ := piece(off)
 		if disk%sectorSize != 0 || in >= size {
 			t.Fatalf("offset %d at %d+%d", off, disk, in)
 		}

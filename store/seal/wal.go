@@ -46,9 +46,9 @@ func (walCodec) logical(size int64) int64 {
 	return walHeader + size/frameOnDisk*frameSize + part
 }
 
-// place finds the piece that holds an offset: its sector-aligned place on disk, the
+// piece finds the piece that holds an offset: its sector-aligned place on disk, the
 // offset in the piece, the size of the piece, and the frame's number for a page.
-func place(off int64) (disk, in, size, frame int64) {
+func piece(off int64) (disk, in, size, frame int64) {
 	if off < walHeader {
 		return 0, off, walHeader, -1
 	}
@@ -67,7 +67,7 @@ func place(off int64) (disk, in, size, frame int64) {
 func (walCodec) read(c call, out []byte, buf uintptr, off int64) int32 {
 	recovery := len(out) > pageSize
 	for result := int32(sqlite3.SQLITE_OK); ; {
-		disk, in, size, frame := place(off)
+		disk, in, size, frame := piece(off)
 		n := min(len(out), int(size-in))
 		var rc int32
 		switch {
@@ -105,7 +105,7 @@ func (c call) check(page []byte, frame int64, rc int32, recovery bool) int32 {
 
 // write takes the pieces as SQLite writes them, each on its own and whole.
 func (walCodec) write(c call, in []byte, off int64) int32 {
-	disk, at, size, frame := place(off)
+	disk, at, size, frame := piece(off)
 	if at != 0 || int64(len(in)) != size {
 		return sqlite3.SQLITE_IOERR_WRITE
 	}

@@ -1,0 +1,64 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"enclave/agent"
+	"enclave/store/seal"
+)
+
+// Keeper keeps the state of an agent or a relay sealed. The keyring is opened by the
+// first Load or Save, because `up` makes it only when it opens the store.
+type Keeper struct {
+	Dir, File  string
+	Identities []seal.Identity // none: the one beside the state
+	Damaged    error           // what a state that does not open is
+
+	file *seal.File
+}
+
+var _ agent.Keeper = (*Keeper)(nil)
+
+func (k *Keeper) open() error {
+	if k.file != nil {
+		return nil
+	}
+	file, _, err := seal.OpenFile(k.Dir, k.File, k.Identities)
+	k.file = file
+	return k.explain(err)
+}
+
+// explain gives the errors of seal the meaning they have for who keeps the state.
+func (k *Keeper) explain(err error) error {
+	if errors.Is(err, seal.ErrValue) {
+		return fmt.Errorf("%w: %w", k.Damaged, err)
+	}
+	return err
+}
+
+// Load returns the state; fs.ErrNotExist where there is none yet.
+func (k *Keeper) Load() ([]byte, error) {
+	if err := k.open(); err != nil {
+		return nil, err
+	}
+	b, err := k.file.Load()
+	return b, k.explain(err)
+}
+
+// Save replaces the state.
+func (k *Keeper) Save(b []byte) error {
+	if err := k.open(); err != nil {
+		return err
+	}
+	return k.file.Save(b)
+}
+
+// Settle seals a state that is in clear, of an older version. Its reader calls it once
+// it has found the state whole: a damaged one stays as it is.
+func (k *Keeper) Settle() error {
+	if err := k.open(); err != nil {
+		return err
+	}
+	return k.explain(k.file.Settle())
+}

@@ -1,0 +1,303 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/node"
+	"enclave/store/seal"
+	"enclave/wire/api"
+)
+
+// unsealFlags say what opens a sealed state.
+type unsealFlags struct{ identity, passphrase string }
+
+func (f *unsealFlags) flags(c *cobra.Command) *cobra.Command {
+	fl := c.Flags()
+	fl.StringVar(&f.identity, "identity", "", "`FILE` with the age identity or SSH key that opens the state, - for stdin (default $ENCLAVE_IDENTITY_FILE, else "+seal.IdentityName+" in the state)")
+	fl.StringVar(&f.passphrase, "passphrase-file", "", "`FILE` with the passphrase that opens the state (default $ENCLAVE_PASSPHRASE_FILE)")
+	return c
+}
+
+// maxIdentity is more than any identity file that package seal reads.
+const maxIdentity = 1 << 20
+
+// identities reads what opens the state; none means the identity beside it.
+func (a *app) identities(f *unsealFlags) (ids []seal.Identity, err error) {
+	if err := seal.NoCoreDump(); err != nil {
+		a.logger().Warn("a crash may leave keys in a core dump", "error", err)
+	}
+	if file := first(f.identity, a.Getenv("ENCLAVE_IDENTITY_FILE")); file == "-" {
+		b, err := io.ReadAll(io.LimitReader(a.In, maxIdentity))
+		if err != nil {
+			return nil, err
+		}
+		if ids, err = seal.ParseIdentities(b); err != nil {
+			return nil, usage("--identity -: %v", err)
+		}
+	} else if file != "" {
+		if ids, err = seal.ReadIdentities(file); err != nil {
+			return nil, usage("--identity %s: %v", file, err)
+		}
+	}
+	if file := first(f.passphrase, a.Getenv("ENCLAVE_PASSPHRASE_FILE")); file != "" {
+		id, err := passphraseIn(file)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func passphraseIn(file string) (seal.Identity, error) {
+	secret, err := readSecret(file)
+	if err != nil {
+		return seal.Identity{}, err
+	}
+	id, err := seal.Passphrase(secret)
+	if err != nil {
+		return id, usage("%s: %v", file, err)
+	}
+	return id, nil
+}
+
+func (a *app) seal() *cobra.Command {
+	c := a.group("seal", "Say who can read the state on this machine's disk", a.sealStatus(), a.sealAdd(), a.sealRemove(), a.sealRotate())
+	c.Long = `Everything that a control plane, a relay or an agent keeps in its state directory is
+encrypted. ` + seal.KeyringName + ` in that directory holds the keys, encrypted to one or more
+recipients: age keys (age1pq1…, which also withstands quantum computers, or age1…), SSH
+keys, or a passphrase.
+
+Without --identity the first start makes an identity of its own and leaves it in the
+state as ` + seal.IdentityName + `. Then a copy or a backup of the database is worthless to
+others, but a copy of the whole directory is not: whoever has both reads everything. To
+keep them apart, make an identity elsewhere and make it the only one:
+
+  age-keygen -pq -o operator.txt
+  enclave seal add $(age-keygen -y operator.txt) --only --state DIR
+  rm DIR/` + seal.IdentityName + `
+  enclave up --state DIR --identity operator.txt
+
+What opens the state cannot be got back: keep a copy of the identity, too.
+
+The verbs work on a state that no process runs on; status also beside one.`
+	return c
+}
+
+// sealer is what the verbs work on.
+func (a *app) sealer(f *unsealFlags) (node.Seal, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return node.Seal{}, err
+	}
+	ids, err := a.identities(f)
+	return node.Seal{Dir: dir, Identities: ids}, err
+}
+
+func (a *app) sealStatus() *cobra.Command {
+	var f unsealFlags
+	var pages bool
+	c := f.flags(&cobra.Command{Use: "status", Short: "Show who can open the state, and whether every page of it is whole",
+		Example: "  enclave seal status --state lab\n  enclave seal status --state lab --pages --json",
+		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.sealer(&f)
+			if err != nil {
+				return err
+			}
+			st, err := s.Status(pages)
+			if err != nil {
+				return err
+			}
+			return a.print(st, func(w io.Writer) { printSeal(w, st) })
+		}})
+	c.Flags().BoolVar(&pages, "pages", false, "decipher and check every page of the database; the store must be stopped")
+	return c
+}
+
+func printSeal(w io.Writer, st node.SealState) {
+	fmt.Fprintf(w, "State       %s: sealed, root %d of %s\n", st.Dir, st.Root, st.Made.Format(time.RFC3339))
+	if st.Unfinished {
+		fmt.Fprintln(w, "Rotation    was interrupted; run \"enclave seal rotate\" again")
+	}
+	if st.Beside {
+		fmt.Fprintf(w, "Identity    %s, beside the state: whoever copies the whole directory reads it\n", seal.IdentityName)
+	}
+	if st.Pages != nil {
+		fmt.Fprintf(w, "Pages       %d, all whole\n", *st.Pages)
+	}
+	rows := [][]string{{"RECIPIENT", "KIND"}}
+	for _, r := range st.Recipients {
+		rows = append(rows, []string{short(r.Recipient), r.Kind})
+	}
+	table(w, rows...)
+}
+
+// short makes a recipient fit a line. Its beginning is enough for remove.
+func short(recipient string) string {
+	const room = 60
+	if len(recipient) > room {
+		recipient = recipient[:room] + "…"
+	}
+	return clean(recipient)
+}
+
+// sealChanged is what add and remove print.
+type sealChanged struct {
+	Recipient  string `json:"recipient"`
+	Kind       string `json:"kind"`
+	Recipients int    `json:"recipients"` // now
+}
+
+func (a *app) sealAdd() *cobra.Command {
+	var f unsealFlags
+	var only bool
+	var file string
+	c := f.flags(&cobra.Command{Use: "add RECIPIENT", Short: "Let a recipient open the state: age1pq1…, age1…, an SSH public key, or passphrase",
+		Example: "  enclave seal add age1pq1… --state lab --only\n" +
+			"  enclave seal add \"$(cat ~/.ssh/id_ed25519.pub)\" --state lab\n" +
+			"  enclave seal add passphrase --new-passphrase-file FILE --state lab --only",
+		Args: exactly("RECIPIENT"), RunE: func(c *cobra.Command, args []string) error {
+			r, err := recipientArg(args[0], file)
+			if err != nil {
+				return err
+			}
+			return a.changeSeal(c, &f, func(k *seal.Keyring) (seal.Recipient, error) { return r, k.Add(r, only) }, "added")
+		}})
+	c.Flags().BoolVar(&only, "only", false, "take all other recipients out")
+	c.Flags().StringVar(&file, "new-passphrase-file", "", "`FILE` with the passphrase to add")
+	return c
+}
+
+func recipientArg(arg, file string) (seal.Recipient, error) {
+	if arg == "passphrase" {
+		if file == "" {
+			return seal.Recipient{}, usage("a passphrase comes from a file").hint("add --new-passphrase-file FILE")
+		}
+		id, err := passphraseIn(file)
+		return id.Recipient, err
+	}
+	r, err := seal.ParseRecipient(arg)
+	if err != nil {
+		return r, usage("%v", err)
+	}
+	return r, nil
+}
+
+func (a *app) sealRemove() *cobra.Command {
+	var f unsealFlags
+	return f.flags(&cobra.Command{Use: "remove RECIPIENT", Short: "Take a recipient out; its beginning is enough where that fits one",
+		Example: "  enclave seal remove age1pq1… --state lab",
+		Args:    exactly("RECIPIENT"), RunE: func(c *cobra.Command, args []string) error {
+			return a.changeSeal(c, &f, func(k *seal.Keyring) (seal.Recipient, error) {
+				r, err := match(k.Recipients(), args[0])
+				if err != nil {
+					return r, err
+				}
+				return r, k.Remove(r.String())
+			}, "removed")
+		}})
+}
+
+// match finds the one recipient that begins with prefix.
+func match(list []seal.Recipient, prefix string) (seal.Recipient, error) {
+	prefix = strings.TrimSuffix(strings.TrimSpace(prefix), "…")
+	fits := slices.DeleteFunc(slices.Clone(list), func(r seal.Recipient) bool {
+		return r.String() != prefix && (len(prefix) < 4 || !strings.HasPrefix(r.String(), prefix))
+	})
+	switch len(fits) {
+	case 0:
+		return seal.Recipient{}, fmt.Errorf("%s: %w", short(prefix), seal.ErrNotRecipient)
+	case 1:
+		return fits[0], nil
+	}
+	return seal.Recipient{}, &failure{exit: exitUsage, Code: api.CodeAmbiguous,
+		Message: fmt.Sprintf("%s fits %d recipients", short(prefix), len(fits)), Hint: "give more of it, from \"enclave seal status --json\""}
+}
+
+func (a *app) changeSeal(c *cobra.Command, f *unsealFlags, change func(*seal.Keyring) (seal.Recipient, error), past string) error {
+	s, err := a.sealer(f)
+	if err != nil {
+		return err
+	}
+	var out sealChanged
+	err = s.Change(c.Context(), time.Now(), func(k *seal.Keyring) (any, error) {
+		r, err := change(k)
+		out = sealChanged{r.String(), r.Kind(), len(k.Recipients())}
+		return map[string]string{past: out.Recipient}, err
+	})
+	if err != nil {
+		return err
+	}
+	beside := filepath.Join(s.Dir, seal.IdentityName)
+	return a.print(out, func(w io.Writer) {
+		fmt.Fprintf(w, "%s %s (%s); %d can open the state now\n", past, short(out.Recipient), out.Kind, out.Recipients)
+		if past == "removed" {
+			fmt.Fprintln(w, "Who kept an old copy of the keyring still reads what it fits; \"enclave seal rotate\" ends that")
+		}
+		if ids, err := seal.ReadIdentities(beside); err == nil && !opens(s.Dir, ids) {
+			fmt.Fprintf(w, "%s opens nothing any more; remove it\n", beside)
+		}
+	})
+}
+
+// opens reports whether the keyring in dir is encrypted to one of ids.
+func opens(dir string, ids []seal.Identity) bool {
+	k, err := seal.ReadKeyring(filepath.Join(dir, seal.KeyringName), ids)
+	if err == nil {
+		k.Wipe()
+	}
+	return err == nil
+}
+
+func (a *app) sealRotate() *cobra.Command {
+	var f unsealFlags
+	return f.flags(&cobra.Command{Use: "rotate", Short: "Encrypt the state again, under new keys",
+		Long: `Makes new keys, encrypts everything in the state directory again and drops the old
+keys. It may be interrupted at any moment: the state opens, and running it again ends
+what was begun.`,
+		Example: "  enclave seal rotate --state lab",
+		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.sealer(&f)
+			if err != nil {
+				return err
+			}
+			r, err := s.Rotate(c.Context(), time.Now())
+			if err != nil {
+				return err
+			}
+			return a.print(struct {
+				Root  uint32 `json:"root"`
+				Pages int64  `json:"pages"`
+			}{r.Root, r.Pages}, func(w io.Writer) {
+				fmt.Fprintf(w, "sealed under root %d; %d pages encrypted again\n", r.Root, r.Pages)
+			})
+		}})
+}
+
+// tellSeal says what it means that the state opens itself, when that begins.
+func (a *app) tellSeal(dir string, how seal.Opened, converted bool) {
+	if converted {
+		a.printf("  the state was in clear and is sealed now; the disk may hold remains of the old file\n")
+	}
+	if how.Made && how.Own {
+		a.printf("  the state is sealed     %s opens it: keep a copy. Both together are\n"+
+			"                          as good as clear text; see: enclave seal --help\n", filepath.Join(dir, seal.IdentityName))
+	}
+}
+
+// besideState is the identity file that opens the state, if that is one of its own.
+func besideState(dir string, how seal.Opened) string {
+	file := filepath.Join(dir, seal.IdentityName)
+	if _, err := os.Lstat(file); err != nil || !how.Own {
+		return ""
+	}
+	return file
+}
