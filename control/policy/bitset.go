@@ -33,6 +33,16 @@ func (b bitset) empty() bool {
 	return true
 }
 
+// meets reports whether the two have a member in common.
+func (b bitset) meets(o bitset) bool {
+	for i, w := range b {
+		if w&o.word(i) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // add puts every member of o into b.
 func (b *bitset) add(o bitset) {
 	for len(*b) < len(o) {

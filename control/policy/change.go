@@ -283,6 +283,9 @@ func (e *Engine) PutTag(in Tag, now time.Time) []wire.SystemID {
 	if len(moved) > 0 {
 		out.touched.add(moved, e.opposite(t.slots[senders], senders, e.now, out))
 		out.touched.add(moved, e.opposite(t.slots[receivers], receivers, e.now, out))
+		if t.slots[senders].meets(t.slots[receivers]) { // in a mesh they stood opposite each other
+			out.touched.add(moved, moved)
+		}
 	}
 	e.forget(t)
 	return out.sorted()

@@ -29,6 +29,8 @@ func TestTouched(t *testing.T) {
 	want(t, "trust of a receiver tag", tag.Peers("systa"), ids{"systc", "systd"})
 	tag = after(func() { e.PutTag(Tag{"pod", nil}, epoch) })
 	want(t, "and back", tag.Peers("systd"), ids{"systa", "systb"})
+	mesh := after(func() { e.PutTag(Tag{"far", []string{"mfa"}}, epoch) })
+	want(t, "trust of a mesh", mesh.Peers("syste"), ids{"systf"})
 	gone := after(func() { e.DropSystem("systa", epoch) })
 	want(t, "a system goes", gone.Systems(), ids{"systa", "systc", "systd"})
 	want(t, "its peers", gone.Peers("systa"), ids{"systc", "systd"})
