@@ -175,9 +175,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if !a.ran.CompareAndSwap(false, true) {
 		return ErrRan
 	}
+	again := a.st.System != ""
 	err := a.enrol(ctx)
 	if err == nil {
-		err = a.run(ctx)
+		err = a.run(ctx, again)
 	}
 	end := &view{directory: new(directory), state: api.AgentClosed, self: a.view.Load().self}
 	if errors.Is(err, ErrRevoked) {
@@ -193,8 +194,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return err
 }
 
-// run works on an enrolled agent.
-func (a *Agent) run(ctx context.Context) error {
+// run works on an enrolled agent; again says that it was one before this start.
+func (a *Agent) run(ctx context.Context, again bool) error {
 	p, err := a.open()
 	if err != nil {
 		return err
@@ -216,16 +217,8 @@ func (a *Agent) run(ctx context.Context) error {
 			return nil
 		}
 	})
-	if len(a.st.Map) > 0 {
-		published := a.events.changed()
-		g.Go(func() error {
-			select {
-			case <-published:
-				a.greet(ctx, p, a.view.Load().peers)
-			case <-ctx.Done():
-			}
-			return nil
-		})
+	if again {
+		g.Go(func() error { a.greet(ctx, p); return nil })
 	}
 	a.work(ctx, g, p)
 	err = g.Wait()

@@ -3,8 +3,6 @@ package agent
 import (
 	"context"
 	"time"
-
-	"enclave/wire"
 )
 
 const (
@@ -15,35 +13,29 @@ const (
 	greetMost = 64
 )
 
-// greet begins a session with the peers of a map that came from disk. Theirs with us
-// is older than our restart: they send into it, nobody here can decrypt that, and
-// WireGuard on their side takes 15 s to notice (section 6.1 of its paper). A handshake
-// from here replaces it. The first may go astray while they still send to where we
-// were, so it is repeated until there is a session.
-func (a *Agent) greet(ctx context.Context, p *parts, peers []wire.Peer) {
+// greet begins sessions with the peers of an agent that was started again. Theirs with
+// us is older than that: they send into it, nobody here can decrypt it, and WireGuard
+// on their side takes 15 s to notice (section 6.1 of its paper). A handshake from here
+// replaces it. The first may go astray while they still send to where we were, so it
+// is repeated until there is a session.
+func (a *Agent) greet(ctx context.Context, p *parts) {
 	ctx, cancel := context.WithTimeout(ctx, greetFor)
 	defer cancel()
-	owed := peers[:min(len(peers), greetMost)]
-	for len(owed) > 0 {
-		o := p.overlay.Load()
-		if o == nil {
-			return
-		}
-		sessions := o.tunnel.PeerStats()
-		var still []wire.Peer
-		for _, peer := range owed {
-			s, known := sessions[peer.WireGuard]
-			if !known || !s.LastHandshake.IsZero() {
-				continue // forgotten since, or done
+	for {
+		if o := p.overlay.Load(); o != nil {
+			sessions := o.tunnel.PeerStats()
+			peers := a.view.Load().peers
+			for _, peer := range peers[:min(len(peers), greetMost)] {
+				if s, known := sessions[peer.WireGuard]; !known || !s.LastHandshake.IsZero() {
+					continue
+				}
+				try, done := context.WithTimeout(ctx, meetTry)
+				if _, err := p.link.Ping(try, peer.ID); err == nil {
+					o.tunnel.Greet(peer.WireGuard)
+				}
+				done()
 			}
-			still = append(still, peer)
-			try, done := context.WithTimeout(ctx, meetTry)
-			if _, err := p.link.Ping(try, peer.ID); err == nil {
-				o.tunnel.Greet(peer.WireGuard)
-			}
-			done()
 		}
-		owed = still
 		select {
 		case <-time.After(greetEvery):
 		case <-ctx.Done():
