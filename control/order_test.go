@@ -447,6 +447,36 @@ func TestDeltasCarryTheirCause(t *testing.T) {
 	}
 }
 
+// TestStrangersAnswerNoQuestion tells the hub what it has not asked.
+func TestStrangersAnswerNoQuestion(t *testing.T) {
+	h := emptyHub()
+	q := &ask{wait: map[wire.SystemID]bool{"a": true}, flows: map[wire.SystemID][]wire.ReportedFlow{}, done: make(chan struct{})}
+	h.asks["x"] = q
+	h.told("b", &wire.FlowReport{ID: "x"})
+	h.told("a", &wire.FlowReport{ID: "y"})
+	if len(q.flows) != 0 || len(q.wait) != 1 {
+		t.Errorf("%+v", q)
+	}
+	h.told("a", &wire.FlowReport{ID: "x"})
+	<-q.done
+	h.told("a", &wire.FlowReport{ID: "x"}) // once more, after the end
+}
+
+// TestUnreadablePoliciesHaveNoAction expires one that cannot be changed: asking the
+// store for it each second would never end.
+func TestUnreadablePoliciesHaveNoAction(t *testing.T) {
+	h := emptyHub()
+	end := time.Now().Add(-time.Hour)
+	p := direct("a", "b")
+	p.ExpiresAt = &end
+	h.policies["fine"] = asStored(p)
+	h.policies["broken"] = asStored(p)
+	h.policies["broken"].Broken = "why"
+	if due := h.dueExpiries(time.Now()); len(due) != 1 || due[0].policy != "fine" {
+		t.Errorf("due %+v", due)
+	}
+}
+
 func emptyHub() *hub {
 	org := store.Org{ID: "org", Settings: store.DefaultSettings(), Revision: 1, IPv4: store.DefaultIPv4(), IPv6: netip.MustParsePrefix("fd00::/48")}
 	return newHub(nil, nil, &org, newTickets(make([]byte, 64), org.ID, org.Settings.MapLife))

@@ -45,8 +45,7 @@ type writing struct {
 	c   Change
 	rev wire.Revision // current, or the one this change makes
 
-	bumped  bool // it makes one
-	settles bool // it may change the policy set although a change is pending
+	bumped bool // it makes one
 }
 
 // change runs f in one transaction and returns the revision after it. Nothing of

@@ -45,7 +45,7 @@ func (w *writing) keep(ctx context.Context, part, id string, doc any) error {
 // from before history was kept.
 func (s *Store) PolicySetAt(ctx context.Context, rev wire.Revision) (set wire.PolicySet, err error) {
 	err = s.view(ctx, "read policy set", func(r reader, org wire.OrgID) (err error) {
-		set, err = policySetAt(ctx, r, org, rev)
+		set, err = policySetAt(ctx, r, org, rev, allParts()...)
 		return err
 	})
 	return set, err
@@ -57,13 +57,17 @@ func (s *Store) PolicySet(ctx context.Context) (set wire.PolicySet, rev wire.Rev
 		if rev, err = revision(ctx, r, org); err != nil {
 			return err
 		}
-		set, err = policySetAt(ctx, r, org, rev)
+		set, err = policySetAt(ctx, r, org, rev, allParts()...)
 		return err
 	})
 	return set, rev, err
 }
 
-func policySetAt(ctx context.Context, r reader, org wire.OrgID, rev wire.Revision) (set wire.PolicySet, err error) {
+func allParts() []string { return []string{policyPart, requirementPart, tagPart, testsPart} }
+
+// policySetAt reads the wanted parts of a set. One that cannot be read is a conflict:
+// what it was is not known, and a set without it would be another.
+func policySetAt(ctx context.Context, r reader, org wire.OrgID, rev wire.Revision, parts ...string) (set wire.PolicySet, err error) {
 	var from, now wire.Revision
 	err = r.QueryRowContext(ctx, "SELECT history_from, revision FROM organisation WHERE org_id = ?", org).Scan(&from, &now)
 	switch {
@@ -85,8 +89,11 @@ func policySetAt(ctx context.Context, r reader, org wire.OrgID, rev wire.Revisio
 			if err := scan(&part, &id, &text); err != nil {
 				return err
 			}
+			if !slices.Contains(parts, part) {
+				return nil
+			}
 			if err := addPart(&set, part, id, []byte(text)); err != nil {
-				return fmt.Errorf("%s %s at revision %d cannot be read: %w", part, id, rev, err)
+				return conflict("%s %s at revision %d cannot be read (%v)", part, id, rev, err)
 			}
 			return nil
 		})
@@ -229,7 +236,7 @@ func pending(ctx context.Context, r reader, org wire.OrgID) (p Pending, ok bool,
 
 // settled refuses a change of the policy set while another is pending.
 func (w *writing) settled(ctx context.Context) error {
-	if w.settles || w.c.By == Expiry {
+	if w.c.By == Expiry {
 		return nil
 	}
 	p, waits, err := pending(ctx, w, w.org)

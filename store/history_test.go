@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -141,9 +142,27 @@ func TestBrokenDocumentsStopNobody(t *testing.T) {
 	if _, err := s.RenameTag(ctx, by(start), "a", "c"); err == nil {
 		t.Error("a rename that leaves a policy behind")
 	}
+	if _, err := s.write.Exec(`INSERT INTO set_versions SELECT org_id, 'policy', id, revision + 1, '7' FROM organisation JOIN policies USING (org_id) WHERE policies.name = 'bad';
+		UPDATE organisation SET revision = revision + 1`); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.PolicySet(ctx); !errors.Is(err, ErrConflict) {
+		t.Errorf("a set with a part that cannot be read: %v", err)
+	}
 	list, err := s.PolicyVersions(ctx, bad.ID, 10)
-	if err != nil || len(list) != 1 || len(list[0].Document) == 0 {
+	if err != nil || len(list) != 2 || len(list[0].Document) == 0 {
 		t.Errorf("versions %+v, %v", list, err)
+	}
+	if _, err := s.write.Exec(`UPDATE policy_tests SET document = '[]'`); err != nil {
+		t.Fatal(err)
+	}
+	// What stands beside the unreadable document is no document: the same is written.
+	same := wire.Policy{ID: bad.ID, Name: "bad", Kind: wire.Direct, Enabled: true}
+	if a, err := s.ApplySet(ctx, by(start), wire.PolicySet{Policies: []wire.Policy{good.Policy, same}, Requirements: []wire.Requirement{{ID: "mfa", Kind: wire.PublicIP}}}, time.Time{}); err != nil || len(a.Changed) != 1 {
+		t.Errorf("applied %+v, %v", a, err)
+	}
+	if p, err := s.Policy(ctx, bad.ID); err != nil || p.Broken != "" {
+		t.Errorf("policy %+v, %v", p, err)
 	}
 	if _, err := s.UpdatePolicy(ctx, by(start), bad.ID, policyDoc("mended")); err != nil {
 		t.Error(err)

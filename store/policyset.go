@@ -84,14 +84,13 @@ func (s *Store) Revert(ctx context.Context, c Change) (a SetApplied, reverted bo
 }
 
 func (w *writing) restore(ctx context.Context, rev wire.Revision, action string) (a SetApplied, err error) {
-	set, err := policySetAt(ctx, w, w.org, rev)
+	set, err := policySetAt(ctx, w, w.org, rev, allParts()...)
 	if err != nil {
 		return a, err
 	}
 	if err := w.settle(ctx); err != nil {
 		return a, err
 	}
-	w.settles = true
 	return w.applySet(ctx, set, action, "revision:"+strconv.FormatUint(uint64(rev), 10))
 }
 
@@ -103,7 +102,7 @@ func (w *writing) applySet(ctx context.Context, set wire.PolicySet, action, obje
 	if err := checkSet(&set); err != nil {
 		return a, err
 	}
-	now, err := policySetAt(ctx, w, w.org, w.rev)
+	now, err := policySetAt(ctx, w, w.org, w.rev, requirementPart, tagPart, testsPart)
 	if err != nil {
 		return a, err
 	}
