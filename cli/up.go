@@ -27,6 +27,7 @@ type serverFlags struct {
 	listen, url       string
 	stun              []string
 	mapLife, svidLife time.Duration
+	countries         string
 	unseal            unsealFlags
 }
 
@@ -35,6 +36,7 @@ func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	f.unseal.flags(c)
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:8443", "`HOST:PORT` of the API and of the agents' connections; port 0 is any")
 	fl.StringVar(&f.url, "advertise", "", "`URL` by which agents reach it, https://host:port (default from --listen)")
+	fl.StringVar(&f.countries, "countries", "", "`FILE` with lines of range,country, by which trust requirements tell the country of an address")
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
 	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
 	return c
@@ -139,7 +141,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 }
 
 func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags, ids []seal.Identity) node.ControlConfig {
-	return node.ControlConfig{Dir: dir, URL: url, Identities: ids, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife,
+	return node.ControlConfig{Dir: dir, URL: url, Identities: ids, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife, CountryFile: f.countries,
 		Version: build().Version, Logger: a.logger().With("part", "control"),
 		KeepFirst: func(first *node.First) error {
 			return writeFile(filepath.Join(dir, tokenFile), []byte(first.Token+"\n"))

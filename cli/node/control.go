@@ -21,17 +21,18 @@ import (
 
 // ControlConfig says how a control plane runs.
 type ControlConfig struct {
-	Dir        string          // state directory
-	Identities []seal.Identity // open the state; none: the one beside it, made on first start
-	URL        string          // https://host:port by which agents reach it
-	Listener   net.Listener    // TCP; TLS is made here
-	API        net.Listener    // also serves the API here in plain HTTP, for loopback; may be nil
-	Share      *SharedRelay    // a relay on the same port; may be nil
-	Heartbeat  time.Duration
-	MapLife    time.Duration // of a new organisation; 0 is the default
-	SVIDLife   time.Duration // of a new organisation; 0 is the default
-	Version    string
-	Logger     *slog.Logger
+	Dir         string          // state directory
+	Identities  []seal.Identity // open the state; none: the one beside it, made on first start
+	URL         string          // https://host:port by which agents reach it
+	Listener    net.Listener    // TCP; TLS is made here
+	API         net.Listener    // also serves the API here in plain HTTP, for loopback; may be nil
+	Share       *SharedRelay    // a relay on the same port; may be nil
+	Heartbeat   time.Duration
+	CountryFile string        // a table of range,country lines; may be empty
+	MapLife     time.Duration // of a new organisation; 0 is the default
+	SVIDLife    time.Duration // of a new organisation; 0 is the default
+	Version     string
+	Logger      *slog.Logger
 	// KeepFirst is given the secrets of a first start before they are in force; an
 	// error stops the start. May be nil.
 	KeepFirst func(*First) error
@@ -101,7 +102,7 @@ func (c *Control) prepare(ctx context.Context, host string) error {
 			return err
 		}
 	}
-	cfg := control.Config{Store: c.store, Logger: c.cfg.Logger, APIListener: c.cfg.API, Heartbeat: c.cfg.Heartbeat,
+	cfg := control.Config{Store: c.store, Logger: c.cfg.Logger, APIListener: c.cfg.API, Heartbeat: c.cfg.Heartbeat, CountryFile: c.cfg.CountryFile,
 		Version: c.cfg.Version, Hosts: []string{host}}
 	if s := c.cfg.Share; s != nil {
 		cfg.ALPN = map[string]control.Protocol{s.ALPN: {TLS: s.TLS, Serve: s.Serve}}
