@@ -12,17 +12,24 @@ import (
 // places that look behind that curtain.
 
 // at returns the object at an address outside Go's heap, which the collector
-// neither owns nor moves.
+// neither owns nor moves. Inlined, the compiler (go1.26.8) takes the number and the
+// pointer for one value and can fail on what follows.
+//
+//go:noinline
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 
 // bytesAt returns n bytes at such an address.
 func bytesAt(p uintptr, n int) []byte { return unsafe.Slice(at[byte](p), n) }
 
 // function returns the Go function behind a function pointer.
+//
+//go:noinline
 func function[F any](p uintptr) F { return *(*F)(unsafe.Pointer(&p)) }
 
 // pointer returns the function pointer of f. f must be kept alive for as long as
 // SQLite may call it.
+//
+//go:noinline
 func pointer[F any](f F) uintptr { return *(*uintptr)(unsafe.Pointer(&f)) }
 
 // alloc returns n zeroed bytes outside Go's heap, or 0.

@@ -51,7 +51,10 @@ func (databaseCodec) read(c call, out []byte, buf uintptr, off int64) int32 {
 		return sqlite3.SQLITE_OK
 	}
 	rc := c.load(c.work, sectorSize, 0)
-	copy(out, c.room(sectorSize)[off:])
+	// What describes the pages is the same in every sealed file.
+	head := c.room(sectorSize)
+	head[16], head[17], head[20] = emptyHeader[16], emptyHeader[17], emptyHeader[20]
+	copy(out, head[off:])
 	return rc
 }
 

@@ -10,8 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"modernc.org/libc"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -319,7 +321,7 @@ func TestPageOfTheLogIsChecked(t *testing.T) {
 	defer f.Close()
 	info, _ := f.Stat()
 	var b [1]byte
-	for off := int64(sectorSize + sectorSize + 100); off < info.Size(); off += frameOnDisk {
+	for off := int64(sectorSize + sectorSize + 2000); off < info.Size(); off += frameOnDisk {
 		f.ReadAt(b[:], off)
 		b[0] ^= 4
 		f.WriteAt(b[:], off)
@@ -331,6 +333,140 @@ func TestPageOfTheLogIsChecked(t *testing.T) {
 	defer held.Close()
 	if err := readAll(db); err == nil {
 		t.Error("a page with a wrong MAC was served from the log")
+	}
+}
+
+// TestHolesAreFilled writes a page far behind the end, as SQLite may when it grows a
+// file. What lies between is pages that open.
+func TestHolesAreFilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	root := NewRoot()
+	v := layer(t, root)
+	db := connect(t, v, path)
+	do(t, db, "CREATE TABLE t (v)")
+	tls := libc.NewTLS()
+	defer tls.Close()
+	page := alloc(tls, pageSize)
+	defer free(tls, page)
+	copy(bytesAt(page, pageSize), canary)
+	for pFile, f := range v.files {
+		if rc := f.writeAt(tls, pFile, page, pageSize, 9*pageSize); rc != sqlite3.SQLITE_OK {
+			t.Fatal(rc)
+		}
+		for _, bad := range []struct{ n, off int }{{pageSize, 100}, {100, 0}, {2 * pageSize, 0}} {
+			if rc := f.writeAt(tls, pFile, page, int32(bad.n), int64(bad.off)); rc != sqlite3.SQLITE_IOERR_WRITE {
+				t.Errorf("%d bytes at %d: %d", bad.n, bad.off, rc)
+			}
+		}
+	}
+	last := ""
+	n, err := Pages(path, root, func(b []byte, _ int64) error { last = string(b[:len(canary)]); return nil })
+	if n != 10 || err != nil || last != canary {
+		t.Errorf("%d pages, the last %q, %v", n, last, err)
+	}
+}
+
+// TestLocks walks through what SQLite's locks of the log's index may and may not.
+func TestLocks(t *testing.T) {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	v := layer(t, NewRoot())
+	a, b := &file{vfs: v, name: "x"}, &file{vfs: v, name: "x"}
+	other := &file{vfs: v, name: "y"}
+	p := alloc(tls, 8)
+	defer free(tls, p)
+	for _, f := range []*file{a, b, other} {
+		if rc := f.shmMap(tls, 0, 0, 32768, 0, p); rc != sqlite3.SQLITE_OK || *at[uintptr](p) != 0 {
+			t.Fatalf("a region nobody made: %d", rc)
+		}
+	}
+	addr := make(map[*file]uintptr)
+	for _, f := range []*file{a, b, other} {
+		if rc := f.shmMap(tls, 0, 1, 32768, 1, p); rc != sqlite3.SQLITE_OK {
+			t.Fatal(rc)
+		}
+		addr[f] = *at[uintptr](p)
+	}
+	if addr[a] != addr[b] || addr[a] == addr[other] {
+		t.Error("one index for two databases, or two for one")
+	}
+	const shared, exclusive, lock, unlock = sqlite3.SQLITE_SHM_SHARED, sqlite3.SQLITE_SHM_EXCLUSIVE, sqlite3.SQLITE_SHM_LOCK, sqlite3.SQLITE_SHM_UNLOCK
+	for i, step := range []struct {
+		f        *file
+		first, n int32
+		flags    int32
+		want     int32
+	}{
+		{a, 3, 1, lock | shared, sqlite3.SQLITE_OK},
+		{a, 3, 1, lock | shared, sqlite3.SQLITE_OK}, // again: it has it
+		{b, 3, 1, lock | shared, sqlite3.SQLITE_OK},
+		{b, 3, 1, lock | exclusive, sqlite3.SQLITE_BUSY},
+		{b, 1, 7, lock | exclusive, sqlite3.SQLITE_BUSY}, // all or none
+		{a, 1, 1, lock | exclusive, sqlite3.SQLITE_OK},
+		{b, 1, 1, lock | shared, sqlite3.SQLITE_BUSY},
+		{other, 1, 7, lock | exclusive, sqlite3.SQLITE_OK},
+		{a, 3, 1, unlock | shared, sqlite3.SQLITE_OK},
+		{a, 3, 1, lock | exclusive, sqlite3.SQLITE_BUSY}, // b reads on
+		{b, 3, 1, unlock | shared, sqlite3.SQLITE_OK},
+		{a, 3, 5, lock | exclusive, sqlite3.SQLITE_OK},
+		{b, 7, 1, lock | shared, sqlite3.SQLITE_BUSY},
+		{a, 3, 5, unlock | exclusive, sqlite3.SQLITE_OK},
+		{b, 7, 1, lock | shared, sqlite3.SQLITE_OK},
+		{b, 1, 1, lock | exclusive, sqlite3.SQLITE_BUSY},
+	} {
+		if rc := step.f.shmLock(tls, 0, step.first, step.n, step.flags); rc != step.want {
+			t.Errorf("step %d: %d, want %d", i, rc, step.want)
+		}
+	}
+	a.shmUnmap(tls, 0, 0) // gives back what it holds
+	if rc := b.shmLock(tls, 0, 1, 1, lock|exclusive); rc != sqlite3.SQLITE_OK {
+		t.Error("a handle that is gone holds a lock")
+	}
+	b.shmUnmap(tls, 0, 0)
+	other.shmUnmap(tls, 0, 0)
+	if len(v.index) != 0 {
+		t.Error("an index is left")
+	}
+}
+
+// TestReadersSeeOneInstant lets readers stay in a transaction while a writer fills the
+// log and writes it back over and over.
+func TestReadersSeeOneInstant(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	v := layer(t, NewRoot())
+	w := connect(t, v, path, "journal_mode(wal)", "wal_autocheckpoint(8)", "busy_timeout(5000)")
+	w.SetMaxOpenConns(1)
+	do(t, w, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, v BLOB)")
+	do(t, w, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 40) INSERT INTO t SELECT i, 0, randomblob(2000) FROM n")
+	r := connect(t, v, path, "busy_timeout(5000)")
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for range 3 {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				tx, err := r.BeginTx(context.Background(), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var first, least, most int
+				for range 5 {
+					if err := tx.QueryRow("SELECT min(n), max(n) FROM t").Scan(&least, &most); err != nil || least != most || first != 0 && least != first {
+						t.Errorf("from %d to %d, before %d, %v", least, most, first, err)
+					}
+					first = least
+				}
+				tx.Rollback()
+			}
+		})
+	}
+	for range 300 {
+		do(t, w, "UPDATE t SET n = n + 1, v = randomblob(2000)")
+	}
+	stop()
+	group.Wait()
+	if got := get[string](t, w, "PRAGMA integrity_check"); got != "ok" {
+		t.Error(got)
 	}
 }
 
