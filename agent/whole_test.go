@@ -125,7 +125,7 @@ func (m *mesh) introduce(senders, receivers []*agent.Agent) api.Policy {
 		}
 	}
 	p, err := m.api.CreatePolicy(m.ctx, wire.Policy{Name: "p", Kind: wire.Direct, Enabled: true, SenderTags: []wire.Tag{"a"}, ReceiverTags: []wire.Tag{"b"},
-		ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 81}}}, {Proto: wire.UDP, Ports: wire.Ports{{Lo: 53, Hi: 53}}}}})
+		ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 81}, {Lo: 1024, Hi: 65535}}}, {Proto: wire.UDP, Ports: wire.Ports{{Lo: 53, Hi: 53}}}}})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -135,11 +135,11 @@ func (m *mesh) introduce(senders, receivers []*agent.Agent) api.Policy {
 	return p
 }
 
-func echo(l net.Listener) {
+func echo(l net.Listener) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return
+			return err
 		}
 		go func() { defer c.Close(); io.Copy(c, c) }()
 	}
@@ -199,13 +199,13 @@ func TestTwoAgents(t *testing.T) {
 			t.Errorf("the receiver starts a flow: %v", err)
 		}
 		for _, addr := range []string{"bob", "bob:", "bob:0", "bob:65536", "bob:http", "bob:-1", "fd00::2:80", ""} {
-			if _, err := a.DialContext(m.ctx, "tcp", addr); err == nil || errors.Is(err, agent.ErrUnknownName) {
+			if _, err := a.DialContext(m.ctx, "tcp", addr); err == nil || errors.Is(err, agent.ErrUnknownName) || errors.Is(err, agent.ErrDenied) {
 				t.Errorf("%q: %v", addr, err)
 			}
 		}
 		for _, network := range []string{"icmp", "any", "tcp9", ""} {
-			if _, err := a.DialContext(m.ctx, network, "bob:80"); err == nil {
-				t.Errorf("network %q is accepted", network)
+			if _, err := a.DialContext(m.ctx, network, "bob:80"); err == nil || !strings.Contains(err.Error(), "want tcp or udp") {
+				t.Errorf("network %q: %v", network, err)
 			}
 		}
 	})
@@ -234,7 +234,11 @@ func TestTwoAgents(t *testing.T) {
 			t.Error("a port was given twice")
 		}
 		done := make(chan error, 1)
-		go func() { _, err := l.Accept(); done <- err }()
+		go func() { done <- echo(l) }()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		for _, addr := range []netip.Addr{bob.IPv4, bob.IPv6} { // one port for both families
+			m.echoes(a.DialContext(m.ctx, "tcp", net.JoinHostPort(addr.String(), port)))
+		}
 		l.Close()
 		l.Close()
 		if err := <-done; !errors.Is(err, net.ErrClosed) {
@@ -284,11 +288,14 @@ func TestTwoAgents(t *testing.T) {
 	stopA()
 	run(t, a2.Run)
 	m.until(a2, "knowing bob", func(s api.AgentStatus) bool { return s.State == api.AgentRunning && len(s.Peers) == 1 })
-	short, cancel := context.WithTimeout(m.ctx, time.Second)
-	defer cancel()
-	var e *proxy.Error
-	if _, err := a2.DialContext(short, "tcp", "bob:80"); !errors.As(err, &e) || e.Reason != proxy.Offline {
-		t.Errorf("a peer that is off: %v", err)
+	// Both while it waits for an answer, and when it has tried all the same.
+	for _, patience := range []time.Duration{time.Second, 5500 * time.Millisecond} {
+		short, cancel := context.WithTimeout(m.ctx, patience)
+		var e *proxy.Error
+		if _, err := a2.DialContext(short, "tcp", "bob:80"); !errors.As(err, &e) || e.Reason != proxy.Offline {
+			t.Errorf("a peer that is off, after %s: %v", patience, err)
+		}
+		cancel()
 	}
 }
 
@@ -396,8 +403,9 @@ func local(t *testing.T, m *mesh, a *agent.Agent) {
 	waiting := make(chan error, 1)
 	go func() { _, err := caller.WaitFor(m.ctx, "carol", time.Minute); waiting <- err }()
 	time.Sleep(10 * time.Millisecond) // not needed: the race it opens is the test's
-	if err := stop(); err != nil {
-		t.Error(err)
+	began := time.Now()
+	if err := stop(); err != nil || time.Since(began) > 900*time.Millisecond {
+		t.Errorf("ended after %s with %v", time.Since(began), err)
 	}
 	if err := <-waiting; err == nil {
 		t.Error("a waiting call ended well")
