@@ -65,7 +65,7 @@ type Config struct {
 	Hostname    string          // for people
 	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
 	Port        uint16          // UDP port; 0 picks one
-	Loopback    bool            // offer loopback addresses to peers on this machine
+	Loopback    bool            // offer loopback addresses to peers on this machine; implied by a control plane there
 	Beat        time.Duration   // expected heartbeat; 0 is wire.HeartbeatEvery
 	Netstack    tunnel.Netstack // the user-space TCP/IP stack; empty is tunnel.Enclave
 	Logger      *slog.Logger    // nil discards

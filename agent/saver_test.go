@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+func TestSaves(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		k := &countingKeeper{MemoryKeeper: b.keeper}
+		b.cfg.Keeper = k
+		b.onStream(func(say func(wire.Message), gone <-chan struct{}) {
+			m := mapOf(1, time.Now().Add(time.Hour))
+			say(wire.Message{Map: &m})
+			for rev := wire.Revision(1); rev < 500; rev++ {
+				time.Sleep(10 * time.Millisecond)
+				say(wire.Message{Delta: &wire.Delta{Since: rev, Revision: rev + 1, ValidUntil: time.Now().Add(time.Hour)}})
+			}
+			time.Sleep(10 * time.Second)
+			say(wire.Message{Heartbeat: &wire.Heartbeat{Revision: 500, ValidUntil: time.Now().Add(9 * time.Hour)}})
+			<-gone
+		})
+		b.start(t)
+		after(10 * time.Second)
+		if k.saves > 12 || b.stored(t).Seen != 500 {
+			t.Errorf("%d writes in 10 s, revision %d", k.saves, b.stored(t).Seen)
+		}
+		after(10 * time.Second)
+		k.fail = true
+		b.events.post(&wire.Reach{})
+		after(time.Second)
+		b.wantState(t, api.AgentRunning)
+		k.fail = false
+		b.cancel()
+		<-b.done
+		b.done <- nil
+		var m wire.Map
+		if err := json.Unmarshal(b.stored(t).Map, &m); err != nil || time.Until(m.ValidUntil) < 8*time.Hour {
+			t.Errorf("the end did not keep the last validity: %s, %v", m.ValidUntil, err)
+		}
+	})
+}
+
+type countingKeeper struct {
+	*MemoryKeeper
+	saves int
+	fail  bool
+}
+
+func (k *countingKeeper) Save(b []byte) error {
+	k.saves++
+	if k.fail {
+		return errors.New("disk full")
+	}
+	return k.MemoryKeeper.Save(b)
+}
