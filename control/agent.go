@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"enclave/control/admin"
+	"enclave/control/enrol"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -123,8 +124,16 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, &req); err != nil {
 		return err
 	}
+	// Whoever has no key gets no further than this: the turn is for those that may
+	// change something.
+	if _, err := enrol.Check(&req, time.Now()); err != nil {
+		return err
+	}
+	// A caller that hangs up must not leave half an enrolment behind.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.RequestTimeout)
+	defer cancel()
 	var resp *wire.EnrolResponse
-	_, err := s.hub.Change(r.Context(), func(ctx context.Context) (admin.Touched, wire.Revision, error) {
+	_, err := s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
 		if resp, err = s.desk.Enrol(ctx, &req, host(r.RemoteAddr), time.Now()); err != nil {
 			// A refusal changed nothing. Another failure may have come half-way, with an
@@ -211,6 +220,8 @@ func checkReach(r *wire.Reach) string {
 		switch {
 		case c.Kind != wire.HostCandidate && c.Kind != wire.ObservedCandidate && c.Kind != wire.MappedCandidate:
 			return fmt.Sprintf("reach: candidates[%d]: unknown kind", i)
+		case c.Addr.Addr().Zone() != "":
+			return fmt.Sprintf("reach: candidates[%d]: a zone means nothing elsewhere", i)
 		case !c.Addr.IsValid() || c.Addr.Port() == 0 || c.Addr.Addr().IsUnspecified() || c.Addr.Addr().IsMulticast():
 			return fmt.Sprintf("reach: candidates[%d]: no address to send to", i)
 		}

@@ -94,23 +94,45 @@ func (s *Server) flows(w http.ResponseWriter, r *http.Request) error {
 		return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid,
 			fmt.Sprintf("%d flows, at most %d", len(rep.Flows), wire.MaxReportedFlows), "")
 	}
+	for i := range rep.Flows {
+		if problem := checkFlow(&rep.Flows[i]); problem != "" {
+			return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, fmt.Sprintf("flows[%d]: %s", i, problem), "")
+		}
+	}
 	s.hub.told(id, &rep)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
+// checkFlow bounds what an agent says of one flow: it goes into answers to others.
+func checkFlow(f *wire.ReportedFlow) string {
+	switch {
+	case f.Proto < wire.Any || f.Proto > wire.ICMP:
+		return "proto: want any, tcp, udp or icmp"
+	case !f.Src.IsValid() || !f.Dst.IsValid() || f.Src.Addr().Zone() != "" || f.Dst.Addr().Zone() != "":
+		return "src, dst: want addresses"
+	case len(f.Policy) > wire.MaxNameLen || len(f.Run) > wire.MaxNameLen || len(f.Peer) > wire.MaxNameLen:
+		return "longer than a name may be"
+	}
+	return ""
+}
+
 // Flows implements admin.Answers. A flow is told by its receiving end, which is where
-// it is allowed.
+// it is allowed, and believed where policy introduces the two.
 func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
 	h.mu.Lock()
 	var ids []wire.SystemID
 	for id, n := range h.nodes {
-		if n.stream != nil {
+		if n.stream != nil && n.sys.Counts(time.Now()) {
 			ids = append(ids, id)
 		}
 	}
 	h.mu.Unlock()
-	return received(h.askFlows(ctx, ids), func(wire.SystemID, *wire.ReportedFlow) bool { return true })
+	reports := h.askFlows(ctx, ids)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	return received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool { return h.engine.Introduced(to, f.Peer, now) })
 }
 
 // flowsCut returns the live flows that nothing would allow after a change.

@@ -424,7 +424,10 @@ func TestServiceComesBack(t *testing.T) {
 	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
 	quick := through("socks5h://" + socks)
 	quick.Timeout = 2 * time.Second
-	reached := func() bool { _, body, err := fetch(quick, "http://web.enclave:8080/"); return err == nil && body == "here" }
+	reached := func() bool {
+		_, body, err := fetch(quick, "http://web.enclave:8080/")
+		return err == nil && body == "here"
+	}
 	until(t, 20*time.Second, "the service is reached", reached)
 	web.kill()
 	l.agent("web", "--expose", expose)

@@ -39,7 +39,8 @@ type segments struct {
 func newRules(grants []wire.Grant, from, to wire.SystemID) *rules {
 	r := &rules{}
 	for _, g := range grants {
-		if g.From == from && g.To == to {
+		// A grant for what lies behind a gateway opens nothing on the gateway itself.
+		if g.From == from && g.To == to && g.Subnets == nil {
 			r.all = append(r.all, rule{g, instant(g.NotBefore, math.MinInt64), instant(g.NotAfter, math.MaxInt64)})
 		}
 	}

@@ -84,7 +84,8 @@ func (t *Table) plan(peers []Peer, now time.Time) ([]change, map[addr]wire.Syste
 func sameGrant(a, b wire.Grant) bool {
 	return a.From == b.From && a.To == b.To && a.Proto == b.Proto && a.Policy == b.Policy && a.Rule == b.Rule &&
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) &&
-		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports)
+		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) &&
+		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets)
 }
 
 // replace puts a plan into effect. Peers that stay keep their counters, and their

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"enclave/wire"
 	"enclave/wire/api"
@@ -116,13 +117,21 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 			}
 			req = req.WithContext(context.WithValue(req.Context(), principalKey{}, who))
 		}
+		// What cannot set a deadline, a recorder in a test, has no slow client either.
+		slow := http.NewResponseController(w)
+		_ = slow.SetReadDeadline(time.Now().Add(bodyTimeout))
 		if refusal := strictBody(w, req, r.limit()); refusal != nil {
 			WriteProblem(w, refusal)
 			return
 		}
+		_ = slow.SetReadDeadline(time.Time{})
 		next.ServeHTTP(w, req)
 	})
 }
+
+// bodyTimeout is how long a client may take to send a request body. A body that
+// trickles would hold its handler for ever.
+const bodyTimeout = 10 * time.Second
 
 // strictBody reads the body within its limit and refuses what two JSON readers could
 // read differently; then the handler reads it from memory.

@@ -3,6 +3,7 @@ package enrol
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -41,6 +42,7 @@ func Check(req *wire.EnrolRequest, now time.Time) (Secret, error) {
 	check := svid.CheckKeys
 	if req.Relay != nil {
 		check = svid.CheckSignature // a relay has neither WireGuard nor disco key
+		bad = append(bad, checkRelay(req.Relay)...)
 	}
 	if err := check(&req.Keys); err != nil {
 		bad = append(bad, wire.Problem{Path: "keys", Message: err.Error()})
@@ -55,6 +57,28 @@ func Check(req *wire.EnrolRequest, now time.Time) (Secret, error) {
 
 func hostFits(h wire.Host) bool {
 	return len(h.Hostname) <= maxHostField && len(h.Platform) <= maxHostField && len(h.Version) <= maxHostField
+}
+
+// Maximum sizes of how a relay says it is reached.
+const (
+	maxRelaySTUN = 16
+	maxRelayAddr = 255 // bytes of host:port
+)
+
+func checkRelay(r *wire.RelayInfo) (bad []wire.Problem) {
+	if len(r.STUN) > maxRelaySTUN {
+		return []wire.Problem{{Path: "relay.stun", Message: fmt.Sprintf("%d addresses, at most %d", len(r.STUN), maxRelaySTUN)}}
+	}
+	check := func(path, addr string) {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" || len(addr) > maxRelayAddr {
+			bad = append(bad, wire.Problem{Path: path, Message: "want host:port"})
+		}
+	}
+	check("relay.addr", r.Addr)
+	for i, addr := range r.STUN {
+		check(fmt.Sprintf("relay.stun[%d]", i), addr)
+	}
+	return bad
 }
 
 // CheckClock refuses a caller whose clock is too far off, with both times, because
