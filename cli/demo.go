@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -25,6 +24,9 @@ no network. With --keep it stays up afterwards, and the verbs of this program ma
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			if a.json {
 				return usage("demo prints a walk for people; it has no --json")
+			}
+			if cfg.Changes < 1 || cfg.Changes > 100_000 {
+				return usage("--changes %d: want 1 to 100000", cfg.Changes)
 			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
@@ -51,10 +53,8 @@ func (a *app) runDemo(ctx context.Context, cfg demo.Config, keep bool) error {
 		cfg.Logger = a.logger()
 	}
 	if keep {
-		if cfg.API, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return err
-		}
-		cfg.Keep = func(ctx context.Context, token string) error { return a.keepDemo(ctx, dir, cfg.API.Addr(), token) }
+		cfg.API = "127.0.0.1:0"
+		cfg.Keep = func(ctx context.Context, api, token string) error { return a.keepDemo(ctx, dir, api, token) }
 	}
 	err = demo.Run(ctx, cfg)
 	if errors.Is(err, context.Canceled) {
@@ -67,11 +67,11 @@ func (a *app) runDemo(ctx context.Context, cfg demo.Config, keep bool) error {
 }
 
 // keepDemo leaves a context file, so that the verbs find the demo, and waits.
-func (a *app) keepDemo(ctx context.Context, dir string, at net.Addr, token string) error {
+func (a *app) keepDemo(ctx context.Context, dir, at, token string) error {
 	if err := writeFile(filepath.Join(dir, tokenFile), []byte(token+"\n")); err != nil {
 		return err
 	}
-	if err := writeContext(dir, apiContext{URL: "http://" + at.String(), TokenFile: tokenFile}); err != nil {
+	if err := writeContext(dir, apiContext{URL: "http://" + at, TokenFile: tokenFile}); err != nil {
 		return err
 	}
 	a.printf("\nThe enclave stays up. In another terminal:\n  export ENCLAVE_STATE=%s\n  enclave system list\n  enclave policy list\n  enclave policy disable %q --wait\nPress Ctrl-C here to end it.\n", dir, "Kubernetes for developers")

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
@@ -29,14 +28,14 @@ import (
 type Config struct {
 	Out     io.Writer
 	Colour  bool
-	Seed    uint64       // of the simulated internet
-	Changes int          // how many policy changes the latency figures are taken from
-	Dir     string       // control's state
-	API     net.Listener // also serves the API here; may be nil
+	Seed    uint64 // of the simulated internet
+	Changes int    // how many policy changes the latency figures are taken from
+	Dir     string // control's state
+	API     string // also serves the API here, on loopback; may be empty
 	Logger  *slog.Logger
-	// Ready is called with what is needed to use the API while the demo is kept
+	// Keep is called with what is needed to use the API while the demo is kept
 	// running; nil ends the demo after its checks.
-	Keep func(ctx context.Context, token string) error
+	Keep func(ctx context.Context, api, token string) error
 }
 
 // ErrFailed is returned when a check failed.
@@ -76,6 +75,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := d.populate(ctx, services); err != nil {
 		return err
 	}
+	d.stopped = func() bool { return ctx.Err() != nil }
 	for _, step := range []func(context.Context){
 		d.strangers, d.opens, d.refuses, d.cuts, d.latency, d.withoutControl,
 	} {
@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.close()
 	if cfg.Keep != nil {
-		if err := cfg.Keep(ctx, w.First.Token); err != nil {
+		if err := cfg.Keep(ctx, w.APIAddr(), w.First.Token); err != nil {
 			return err
 		}
 	}

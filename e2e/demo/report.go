@@ -12,9 +12,13 @@ type report struct {
 	colour         bool
 	began          time.Time
 	passed, failed int
+	stopped        func() bool // the run is to end
 }
 
 func (r *report) section(title string) {
+	if r.stopped() {
+		return
+	}
 	fmt.Fprintf(r.w, "\n%s\n", r.paint("1", title))
 }
 
@@ -25,7 +29,13 @@ func (r *report) note(format string, args ...any) {
 // check runs f and prints what it measured. The word, not the colour, carries the
 // verdict.
 func (r *report) check(what string, f func() (measured string, err error)) bool {
+	if r.stopped() {
+		return false
+	}
 	measured, err := f()
+	if r.stopped() {
+		return false // Ctrl-C is no verdict
+	}
 	if err != nil {
 		r.failed++
 		fmt.Fprintf(r.w, "  %s %s: %v\n", r.paint("31", "FAIL"), what, err)

@@ -31,7 +31,7 @@ type Config struct {
 	Lab    *natlab.Lab // running
 	Dir    string      // of control's state
 	Logger *slog.Logger
-	API    net.Listener  // also serves the API here in plain HTTP; may be nil
+	API    string        // also serves the API here in plain HTTP, on loopback; may be empty
 	Beat   time.Duration // heartbeat; 0 is wire.HeartbeatEvery
 }
 
@@ -108,11 +108,21 @@ func (w *World) StartControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var api net.Listener
+	if w.cfg.API != "" {
+		if api, err = net.Listen("tcp", w.cfg.API); err != nil {
+			return errors.Join(err, l.Close())
+		}
+		w.cfg.API = api.Addr().String() // the same port when control comes back
+	}
 	c, err := node.OpenControl(ctx, node.ControlConfig{
-		Dir: filepath.Join(w.cfg.Dir, "control"), URL: controlURL, Listener: l, API: w.cfg.API,
+		Dir: filepath.Join(w.cfg.Dir, "control"), URL: controlURL, Listener: l, API: api,
 		Logger: w.cfg.Logger.With("host", "control"), Heartbeat: w.cfg.Beat,
 	})
 	if err != nil {
+		if api != nil {
+			err = errors.Join(err, api.Close())
+		}
 		return errors.Join(err, l.Close())
 	}
 	if first := c.First(); first != nil {
@@ -125,6 +135,9 @@ func (w *World) StartControl(ctx context.Context) error {
 	w.control = start(context.WithoutCancel(ctx), c.Run)
 	return nil
 }
+
+// APIAddr is where the API answers in plain HTTP, if Config asked for that.
+func (w *World) APIAddr() string { return w.cfg.API }
 
 // StopControl stops control and closes its store.
 func (w *World) StopControl() error { return w.control.Stop() }
