@@ -247,6 +247,8 @@ func TestTwoAgents(t *testing.T) {
 	})
 
 	t.Run("status", func(t *testing.T) {
+		// The relay comes first; a change of route is told, as any change is.
+		m.until(a, "direct", func(s api.AgentStatus) bool { return len(s.Peers) == 1 && s.Peers[0].Route == "direct" })
 		s := a.Status()
 		if len(s.Peers) != 1 || s.Peers[0].Name != "bob" || s.Peers[0].Route != "direct" || s.Peers[0].LastHandshake.IsZero() || len(s.Peers[0].Grants) == 0 {
 			t.Errorf("peers %+v", s.Peers)
