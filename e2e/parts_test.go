@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"enclave/cli/node"
 	"enclave/wire/svid"
 )
 
@@ -253,7 +254,8 @@ func (l *lab) wroteDown(name string) {
 	var status agentStatus
 	l.decode(&status, "agent", "status", "--state", l.path(name))
 	until(l.t, 10*time.Second, name+" has written down whom it knows", func() bool {
-		state, _ := os.ReadFile(l.path(name + "/agent.json"))
+		k := node.Keeper{Dir: l.path(name), File: "agent.json"} // sealed, and opened as the agent does
+		state, _ := k.Load()
 		return bytes.Contains(state, []byte(`"`+status.Peers[0].ID+`"`))
 	})
 }

@@ -2,8 +2,12 @@
 // systems, tags, enrolment keys, policies, relays, tokens and the activity log.
 //
 //	<state directory, 0700>/
-//	  enclave.db        the database; -wal and -shm beside it while it is open
+//	  enclave.db        the database, and its -wal while it is open: sealed
+//	  keyring.age       their keys, encrypted to the operator's recipients
+//	  identity.age.txt  what opens the keyring, unless the operator brings it
 //	  enclave.lock      held for as long as a process has the store open
+//
+// Everything in clear exists in memory only (package seal).
 //
 // Every change is one transaction: the conditional write, its activity record and,
 // where policy is concerned, the next revision; none of the three without the
@@ -12,11 +16,13 @@
 //
 // It refuses to open a directory that others can read (ErrOpenToOthers), a store
 // that another process holds (ErrLocked), a damaged file, which it leaves untouched
-// (ErrDamaged), and a file of a newer program (ErrNewer). It makes no decision that
+// (ErrDamaged), a file of a newer program (ErrNewer), and one whose keyring does not
+// open (seal.ErrWrongIdentity). It makes no decision that
 // depends on a policy, keeps no secret of a key or token but its hash, and reads no
 // clock: instants are arguments.
 //
 // Tables: store/migrate. Choices: docs/decisions/0051-one-file-one-writer.md,
+// 0058-rotation-and-conversion-by-copy.md,
 // 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md,
 // 0087-history-by-part-one-change-at-a-time.md, and 0086 for changes that do not stay.
 // The hash chain of the activity log: docs/format/activity.md.
