@@ -37,7 +37,7 @@ type file struct {
 	vfs  *VFS
 	name string // of a database
 	codec
-	x   sectors
+	x   *sectors
 	mac *pageMAC
 
 	table uintptr // the methods that SQLite sees

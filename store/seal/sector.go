@@ -2,13 +2,14 @@ package seal
 
 import (
 	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"hash"
-
-	"golang.org/x/crypto/xts"
 )
 
 const (
@@ -48,11 +49,17 @@ func (r role) String() string {
 	return "scratch file"
 }
 
-// sectors enciphers whole sectors: AES-256 in XTS mode (IEEE 1619) with the
-// sector's number in its file as the tweak.
-type sectors struct{ x *xts.Cipher }
+// sectors enciphers whole sectors: AES-256 in XTS mode (IEEE 1619) with the sector's
+// number in its file as the tweak. It is for one goroutine at a time.
+//
+// golang.org/x/crypto/xts does the same three times slower, a byte at a time, which
+// a commit on a fast disk would feel; a test holds the two against each other.
+type sectors struct {
+	data, tweak cipher.Block
+	mask        [sectorSize]byte // the tweak of each block; all zero between calls
+}
 
-func newSectors(root *Root, r role) sectors {
+func newSectors(root *Root, r role) *sectors {
 	var key []byte
 	if r == scratch {
 		key = make([]byte, 64)
@@ -61,24 +68,50 @@ func newSectors(root *Root, r role) sectors {
 		key = root.subkey(forSectors+r.String(), 64)
 	}
 	defer clear(key)
-	x, err := xts.NewCipher(aes.NewCipher, key)
-	if err != nil {
-		panic(err) // only a key of another size can fail
+	return sectorsWith(key)
+}
+
+// sectorsWith takes the two keys of XTS, 32 bytes each.
+func sectorsWith(key []byte) *sectors {
+	data, err := aes.NewCipher(key[:32])
+	tweak, err2 := aes.NewCipher(key[32:])
+	if err := errors.Join(err, err2); err != nil {
+		panic(err) // only keys of another size can fail
 	}
-	return sectors{x}
+	return &sectors{data: data, tweak: tweak}
 }
 
 // encrypt enciphers whole sectors in place; the first has number n.
-func (s sectors) encrypt(b []byte, n int64) {
-	for ; len(b) > 0; b, n = b[sectorSize:], n+1 {
-		s.x.Encrypt(b[:sectorSize], b[:sectorSize], uint64(n))
-	}
-}
+func (s *sectors) encrypt(b []byte, n int64) { s.each(b, n, s.data.Encrypt) }
 
 // decrypt is the way back.
-func (s sectors) decrypt(b []byte, n int64) {
+func (s *sectors) decrypt(b []byte, n int64) { s.each(b, n, s.data.Decrypt) }
+
+func (s *sectors) each(b []byte, n int64, block func(dst, src []byte)) {
 	for ; len(b) > 0; b, n = b[sectorSize:], n+1 {
-		s.x.Decrypt(b[:sectorSize], b[:sectorSize], uint64(n))
+		s.setMask(uint64(n))
+		sector := b[:sectorSize]
+		subtle.XORBytes(sector, sector, s.mask[:])
+		for i := 0; i < sectorSize; i += aes.BlockSize {
+			block(sector[i:i+aes.BlockSize], sector[i:i+aes.BlockSize])
+		}
+		subtle.XORBytes(sector, sector, s.mask[:])
+	}
+	clear(s.mask[:])
+}
+
+// setMask sets the tweak of each block of sector n: the enciphered number, then times
+// x for each block, in the field of 2^128 elements (IEEE 1619, 5.2).
+func (s *sectors) setMask(n uint64) {
+	first := s.mask[:aes.BlockSize]
+	clear(first)
+	binary.LittleEndian.PutUint64(first, n)
+	s.tweak.Encrypt(first, first)
+	lo, hi := binary.LittleEndian.Uint64(first), binary.LittleEndian.Uint64(first[8:])
+	for i := aes.BlockSize; i < sectorSize; i += aes.BlockSize {
+		lo, hi = lo<<1^(hi>>63)*0x87, hi<<1|lo>>63
+		binary.LittleEndian.PutUint64(s.mask[i:], lo)
+		binary.LittleEndian.PutUint64(s.mask[i+8:], hi)
 	}
 }
 

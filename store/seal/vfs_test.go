@@ -3,6 +3,8 @@ package seal
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/crypto/xts"
 	"modernc.org/libc"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -237,6 +240,34 @@ func TestRolesShareNothing(t *testing.T) {
 	}
 	if !newPageMAC(root, wal).open(page, 7) || !bytes.Equal(page, make([]byte, pageSize)) {
 		t.Error("the page itself does not open")
+	}
+}
+
+// TestXTS holds the sectors against another implementation of the standard.
+func TestXTS(t *testing.T) {
+	key, b := make([]byte, 64), make([]byte, 3*sectorSize)
+	for n := range uint64(300) {
+		rand.Read(key)
+		rand.Read(b)
+		if n > 250 {
+			n *= 1 << 50
+		}
+		other, err := xts.NewCipher(aes.NewCipher, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Clone(b)
+		for i := range uint64(3) {
+			sector := want[i*sectorSize : (i+1)*sectorSize]
+			other.Encrypt(sector, sector, n+i)
+		}
+		s, got := sectorsWith(key), bytes.Clone(b)
+		if s.encrypt(got, int64(n)); !bytes.Equal(got, want) {
+			t.Fatalf("sector %d: another ciphertext", n)
+		}
+		if s.decrypt(got, int64(n)); !bytes.Equal(got, b) {
+			t.Fatalf("sector %d: no way back", n)
+		}
 	}
 }
 
