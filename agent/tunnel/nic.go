@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -206,8 +207,24 @@ func (n *nic) Wake() {
 	}
 }
 
-// Abort resets every connection of the stack.
-func (n *nic) Abort() { n.aborted.Do(n.stack.Close) }
+// Abort resets every connection of the stack. Where there was one it gives the resets
+// a moment to be read, encrypted and sent: the far end would otherwise wait for a
+// timeout.
+func (n *nic) Abort() {
+	n.aborted.Do(func() {
+		connected := n.stack.Stats().TCP.CurrentConnected.Value() > 0
+		n.stack.Close()
+		if !connected {
+			return
+		}
+		for late := time.Now().Add(abortFor); time.Now().Before(late); {
+			time.Sleep(quietFor)
+			if len(n.port.out) == 0 {
+				return
+			}
+		}
+	})
+}
 
 // Close ends the stack and every goroutine in it. The queue to Read is never closed:
 // a sender that is under way finds done instead of a closed channel, which would

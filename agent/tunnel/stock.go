@@ -169,12 +169,16 @@ func (s *stock) reset(f tcpFlow) {
 func (s *stock) Abort() {
 	s.aborted.Do(func() {
 		late := time.After(abortFor)
-		for _, r := range s.sockets.close() {
+		resets := s.sockets.close()
+		for _, r := range resets {
 			select {
 			case <-r.told:
 			case <-late:
 				return
 			}
+		}
+		if len(resets) > 0 {
+			time.Sleep(quietFor) // they were read; WireGuard has yet to encrypt and send them
 		}
 	})
 }

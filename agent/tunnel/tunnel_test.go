@@ -217,6 +217,20 @@ func TestAbortResetsPeers(t *testing.T) {
 	})
 }
 
+// TestCloseResetsPeers: whoever talked to a tunnel that closes learns it from a reset,
+// not from a timeout.
+func TestCloseResetsPeers(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		a, b := newPair(t, on)
+		_, server := connect(t, a, b, 80)
+		a.Close()
+		server.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestRemovedPeerIsForgotten(t *testing.T) {
 	onEach(t, func(t *testing.T, on stacks) {
 		noLeaks(t)
