@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func (g *ground) move(addr, public string) {
 	g.nat.reset()
 	g.nat.public = netip.MustParseAddr(public)
 	for _, c := range g.conns {
-		c.hole = true
+		c.hole.Store(true)
 	}
 }
 
@@ -146,7 +147,7 @@ func (l *lab) hangUp() {
 	defer l.mu.Unlock()
 	for _, g := range l.hosts {
 		for _, c := range g.conns {
-			c.hole = false
+			c.hole.Store(false)
 			c.Close()
 		}
 	}
@@ -262,7 +263,7 @@ func (l *lab) deliver(b []byte, src, to netip.AddrPort) {
 // stream is one end of a TCP connection, with a send buffer without end.
 type stream struct {
 	in, out *half
-	hole    bool // what is written disappears; guarded by nothing: set between writes
+	hole    atomic.Bool // what is written disappears
 }
 
 type half struct {
@@ -318,7 +319,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	if s.out.eof {
 		return 0, net.ErrClosed
 	}
-	if !s.hole {
+	if !s.hole.Load() {
 		s.out.buf = append(s.out.buf, b...)
 		s.out.wake()
 	}
@@ -328,7 +329,7 @@ func (s *stream) Write(b []byte) (int, error) {
 func (s *stream) Close() error {
 	for _, h := range []*half{s.in, s.out} {
 		h.mu.Lock()
-		if h == s.in || !s.hole {
+		if h == s.in || !s.hole.Load() {
 			h.eof = true
 			h.wake()
 		}
