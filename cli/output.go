@@ -88,7 +88,7 @@ func (w *changing) flags(c *cobra.Command) *cobra.Command {
 // outcome is what a change prints.
 type outcome struct {
 	Revision wire.Revision  `json:"revision"`
-	Affected int            `json:"affected"`
+	Affected int            `json:"affected,omitempty"` // absent where the answer does not tell
 	Applied  *bool          `json:"applied,omitempty"`
 	Took     *time.Duration `json:"took_ns,omitempty"`
 	Object   any            `json:"object,omitempty"`
