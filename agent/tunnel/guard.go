@@ -56,9 +56,10 @@ func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 					continue
 				}
 				if kept != i {
-					// Swap, never copy: every buffer must stay in the batch.
-					bufs[kept], bufs[i] = bufs[i], bufs[kept]
-					sizes[kept] = sizes[i]
+					// Copy, never swap: WireGuard seals into the buffer that had this
+					// index before. A swapped one would be sent while the next batch
+					// is read into it, in the clear.
+					sizes[kept] = copy(bufs[kept][offset:], pkt)
 				}
 				kept++
 			}
