@@ -1,0 +1,87 @@
+// Package script decides whether a text is a program that may run, and makes it
+// ready for the engine.
+//
+// The text is AgentScript (docs/format/agentscript.md): the body of an async
+// function, whose last expression is its value and whose only way out is callTool.
+// Admit looks at the text before any parser does, parses it, walks the tree against
+// a list of what is allowed, resolves every name in its scope, and compiles. What it
+// does not know it refuses. All findings carry the line and column of the user's own
+// text; nothing is ever rewritten as text.
+//
+// The package is pure: no clock, no files, no runtime. What static rules cannot
+// decide (the value of a computed key, the text of a regular expression made at run
+// time) becomes a call of a Helper that the engine supplies.
+package script
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+
+	"github.com/dop251/goja"
+
+	"enclave/sandbox/score"
+)
+
+// Severity says whether a finding refuses the script.
+type Severity string
+
+// The severities.
+const (
+	Refused Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Finding is one thing that is wrong with a script, or worth knowing.
+type Finding struct {
+	Rule     string   `json:"rule"` // the check that speaks, stable: "unknown-global"
+	Code     string   `json:"code"` // stable, upper case: "UNKNOWN_GLOBAL"
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"` // what, why, what instead
+	Line     int      `json:"line"`    // from 1
+	Column   int      `json:"column"`  // from 1, in characters
+	Length   int      `json:"length"`  // characters that the finding is about, at least 1
+}
+
+// Options are what a run adds to its level.
+type Options struct {
+	Level   Level
+	Text    *TextLimits // nil: those of the level
+	Globals []string    // custom globals by name
+	Tools   []string    // names of the tools that exist; nil: not known, any well-formed name passes
+}
+
+// Helper is a function that the engine passes to a program's main function. Scripts
+// cannot name one.
+type Helper int
+
+// The helpers, in the order of main's parameters.
+const (
+	// GuardKey takes the value of a computed key and returns it as a string or
+	// number, coerced exactly once; it throws for a dangerous one.
+	GuardKey Helper = iota
+	// MakeRegexp takes pattern and flags, both strings, and returns what a regular
+	// expression literal stands for. The pattern has passed CheckRegexp.
+	MakeRegexp
+	helperCount
+)
+
+// Program is an admitted script. It is immutable and may run in many runtimes.
+type Program struct {
+	// Main evaluates to an async function of one parameter a Helper, in their order;
+	// calling it runs the script and returns the promise of its value.
+	Main     *goja.Program
+	Source   string // the user's own text
+	Hash     [sha256.Size]byte
+	Features score.Features
+	Level    Level
+	Tools    []string // static names of the tools that it may call, sorted
+}
+
+// HashString is the hash of the user's text in hexadecimal.
+func (p *Program) HashString() string { return hex.EncodeToString(p.Hash[:]) }
+
+// Position maps a line and column (in bytes, both from 1) that the runtime reports
+// to those of the user's text (in characters). What lies outside maps to its end.
+func (p *Program) Position(line, column int) (int, int) {
+	return userPosition(p.Source, line, column)
+}
