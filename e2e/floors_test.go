@@ -119,6 +119,10 @@ func forbidden(importer, mine string, floor int, imp string) string {
 	if what, bad := impure[imp]; bad && !(strings.HasPrefix(importer, "enclave/wire/svid") && imp == "crypto/tls") {
 		return "lets in " + what
 	}
+	// The language is goja's: its parser, tree and compiler read text and touch nothing.
+	if importer == "enclave/sandbox/script" && strings.HasPrefix(imp, "github.com/dop251/goja") {
+		return ""
+	}
 	outside := strings.Contains(strings.SplitN(imp, "/", 2)[0], ".")
 	if outside && !strings.HasPrefix(imp, "golang.org/x/crypto/") {
 		return "outside the standard library"
