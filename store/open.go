@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -57,12 +58,17 @@ var pragmas = []struct{ name, value, want string }{
 // Store is an open store. Its methods may be called from many goroutines: changes
 // take turns on one connection, reads run beside them on a consistent snapshot.
 type Store struct {
-	write, read *sql.DB
+	dir         string
+	write, read *pool
 	lock        *os.File
 	keys        *seal.Keyring
 	vfs         *seal.VFS // nil in measurements of what it costs
 	sealed      Sealed
 	org         atomic.Pointer[wire.OrgID] // nil until Init
+
+	// heavy is held by what works on the whole file: a backup, a rotation. They take
+	// turns, and who comes second is refused.
+	heavy chan struct{}
 
 	closeOnce sync.Once
 	closeErr  error
@@ -76,7 +82,7 @@ func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock}
+	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1)}
 	if err := s.open(ctx, dir, choose(opts)); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", filepath.Join(dir, dbName), translate(err))
@@ -104,10 +110,10 @@ func (s *Store) open(ctx context.Context, dir string, o options) (err error) {
 	if err := inspect(ctx, s.vfs, path); err != nil {
 		return err
 	}
-	if s.write, err = connect(s.vfs, path, 1, "_txlock=immediate"); err != nil {
+	if s.write, err = connectPool(s.vfs, path, 1, "_txlock=immediate"); err != nil {
 		return err
 	}
-	if s.read, err = connect(s.vfs, path, readers, "_pragma=query_only(on)"); err != nil {
+	if s.read, err = connectPool(s.vfs, path, readers, "_pragma=query_only(on)"); err != nil {
 		return err
 	}
 	return s.prepare(ctx)
@@ -124,7 +130,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("%s is %s, want %s", p.name, got, p.want)
 		}
 	}
-	if err := migrate.Up(ctx, s.write); err != nil {
+	if err := migrate.Up(ctx, s.write.DB); err != nil {
 		return err
 	}
 	var org wire.OrgID
@@ -137,16 +143,14 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-// Close ends all work and gives the lock back. It may be called again.
+// Close ends all work and gives the lock back. It waits for a backup or a rotation,
+// whose contexts are the callers' to end. It may be called again.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
+		s.heavy <- struct{}{} // and never back: nothing begins any more
 		// Readers first: the last connection to close writes the WAL back, and it
 		// should be the one that may.
-		for _, db := range []*sql.DB{s.read, s.write} {
-			if db != nil {
-				s.closeErr = errors.Join(s.closeErr, db.Close())
-			}
-		}
+		s.closeErr = errors.Join(s.read.close(), s.write.close())
 		if s.vfs != nil {
 			s.vfs.Close()
 		}
@@ -214,9 +218,33 @@ func damaged(err error) error {
 	return err
 }
 
-// connect is the only place that opens the database, through the file layer if one is
-// given.
+// connect opens the database, through the file layer if one is given.
 func connect(vfs *seal.VFS, path string, connections int, extra ...string) (*sql.DB, error) {
+	c, err := connector(vfs, path, extra...)
+	if err != nil {
+		return nil, err
+	}
+	return poolOf(c, connections), nil
+}
+
+// connectPool is connect for connections whose file layer can change.
+func connectPool(vfs *seal.VFS, path string, connections int, extra ...string) (*pool, error) {
+	d, err := newDoor(vfs, func(vfs *seal.VFS) (driver.Connector, error) { return connector(vfs, path, extra...) })
+	if err != nil {
+		return nil, err
+	}
+	return &pool{poolOf(d, connections), d, connections}, nil
+}
+
+func poolOf(c driver.Connector, connections int) *sql.DB {
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db
+}
+
+// connector is the only place that names the database to SQLite.
+func connector(vfs *seal.VFS, path string, extra ...string) (driver.Connector, error) {
 	abs, err := absolute(path)
 	if err != nil {
 		return nil, err
@@ -229,19 +257,12 @@ func connect(vfs *seal.VFS, path string, connections int, extra ...string) (*sql
 		params = append(params, "_pragma="+p.name+"("+p.value+")")
 	}
 	u := url.URL{Scheme: "file", Path: abs}
-	connector := sqlite.NewConnector
+	open := sqlite.NewConnector
 	if vfs != nil {
-		params, connector = append(params, "vfs="+vfs.Name()), vfs.Connector
+		params, open = append(params, "vfs="+vfs.Name()), vfs.Connector
 	}
 	u.RawQuery = strings.Join(append(params, extra...), "&")
-	c, err := connector(u.String())
-	if err != nil {
-		return nil, err
-	}
-	db := sql.OpenDB(c)
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
+	return open(u.String())
 }
 
 // absolute is path as a file: URL has it.

@@ -2,10 +2,12 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"enclave/store/seal"
 )
@@ -31,8 +33,9 @@ func ChangeRecipients(ctx context.Context, dir string, c Change, f func(*seal.Ke
 
 // Rotated is what a rotation did.
 type Rotated struct {
-	Root  uint32 // the new one
-	Pages int64  // encrypted again
+	Root  uint32        // the new one
+	Pages int64         // encrypted again
+	Pause time.Duration // for which nobody could write; 0 for a state that was stopped
 }
 
 // Rotate seals the state in dir under a new root and drops the old one: whoever had
@@ -54,10 +57,7 @@ func Rotate(ctx context.Context, dir string, c Change, opts ...Option) (r Rotate
 func (s *Store) rotate(ctx context.Context, dir string, c Change) (r Rotated, err error) {
 	path, to := filepath.Join(dir, dbName), filepath.Join(dir, next)
 	if len(s.keys.Roots()) == 1 { // else this ends a rotation that was interrupted
-		if err := s.keys.Grow(c.At); err != nil {
-			return r, err
-		}
-		if err := s.keys.Save(); err != nil {
+		if err := s.growRoot(c.At); err != nil {
 			return r, err
 		}
 	}
@@ -66,6 +66,9 @@ func (s *Store) rotate(ctx context.Context, dir string, c Change) (r Rotated, er
 		return r, err
 	}
 	if err := s.recordSeal(ctx, c, "seal.rotate", map[string]any{"root": number}); err != nil {
+		return r, err
+	}
+	if err := s.wantResealed(ctx); err != nil {
 		return r, err
 	}
 	if err := errors.Join(s.read.Close(), s.write.Close()); err != nil { // writes the log back
@@ -121,6 +124,44 @@ func (s *Store) resealRows(ctx context.Context) error {
 	}
 	return run(ctx, conn, "COMMIT")
 }
+
+// wantResealed fails when a value anywhere is sealed under an older root: the root that
+// is about to go would be the last that opens it. It looks at every column that can hold
+// one, so that a table which resealRows does not know is found and not lost.
+func (s *Store) wantResealed(ctx context.Context) error {
+	_, newest, _ := s.keys.Newest()
+	tx, err := s.read.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var queries []string
+	err = rows(ctx, tx, `SELECT format('SELECT count(*) FROM "%w" WHERE typeof("%w") = ''blob'' AND substr("%w", 1, 1) = x''e1''
+			AND length("%w") > 32 AND substr("%w", 2, 4) < ?', m.name, c.name, c.name, c.name, c.name)
+		FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND c.type LIKE 'BLOB%'`, nil,
+		func(scan func(...any) error) error {
+			var q string
+			err := scan(&q)
+			queries = append(queries, q)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	for _, q := range queries {
+		var n int
+		if err := tx.QueryRowContext(ctx, q, binary.BigEndian.AppendUint32(nil, newest)).Scan(&n); err != nil {
+			return err
+		}
+		if n > 0 {
+			return fmt.Errorf("%d values are still sealed under an older key, which stays: %s", n, q)
+		}
+	}
+	return nil
+}
+
+// path is the database.
+func (s *Store) path() string { return filepath.Join(s.dir, dbName) }
 
 // recordSeal records what was done to the seal, where there is an organisation.
 func (s *Store) recordSeal(ctx context.Context, c Change, action string, detail any) error {

@@ -220,13 +220,17 @@ func TestTwoInstallsShareNothing(t *testing.T) {
 		if name == seal.IdentityName { // its first lines are text
 			x, y = x[bytes.LastIndexByte(x[:len(x)-1], '\n')+19:], y[bytes.LastIndexByte(y[:len(y)-1], '\n')+19:]
 		}
+		if name == seal.KeyringName { // its first words say what it is
+			n := len("age-encryption.org/v1\n-> mlkem768x25519 ")
+			x, y = x[n:], y[n:]
+		}
 		blocks := make(map[string]bool)
 		for i := 0; i+16 <= len(x); i++ {
 			blocks[string(x[i:i+16])] = true
 		}
 		same := 0
 		for i := 0; i+16 <= len(y); i++ {
-			if w := string(y[i : i+16]); blocks[w] && !strings.Contains("age-encryption.org/v1\n-> mlkem768x25519 ", w) {
+			if blocks[string(y[i:i+16])] {
 				same++
 			}
 		}

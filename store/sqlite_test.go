@@ -103,7 +103,7 @@ func TestBeforeInit(t *testing.T) {
 // TestEveryConnectionIsSafe looks at readers too, which Open does not.
 func TestEveryConnectionIsSafe(t *testing.T) {
 	s := made(t, stateDir(t), InitParams{})
-	for name, db := range map[string]*sql.DB{"writer": s.write, "reader": s.read} {
+	for name, db := range map[string]*sql.DB{"writer": s.write.DB, "reader": s.read.DB} {
 		for _, p := range pragmas {
 			var got string
 			if err := db.QueryRow("PRAGMA " + p.name).Scan(&got); err != nil || got != p.want {
@@ -312,6 +312,11 @@ func TestMain(m *testing.M) {
 func child(dir, task string) int {
 	if task == "rotate" {
 		fmt.Println(rotateForever(dir))
+		return 1
+	}
+	if first, ok := strings.CutPrefix(task, "rotate-online "); ok {
+		n, _ := strconv.Atoi(first)
+		fmt.Println(rotateOnlineForever(dir, n))
 		return 1
 	}
 	s, err := Open(context.Background(), dir)

@@ -42,7 +42,11 @@ type Sealed struct {
 }
 
 // Sealed tells how the state is sealed.
-func (s *Store) Sealed() Sealed { return s.sealed }
+func (s *Store) Sealed() Sealed {
+	out := s.sealed
+	_, out.Root, _ = s.keys.Newest()
+	return out
+}
 
 // next is where a database is written that will take the place of the one there.
 const next = dbName + ".next"
@@ -65,7 +69,6 @@ func (s *Store) unseal(ctx context.Context, dir string, o options) error {
 	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities); err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
-	_, s.sealed.Root, _ = s.keys.Newest()
 	s.sealed.Recipients = s.keys.Recipients()
 	if o.plain {
 		return nil

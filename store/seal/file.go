@@ -110,6 +110,10 @@ func (f *file) close(tls *libc.TLS, pFile uintptr) int32 {
 	f.shmUnmap(tls, pFile, 0)
 	rc := f.sysClose(tls, pFile)
 	clear(bytesAt(f.work, workSize))
+	f.x.wipe()
+	if f.mac != nil {
+		f.mac.wipe()
+	}
 	free(tls, f.work)
 	free(tls, f.table)
 	f.vfs.closed(pFile)

@@ -37,14 +37,16 @@ const (
 	maxRoots      = 16
 )
 
-// Keyring holds the roots of one state and whom they are encrypted to. Seal, Open
-// and Wipe may be called from several goroutines, the other methods from one.
+// Keyring holds the roots of one state and whom they are encrypted to. Add, Remove and
+// Save are for one goroutine at a time, the other methods for many.
 type Keyring struct {
 	path       string
 	recipients []Recipient
 
-	mu    sync.RWMutex // guards roots against Wipe
+	mu    sync.RWMutex // guards roots
 	roots []numbered   // the newest last
+
+	files sync.Mutex // held while a document is replaced, so that a rotation loses none
 }
 
 type numbered struct {
@@ -176,7 +178,7 @@ func parseKeyring(plain []byte) (*Keyring, error) {
 			return nil, errors.New("a root is out of order or has the wrong size")
 		}
 		last = rf.Number
-		n := numbered{new(Root), rf.Number, rf.Made}
+		n := numbered{newRoot(), rf.Number, rf.Made}
 		copy(n.secret[:], rf.Root)
 		clear(rf.Root)
 		k.roots = append(k.roots, n)
@@ -198,10 +200,12 @@ func (k *Keyring) append(b []byte) ([]byte, error) {
 		}
 		to, f.Recipients = append(to, a), append(f.Recipients, r.text)
 	}
+	k.mu.RLock()
 	for _, r := range k.roots {
 		f.Roots = append(f.Roots, rootFile{r.number, r.made, r.secret[:]})
 	}
 	plain, err := json.Marshal(f)
+	k.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +268,11 @@ func (k *Keyring) Remove(text string) error {
 
 // Newest returns the root that new files are sealed under, its number and age.
 func (k *Keyring) Newest() (root *Root, number uint32, made time.Time) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if len(k.roots) == 0 {
+		return nil, 0, time.Time{}
+	}
 	n := k.newest()
 	return n.Root, n.number, n.made
 }
@@ -271,6 +280,8 @@ func (k *Keyring) Newest() (root *Root, number uint32, made time.Time) {
 // Roots returns the numbers of the roots, the newest last. More than one means that a
 // rotation did not come to its end.
 func (k *Keyring) Roots() []uint32 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
 	var out []uint32
 	for _, n := range k.roots {
 		out = append(out, n.number)
@@ -280,6 +291,8 @@ func (k *Keyring) Roots() []uint32 {
 
 // Grow adds a root, for a rotation. The older ones stay until Retire.
 func (k *Keyring) Grow(now time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if len(k.roots) == maxRoots {
 		return fmt.Errorf("%w: it has %d roots", ErrKeyring, maxRoots)
 	}
@@ -289,11 +302,13 @@ func (k *Keyring) Grow(now time.Time) error {
 
 // Retire drops every root but the newest.
 func (k *Keyring) Retire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	last := len(k.roots) - 1
 	for _, r := range k.roots[:last] {
 		r.Wipe()
 	}
-	k.roots = k.roots[last:]
+	k.roots = slices.Clone(k.roots[last:])
 }
 
 // Wipe overwrites every root; the keyring is of no use afterwards.

@@ -21,6 +21,8 @@ func Pages(path string, root *Root, each func(page []byte, index int64) error) (
 	}
 	defer f.Close()
 	x, mac := newSectors(root, database), newPageMAC(root, database)
+	defer x.wipe()
+	defer mac.wipe()
 	r, page := bufio.NewReaderSize(f, 64*pageSize), make([]byte, pageSize)
 	defer clear(page)
 	for i := int64(0); ; i++ {
@@ -47,20 +49,13 @@ func Pages(path string, root *Root, each func(page []byte, index int64) error) (
 // root, and syncs it. Its log must have been written back. On error the new file is
 // garbage.
 func Reseal(from string, old *Root, to string, root *Root) (pages int64, err error) {
-	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	w, err := CreatePages(to, root)
 	if err != nil {
 		return 0, err
 	}
-	w := bufio.NewWriterSize(f, 64*pageSize)
-	x, mac := newSectors(root, database), newPageMAC(root, database)
-	pages, err = Pages(from, old, func(page []byte, i int64) error {
-		mac.seal(page, i)
-		x.encrypt(page, i*pageSize/sectorSize)
-		_, err := w.Write(page)
-		return err
-	})
+	pages, err = Pages(from, old, w.Write)
 	if err == nil {
-		err = errors.Join(w.Flush(), f.Sync())
+		err = w.Sync()
 	}
-	return pages, errors.Join(err, f.Close())
+	return pages, errors.Join(err, w.Close())
 }

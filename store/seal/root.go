@@ -16,9 +16,23 @@ type Root struct{ secret [rootSize]byte }
 
 // NewRoot makes a random root.
 func NewRoot() *Root {
-	r := new(Root)
+	r := newRoot()
 	rand.Read(r.secret[:])
 	return r
+}
+
+// newRoot returns an empty root, in memory that stays out of the swap.
+func newRoot() *Root {
+	r := new(Root)
+	pin(r.secret[:])
+	return r
+}
+
+// clone copies a root for one who may outlive it.
+func (r *Root) clone() *Root {
+	c := newRoot()
+	c.secret = r.secret
+	return c
 }
 
 // Purposes of keys. Two purposes never share a key, so that what one layer writes

@@ -78,7 +78,15 @@ func sectorsWith(key []byte) *sectors {
 	if err := errors.Join(err, err2); err != nil {
 		panic(err) // only keys of another size can fail
 	}
+	pinCipher(data)
+	pinCipher(tweak)
 	return &sectors{data: data, tweak: tweak}
+}
+
+// wipe overwrites the keys.
+func (s *sectors) wipe() {
+	wipeObject(s.data)
+	wipeObject(s.tweak)
 }
 
 // encrypt enciphers whole sectors in place; the first has number n.
@@ -129,6 +137,9 @@ func newPageMAC(root *Root, r role) *pageMAC {
 	defer clear(key)
 	return &pageMAC{h: hmac.New(sha256.New, key), head: [9]byte{byte(r)}}
 }
+
+// wipe overwrites the key.
+func (m *pageMAC) wipe() { wipeObject(m.h) }
 
 func (m *pageMAC) compute(page []byte, number int64) []byte {
 	binary.BigEndian.PutUint64(m.head[1:], uint64(number))

@@ -74,10 +74,17 @@ func (k *Keyring) RootOf(path string) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if len(k.roots) == 0 {
+		return nil, ErrWiped
+	}
 	if len(b) == sectorSize {
 		for _, n := range k.roots {
 			s := bytes.Clone(b)
-			newSectors(n.Root, database).decrypt(s, 0)
+			x := newSectors(n.Root, database)
+			x.decrypt(s, 0)
+			x.wipe()
 			if bytes.HasPrefix(s, []byte(magic)) {
 				return n.Root, nil
 			}

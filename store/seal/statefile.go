@@ -76,6 +76,12 @@ func (f *File) Settle() error {
 
 // Save replaces the document.
 func (f *File) Save(b []byte) error {
+	f.keys.files.Lock()
+	defer f.keys.files.Unlock()
+	return f.save(b)
+}
+
+func (f *File) save(b []byte) error {
 	sealed, err := f.keys.Seal(place(f.path), b)
 	if err != nil {
 		return err
@@ -91,6 +97,8 @@ var documents = [...]string{"agent.json", "relay.json"}
 
 // ResealFiles seals every document in dir under the newest root.
 func (k *Keyring) ResealFiles(dir string) error {
+	k.files.Lock()
+	defer k.files.Unlock()
 	for _, name := range documents {
 		f := &File{filepath.Join(dir, name), k}
 		b, err := f.Load()
@@ -98,7 +106,7 @@ func (k *Keyring) ResealFiles(dir string) error {
 			continue
 		}
 		if err == nil {
-			err = f.Save(b)
+			err = f.save(b)
 		}
 		if clear(b); err != nil {
 			return fmt.Errorf("%s: %w", name, err)

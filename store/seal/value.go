@@ -44,7 +44,9 @@ func (k *Keyring) Seal(context string, secret []byte) ([]byte, error) {
 	out[0] = valueVersion
 	binary.BigEndian.PutUint32(out[1:], n.number)
 	rand.Read(out[valueHead:])
-	return rowCipher(n.Root).Seal(out, out[valueHead:], secret, valueData(out, context)), nil
+	c, wipe := rowCipher(n.Root)
+	defer wipe()
+	return c.Seal(out, out[valueHead:], secret, valueData(out, context)), nil
 }
 
 // Open opens what Seal made.
@@ -58,7 +60,9 @@ func (k *Keyring) Open(context string, sealed []byte) ([]byte, error) {
 	for _, n := range k.roots {
 		if n.number == number {
 			nonce, ct := sealed[valueHead:valueHead+nonceSize], sealed[valueHead+nonceSize:]
-			secret, err := rowCipher(n.Root).Open(nil, nonce, ct, valueData(sealed, context))
+			c, wipe := rowCipher(n.Root)
+			defer wipe()
+			secret, err := c.Open(nil, nonce, ct, valueData(sealed, context))
 			if err != nil {
 				return nil, ErrValue
 			}
@@ -68,18 +72,18 @@ func (k *Keyring) Open(context string, sealed []byte) ([]byte, error) {
 	return nil, ErrValue
 }
 
-func rowCipher(r *Root) cipher.AEAD {
+// rowCipher makes the cipher of values; wipe overwrites its keys.
+func rowCipher(r *Root) (g cipher.AEAD, wipe func()) {
 	key := r.subkey(forRows, 32)
 	defer clear(key)
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err) // only a key of another size can fail
 	}
-	g, err := cipher.NewGCM(b)
-	if err != nil {
+	if g, err = cipher.NewGCM(b); err != nil {
 		panic(err) // AES has the right block size
 	}
-	return g
+	return g, func() { wipeObject(b); wipeObject(g) }
 }
 
 func valueData(head []byte, context string) []byte {

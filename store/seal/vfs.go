@@ -24,16 +24,17 @@ type VFS struct {
 	openFn openFunc
 	orgFn  openFunc
 
-	mu    sync.Mutex
+	mu    sync.Mutex         // guards what follows
 	files map[uintptr]*file  // open files by their address: keeps their methods alive
 	index map[string]*shared // WAL indexes by database name
+	pages map[uint32]bool    // written to a log since Watch; nil while nobody watches
 }
 
 type openFunc = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, out uintptr) int32
 
 // NewVFS registers a layer for files sealed under root, of which it keeps a copy.
 func NewVFS(root *Root) (*VFS, error) {
-	v := &VFS{name: "enclave-seal-" + rand.Text(), root: &Root{root.secret},
+	v := &VFS{name: "enclave-seal-" + rand.Text(), root: root.clone(),
 		files: make(map[uintptr]*file), index: make(map[string]*shared)}
 	tls := libc.NewTLS()
 	defer tls.Close()

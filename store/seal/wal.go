@@ -1,6 +1,10 @@
 package seal
 
-import sqlite3 "modernc.org/sqlite/lib"
+import (
+	"encoding/binary"
+
+	sqlite3 "modernc.org/sqlite/lib"
+)
 
 // walCodec spreads the WAL over whole sectors, so that no sector holds parts of two
 // frames. SQLite packs them; a frame whose first bytes share a 16-byte cipher block
@@ -112,6 +116,8 @@ func (walCodec) write(c call, in []byte, off int64) int32 {
 	room := c.room(sectorSize)
 	if frame >= 0 {
 		room = c.room(pageSize)
+	} else if size == frameHeader {
+		c.vfs.wrote(binary.BigEndian.Uint32(in))
 	}
 	clear(room[copy(room, in):])
 	if frame >= 0 {
