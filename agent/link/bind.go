@@ -18,9 +18,9 @@ import (
 	"enclave/wire/frame"
 )
 
-// batch is how many packets the device hands over and takes at once. Relayed ones
-// come in batches; the socket gives one at a time until it learns recvmmsg.
-const batch = 8
+// batch is how many packets the device hands over and takes at once: what one system
+// call and one wake-up of each of WireGuard's goroutines pay for.
+const batch = conn.IdealBatchSize
 
 // inboxLen bounds the relayed messages that wait for the device: some 10 ms of a
 // fast relay. Beyond it they are dropped, as a socket would.
@@ -121,23 +121,25 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 		p.tx.last.Store(int64(time.Since(l.base))) // there is a wish to send
 		return nil
 	}
-	for _, b := range bufs {
+	for len(bufs) > 0 {
 		if r.direct.IsValid() {
-			err := l.write(b, r.direct)
-			if err == nil {
-				p.tx.count(l, len(b))
+			n, err := l.write(bufs, r.direct)
+			p.tx.countAll(l, bufs[:n])
+			if bufs = bufs[n:]; err == nil || len(bufs) == 0 {
 				continue
 			}
 			if tooMuch(err) {
+				bufs = bufs[1:]
 				continue
 			}
 			if r = l.failed(p, r.direct); r == nil {
 				return nil
 			}
 		}
-		if r.relay != nil && r.relay.send(p, b) {
-			p.tx.count(l, len(b))
+		if r.relay != nil && r.relay.send(p, bufs[0]) {
+			p.tx.count(l, len(bufs[0]))
 		}
+		bufs = bufs[1:]
 	}
 	return nil
 }
@@ -188,16 +190,15 @@ func (l *Link) receiveUDP(b *binding, bufs [][]byte, sizes []int, eps []conn.End
 			<-l.udp.read
 			return 0, net.ErrClosed
 		}
-		n, p, err := l.readUDP(bufs[0])
+		n, err := l.readUDP(bufs, sizes, eps)
 		<-l.udp.read
 		switch {
+		case n > 0:
+			return n, nil
 		case errors.Is(err, net.ErrClosed):
 			return 0, net.ErrClosed
 		case err != nil:
 			l.mend(b.closed, err)
-		case p != nil:
-			sizes[0], eps[0] = n, p
-			return 1, nil
 		}
 	}
 }
@@ -260,8 +261,8 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 	return nil
 }
 
-func (l *Link) received(p *peer, n int) {
-	p.rx.count(l, n)
+func (l *Link) received(p *peer, sizes ...int) {
+	p.rx.count(l, sizes...)
 	if p.quiet.Load() {
 		l.touch(p)
 	}

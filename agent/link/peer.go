@@ -60,9 +60,29 @@ type counter struct {
 	last           atomic.Int64 // nanoseconds since Link.base; 0: never
 }
 
-func (c *counter) count(l *Link, n int) {
-	c.bytes.Add(uint64(n))
-	c.packets.Add(1)
+func (c *counter) count(l *Link, sizes ...int) {
+	n := 0
+	for _, size := range sizes {
+		n += size
+	}
+	c.add(l, len(sizes), n)
+}
+
+func (c *counter) countAll(l *Link, bufs [][]byte) {
+	n := 0
+	for _, b := range bufs {
+		n += len(b)
+	}
+	c.add(l, len(bufs), n)
+}
+
+// add does once for a batch what costs as much for one packet.
+func (c *counter) add(l *Link, packets, bytes int) {
+	if packets == 0 {
+		return
+	}
+	c.bytes.Add(uint64(bytes))
+	c.packets.Add(uint64(packets))
 	c.last.Store(int64(time.Since(l.base)))
 }
 

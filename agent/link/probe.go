@@ -14,7 +14,7 @@ func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
 	var buf [disco.MaxPacket]byte
 	b := p.pair().Seal(buf[:0], m)
 	if r.direct.IsValid() {
-		_ = l.write(b, r.direct) // a probe that cannot be sent is a probe unanswered
+		_ = l.writeOne(b, r.direct) // a probe that cannot be sent is a probe unanswered
 	} else if r.relay != nil {
 		r.relay.send(p, b)
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
 )
 
 // udp is the socket and whoever reads it: the device's receive function while the
@@ -23,6 +25,7 @@ type udp struct {
 	bind atomic.Pointer[binding]
 
 	read    chan struct{} // capacity 1; full: there is a reader
+	held    held          // what the reader before left; belongs to who has the token
 	changed chan struct{} // tells pump that bind has changed; capacity 1
 
 	// mu guards opening, replacing and closing the socket, and its deadline.
@@ -35,14 +38,15 @@ type udp struct {
 // socket makes the interface a pointer, so that it can be swapped atomically.
 type socket struct {
 	PacketConn
-	port uint16
+	port  uint16
+	batch *batcher // nil: one packet at a time
 }
 
 func newSocket(c PacketConn) *socket {
 	// Parsed, since the type of the address is the network's own.
 	_, s, _ := net.SplitHostPort(c.LocalAddr().String())
 	port, _ := strconv.ParseUint(s, 10, 16)
-	return &socket{c, uint16(port)}
+	return &socket{c, uint16(port), newBatcher(c)}
 }
 
 // binding is one Open of the bind.
@@ -156,8 +160,31 @@ func (u *udp) port() uint16 {
 	return 0
 }
 
-// write sends b; an error was counted.
-func (l *Link) write(b []byte, to netip.AddrPort) error {
+// write sends bufs, in order, and returns how many were; the error is about the next one
+// and was counted.
+func (l *Link) write(bufs [][]byte, to netip.AddrPort) (n int, err error) {
+	s := l.udp.sock.Load()
+	if s == nil {
+		l.drops.noRoute.Add(1)
+		return 0, net.ErrClosed
+	}
+	if s.batch != nil {
+		n, err = s.batch.send(bufs, to)
+	} else {
+		for n < len(bufs) && err == nil {
+			if _, err = s.WriteToUDPAddrPort(bufs[n], to); err == nil {
+				n++
+			}
+		}
+	}
+	if err != nil {
+		l.drops.writeFailed.Add(1)
+	}
+	return n, err
+}
+
+// writeOne sends a packet that is no part of a batch.
+func (l *Link) writeOne(b []byte, to netip.AddrPort) error {
 	s := l.udp.sock.Load()
 	if s == nil {
 		l.drops.noRoute.Add(1)
@@ -170,25 +197,37 @@ func (l *Link) write(b []byte, to netip.AddrPort) error {
 	return err
 }
 
-// readUDP waits for one datagram and sorts it. It returns the peer when the
-// datagram is a WireGuard message for the device. The caller has the token.
-func (l *Link) readUDP(b []byte) (int, *peer, error) {
+// readUDP waits for datagrams, sorts them and returns how many are WireGuard messages
+// for the device: those are in bufs. It may be none. The caller has the token.
+func (l *Link) readUDP(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 	s := l.udp.sock.Load()
 	if s == nil {
-		return 0, nil, net.ErrClosed
+		return 0, net.ErrClosed
 	}
-	n, from, err := s.ReadFromUDPAddrPort(b)
+	var n int
+	var err error
+	if s.batch != nil {
+		n, err = l.readBatch(s.batch, bufs, sizes, eps)
+	} else {
+		var size int
+		var from netip.AddrPort
+		if size, from, err = s.ReadFromUDPAddrPort(bufs[0]); err == nil {
+			if p := l.sort(bufs[0][:size], netip.AddrPortFrom(from.Addr().Unmap(), from.Port())); p != nil {
+				sizes[0], eps[0], n = size, p, 1
+			}
+		}
+	}
 	if err == nil {
-		return n, l.sort(b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port())), nil
+		return n, nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || l.udp.sock.Load() != s {
-		return 0, nil, nil
+		return n, nil
 	}
 	if l.udp.isShut() {
-		return 0, nil, net.ErrClosed
+		return n, net.ErrClosed
 	}
 	// Closed by somebody else is broken, not closed: no %w, or the device would stop.
-	return 0, nil, fmt.Errorf("read UDP: %v", err)
+	return n, fmt.Errorf("read UDP: %v", err)
 }
 
 // mend replaces a socket that cannot be read, after a pause that keeps a machine
@@ -212,7 +251,7 @@ const mendPause = 500 * time.Millisecond
 // pump reads while no device does, so that paths are found and NATs known before
 // WireGuard is up.
 func (l *Link) pump(ctx context.Context) {
-	buf := make([]byte, 1<<16)
+	bufs, sizes, eps := [][]byte{make([]byte, 1<<16)}, make([]int, 1), make([]conn.Endpoint, 1)
 	for ctx.Err() == nil {
 		if l.udp.bind.Load() != nil {
 			select {
@@ -230,7 +269,7 @@ func (l *Link) pump(ctx context.Context) {
 			<-l.udp.read
 			continue
 		}
-		_, _, err := l.readUDP(buf)
+		_, err := l.readUDP(bufs, sizes, eps)
 		<-l.udp.read
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			l.mend(ctx.Done(), err)

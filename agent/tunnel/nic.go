@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -23,15 +24,9 @@ import (
 
 const nicID = 1
 
-const (
-	// queueLen is how many packets the stack may have waiting for WireGuard. A full
-	// queue blocks the sender, which is how a slow path pushes back on TCP without
-	// a loss; a longer one only adds delay.
-	queueLen = 128
-	// batchLen is how many packets one Read returns. WireGuard keeps a 64 KiB buffer
-	// per slot, so this is 1 MiB a tunnel; BenchmarkTCP shows little beyond it.
-	batchLen = 16
-)
+// batchLen is how many packets one Read returns and one Write may be given. It is how
+// much work one wake-up in WireGuard pays for, and its own ideal.
+const batchLen = conn.IdealBatchSize
 
 // Sizes of TCP's windows, in bytes: the least, the default and the most. The stack
 // grows a receive window towards the most as a transfer needs it. 6 MiB carry 500
@@ -48,15 +43,15 @@ type nic struct {
 	stack           *stack.Stack
 	port            port
 	mtu             int
-	wake            chan struct{} // capacity 1: a wake-up is never lost
+	reader          reader
 	events          chan tun.Event
 	aborted, closed sync.Once
 }
 
 // port is the stack's only network interface.
 type port struct {
-	*channel.Endpoint                          // its inbound half; the outbound one is below
-	out               chan *stack.PacketBuffer // from the stack to nic.Read
+	*channel.Endpoint        // its inbound half; the outbound one is below
+	out               *queue // from the stack to nic.Read
 	done              chan struct{}
 }
 
@@ -69,13 +64,14 @@ func newNIC(addrs []netip.Addr, mtu int) (*nic, error) {
 		}),
 		port: port{
 			Endpoint: channel.New(0, uint32(mtu), ""),
-			out:      make(chan *stack.PacketBuffer, queueLen),
+			out:      new(queue),
 			done:     make(chan struct{}),
 		},
 		mtu:    mtu,
-		wake:   make(chan struct{}, 1),
 		events: make(chan tun.Event),
 	}
+	n.port.out.init()
+	n.port.LinkEPCapabilities = stack.CapabilityRXChecksumOffload // the tunnel authenticates
 	if err := n.configure(addrs); err != nil {
 		n.Close()
 		return nil, err
@@ -126,61 +122,68 @@ func fullAddr(ap netip.AddrPort) tcpip.FullAddress {
 
 // WritePackets is how the stack sends. The packets are kept by reference.
 func (e port) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
-	for i, p := range pkts.AsSlice() {
-		select {
-		case e.out <- p.IncRef():
-		case <-e.done:
-			p.DecRef()
-			return i, &tcpip.ErrClosedForSend{}
-		}
-	}
-	return pkts.Len(), nil
+	return e.out.put(pkts.AsSlice())
 }
 
-// Read blocks for one packet and takes what else is ready.
+// SupportedGSO makes TCP hand over segments of up to GSOMaxSize with their checksum left
+// open; splitter completes them.
+func (port) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// GSOMaxSize is what an IPv4 header can say, headers included.
+func (port) GSOMaxSize() uint32 { return maxMerged }
+
+// Read blocks for one packet and takes what else is ready. WireGuard calls it from one
+// goroutine, which therefore owns reader.
 func (n *nic) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
-	var p *stack.PacketBuffer
-	select {
-	case p = <-n.port.out:
-	case <-n.wake:
-		return 0, nil
-	case <-n.port.done:
-		return 0, os.ErrClosed
-	}
+	r := &n.reader
 	for i := 0; ; {
-		sizes[i] = copyPacket(bufs[i][offset:], p)
-		p.DecRef()
-		if i++; i == len(bufs) || i == batchLen {
+		for ; r.split.pkt != nil && i < len(bufs); i++ {
+			sizes[i] = r.split.next(bufs[i][offset:])
+		}
+		if i == len(bufs) {
 			return i, nil
 		}
-		select {
-		case p = <-n.port.out:
-		default:
-			return i, nil
+		if r.at == r.n {
+			var ok bool
+			r.at = 0
+			if r.n, ok = n.port.out.take(r.taken[:], i == 0); !ok {
+				r.drop()
+				return i, os.ErrClosed
+			}
+			if r.n == 0 {
+				return i, nil
+			}
 		}
+		r.split.begin(r.taken[r.at])
+		r.taken[r.at] = nil
+		r.at++
 	}
 }
 
-// copyPacket walks the parts of p itself: the stack's own helpers allocate.
-func copyPacket(dst []byte, p *stack.PacketBuffer) int {
-	views, skip := p.AsViewList()
-	size := 0
-	for v := views.Front(); v != nil; v = v.Next() {
-		b := v.AsSlice()
-		if skip >= len(b) {
-			skip -= len(b)
-			continue
-		}
-		size += copy(dst[size:], b[skip:])
-		skip = 0
+// reader is what Read keeps between two calls: a segment that did not fit the batch, and
+// packets that were taken from the queue under one lock.
+type reader struct {
+	split splitter
+	taken [16]*stack.PacketBuffer
+	at, n int
+}
+
+// drop lets go of what was not read.
+func (r *reader) drop() {
+	r.split.end()
+	for ; r.at < r.n; r.at++ {
+		r.taken[r.at].DecRef()
 	}
-	return size
 }
 
 // Write hands packets to the stack, which copies them.
 func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
-	for i, buf := range bufs {
-		pkt := buf[offset:]
+	m := mergers.Get().(*merger)
+	defer mergers.Put(m)
+	m.merge(bufs, offset)
+	for i := range m.runs {
+		r := &m.runs[i]
+		pkt := bufs[r.first][offset:]
 		var proto tcpip.NetworkProtocolNumber
 		switch {
 		case len(pkt) == 0:
@@ -190,9 +193,9 @@ func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
 		case pkt[0]>>4 == 6:
 			proto = ipv6.ProtocolNumber
 		default:
-			return i, syscall.EAFNOSUPPORT
+			return int(r.first), syscall.EAFNOSUPPORT
 		}
-		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(pkt)})
+		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(m.view(r, bufs, offset))})
 		n.port.InjectInbound(proto, p)
 		p.DecRef()
 	}
@@ -200,12 +203,7 @@ func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
 }
 
 // Wake calls back a blocked Read.
-func (n *nic) Wake() {
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
-}
+func (n *nic) Wake() { n.port.out.wake() }
 
 // Abort resets every connection of the stack. Where there was one it gives the resets
 // a moment to be read, encrypted and sent: the far end would otherwise wait for a
@@ -219,7 +217,7 @@ func (n *nic) Abort() {
 		}
 		for late := time.Now().Add(abortFor); time.Now().Before(late); {
 			time.Sleep(quietFor)
-			if len(n.port.out) == 0 {
+			if n.port.out.len() == 0 {
 				return
 			}
 		}
@@ -233,6 +231,7 @@ func (n *nic) Close() error {
 	n.closed.Do(func() {
 		n.Abort()
 		close(n.port.done)
+		n.port.out.close()
 		n.stack.Wait()
 		close(n.events)
 	})
