@@ -154,7 +154,7 @@ func (w *world) storeState() (snap store.Snapshot, records int64) {
 	for i := range snap.Systems {
 		snap.Systems[i].Live = store.Live{}
 	}
-	records, err = w.store.LastActivity(w.t.Context())
+	records, err = w.store.LastRecord(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}

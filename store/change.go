@@ -1,17 +1,18 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"enclave/store/audit"
 	"enclave/wire"
 )
 
-// Actor names who makes a change, for the activity log: admin:alice, token:ci,
+// Actor names who makes a change, for the audit trail: admin:alice, token:ci,
 // key:<id>, system:<id>, control.
 type Actor string
 
@@ -29,6 +30,21 @@ type Change struct {
 	At      time.Time
 	Reason  string // for the record; may be empty
 	IfMatch wire.Revision
+	Request string // ID of the request of the API that asks for it; may be empty
+	Outcome string // for the record: audit.Done, which empty means, Denied or Failed
+}
+
+func (c *Change) outcome() string { return cmp.Or(c.Outcome, audit.Done) }
+
+// check says what every change needs.
+func (c *Change) check() error {
+	switch {
+	case c.By == "" || c.At.IsZero():
+		return errors.New("a change needs an actor and an instant")
+	case len(c.Reason) > wire.MaxNotesLen:
+		return fmt.Errorf("reason: %d bytes, at most %d", len(c.Reason), wire.MaxNotesLen)
+	}
+	return nil
 }
 
 // reader is what reads: the pool, or a transaction.
@@ -41,6 +57,7 @@ type reader interface {
 // writes.
 type writing struct {
 	*sql.Tx
+	s   *Store
 	org wire.OrgID
 	c   Change
 	rev wire.Revision // current, or the one this change makes
@@ -55,18 +72,15 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
-	if c.By == "" || c.At.IsZero() {
-		return 0, fmt.Errorf("%s: a change needs an actor and an instant", what)
-	}
-	if len(c.Reason) > wire.MaxNotesLen {
-		return 0, fmt.Errorf("%s: reason: %d bytes, at most %d", what, len(c.Reason), wire.MaxNotesLen)
+	if err := c.check(); err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
 	}
 	tx, end, err := s.begin(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	defer end(false)
-	w := &writing{Tx: tx, org: org, c: c}
+	w := &writing{Tx: tx, s: s, org: org, c: c}
 	if w.rev, err = revision(ctx, tx, org); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
@@ -97,50 +111,6 @@ func (w *writing) exec(ctx context.Context, missing error, query string, args ..
 		return errors.Join(missing, err)
 	}
 	return nil
-}
-
-// record appends the change to the activity log, and the first record of a revision to
-// the list of revisions. detail is made JSON and holds no secret; the reason of the
-// change goes with it.
-func (w *writing) record(ctx context.Context, action, object string, detail any) error {
-	text := []byte("{}")
-	if detail != nil {
-		var err error
-		if text, err = json.Marshal(detail); err != nil {
-			return err
-		}
-	}
-	if w.c.Reason != "" {
-		var err error
-		if text, err = withReason(text, w.c.Reason); err != nil {
-			return err
-		}
-	}
-	if w.bumped {
-		_, err := w.ExecContext(ctx, "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-			w.org, w.rev, w.c.At.UnixNano(), w.c.By, action, object, w.c.Reason)
-		if err != nil {
-			return err
-		}
-	}
-	return appendActivity(ctx, w.Tx, w.org, Activity{
-		At: w.c.At, Actor: w.c.By, Action: action, Object: object, Revision: w.rev, Detail: string(text),
-	})
-}
-
-// withReason puts the reason into a detail: as a member of an object, or beside what
-// is none.
-func withReason(detail []byte, reason string) ([]byte, error) {
-	member, err := json.Marshal(reason)
-	switch {
-	case err != nil:
-		return nil, err
-	case string(detail) == "{}":
-		return fmt.Appendf(nil, `{"reason":%s}`, member), nil
-	case detail[0] == '{':
-		return fmt.Appendf(nil, `{"reason":%s,%s`, member, detail[1:]), nil
-	}
-	return fmt.Appendf(nil, `{"reason":%s,"detail":%s}`, member, detail), nil
 }
 
 // orgID returns the organisation, which every query names.

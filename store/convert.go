@@ -164,6 +164,50 @@ func eachSecret(ctx context.Context, conn *sql.Conn, f func(place string, value 
 	return nil
 }
 
+// eachAuditSecret does the same for the keys of the audit trail, which were never in
+// clear.
+func eachAuditSecret(ctx context.Context, conn *sql.Conn, f func(place string, value []byte) ([]byte, error)) error {
+	type secret struct {
+		place, query string
+		args         []any
+		value        []byte
+	}
+	var list []secret
+	err := rows(ctx, conn, "SELECT org_id, secret FROM audit_log", nil, func(scan func(...any) error) error {
+		var org wire.OrgID
+		x := secret{query: "UPDATE audit_log SET secret = ? WHERE org_id = ?"}
+		err := scan(&org, &x.value)
+		x.place, x.args = auditSecret(org), []any{org}
+		list = append(list, x)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = rows(ctx, conn, "SELECT org_id, key, secret FROM audit_subjects WHERE secret IS NOT NULL", nil, func(scan func(...any) error) error {
+		var org wire.OrgID
+		var key uint32
+		x := secret{query: "UPDATE audit_subjects SET secret = ? WHERE org_id = ? AND key = ?"}
+		err := scan(&org, &key, &x.value)
+		x.place, x.args = subjectSecret(org, key), []any{org, key}
+		list = append(list, x)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, x := range list {
+		value, err := f(x.place, x.value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", x.place, err)
+		}
+		if err := run(ctx, conn, x.query, append([]any{value}, x.args...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func run(ctx context.Context, conn *sql.Conn, query string, args ...any) error {
 	_, err := conn.ExecContext(ctx, query, args...)
 	return err

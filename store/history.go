@@ -170,8 +170,8 @@ type RevisionQuery struct {
 
 // Revisions lists revisions, newest first.
 func (s *Store) Revisions(ctx context.Context, q RevisionQuery) (list []Revision, err error) {
-	if q.Limit <= 0 || q.Limit > maxActivityPage {
-		q.Limit = maxActivityPage
+	if q.Limit <= 0 || q.Limit > maxAuditPage {
+		q.Limit = maxAuditPage
 	}
 	if q.Before == 0 {
 		q.Before = math.MaxInt64

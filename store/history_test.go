@@ -96,7 +96,7 @@ func TestRevertAfterACrash(t *testing.T) {
 	if e, err := s.FindRevision(ctx, a.Revision); err != nil || e.Actor != ConfirmWithin || e.Action != "policyset.revert" {
 		t.Errorf("entry %+v, %v", e, err)
 	}
-	if n, _, err := s.CheckActivity(ctx); err != nil || n == 0 {
+	if h, err := s.VerifyAudit(ctx, nil); err != nil || h.Checkpoint.Size == 0 {
 		t.Errorf("activity: %v", err)
 	}
 }

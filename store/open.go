@@ -15,6 +15,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"enclave/store/audit"
 	"enclave/store/migrate"
 	"enclave/store/seal"
 	"enclave/wire"
@@ -42,7 +43,8 @@ const (
 
 // pragmas are set on every connection and asserted on the writer's. temp_store
 // keeps sorts in memory, because nothing may reach the disk beside the database;
-// recursive_triggers lets REPLACE run into the triggers of the activity log.
+// recursive_triggers lets REPLACE run into the triggers of the audit trail;
+// secure_delete overwrites what is deleted, an erased key above all.
 var pragmas = []struct{ name, value, want string }{
 	{"busy_timeout", "5000", "5000"},
 	{"journal_mode", "wal", "wal"},
@@ -53,6 +55,7 @@ var pragmas = []struct{ name, value, want string }{
 	{"mmap_size", "0", "0"},
 	{"temp_store", "memory", "2"},
 	{"recursive_triggers", "on", "1"},
+	{"secure_delete", "on", "1"},
 }
 
 // Store is an open store. Its methods may be called from many goroutines: changes
@@ -65,6 +68,8 @@ type Store struct {
 	vfs         *seal.VFS // nil in measurements of what it costs
 	sealed      Sealed
 	org         atomic.Pointer[wire.OrgID] // nil until Init
+	group       group
+	onRecord    func(*audit.Record) error // nil, but in tests
 
 	// heavy is held by what works on the whole file: a backup, a rotation. They take
 	// turns, and who comes second is refused.
@@ -82,8 +87,9 @@ func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1)}
-	if err := s.open(ctx, dir, choose(opts)); err != nil {
+	o := choose(opts)
+	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1), onRecord: o.onRecord}
+	if err := s.open(ctx, dir, o); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", filepath.Join(dir, dbName), translate(err))
 	}
@@ -137,6 +143,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	switch err := s.read.QueryRowContext(ctx, "SELECT org_id FROM organisation").Scan(&org); {
 	case err == nil:
 		s.org.Store(&org)
+		return s.adopt(ctx, org)
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}

@@ -115,7 +115,10 @@ func (s *Store) init(ctx context.Context, c Change, o Org) error {
 	if err != nil {
 		return err
 	}
-	w := writing{Tx: tx, org: o.ID, c: c, rev: o.Revision, bumped: true}
+	if err := s.beginLog(ctx, tx, o.ID); err != nil {
+		return err
+	}
+	w := writing{Tx: tx, s: s, org: o.ID, c: c, rev: o.Revision, bumped: true}
 	if err := w.record(ctx, "organisation.create", "organisation:"+string(o.ID), nil); err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (s *Store) Revision(ctx context.Context) (rev wire.Revision, err error) {
 // RevisionAt returns the instant at which a revision was made.
 func (s *Store) RevisionAt(ctx context.Context, rev wire.Revision) (at time.Time, err error) {
 	err = s.view(ctx, "read revision", func(r reader, org wire.OrgID) error {
-		err := r.QueryRowContext(ctx, "SELECT at FROM activity WHERE org_id = ? AND revision = ? ORDER BY seq LIMIT 1", org, rev).
+		err := r.QueryRowContext(ctx, "SELECT at FROM revisions WHERE org_id = ? AND revision = ?", org, rev).
 			Scan(instantCol{&at})
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound("revision", fmt.Sprint(rev))

@@ -111,14 +111,17 @@ func (s *Store) resealRows(ctx context.Context) error {
 	if err := run(ctx, conn, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	err = eachSecret(ctx, conn, func(place string, value []byte) ([]byte, error) {
+	again := func(place string, value []byte) ([]byte, error) {
 		secret, err := s.keys.Open(place, value)
 		if err != nil {
 			return nil, err
 		}
 		defer clear(secret)
 		return s.keys.Seal(place, secret)
-	})
+	}
+	if err = eachSecret(ctx, conn, again); err == nil {
+		err = eachAuditSecret(ctx, conn, again)
+	}
 	if err != nil {
 		return errors.Join(err, run(context.WithoutCancel(ctx), conn, "ROLLBACK"))
 	}

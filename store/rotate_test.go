@@ -45,7 +45,7 @@ func wantWhole(t *testing.T, dir string, systems int, opts ...Option) (roots int
 	if err != nil || len(snap.Systems) != systems {
 		t.Errorf("%d systems, %v", len(snap.Systems), err)
 	}
-	if _, _, err := s.CheckActivity(t.Context()); err != nil {
+	if _, err := s.VerifyAudit(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	if org, err := s.Org(t.Context()); err != nil || !bytes.Equal(org.CAKey, []byte{2}) || !bytes.Equal(org.TicketKey, []byte{3}) {
@@ -208,7 +208,7 @@ func TestRecipientsChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	list, err := s.Activity(t.Context(), 0, 100)
+	list, err := s.Audit(t.Context(), AuditQuery{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func plant(s *Store) (columns int, err error) {
 		return 0, err
 	}
 	defer conn.Close()
-	for _, q := range []string{"PRAGMA foreign_keys = off", "PRAGMA ignore_check_constraints = on", "DROP TRIGGER IF EXISTS activity_in_order"} {
+	for _, q := range []string{"PRAGMA foreign_keys = off", "PRAGMA ignore_check_constraints = on", "DROP TRIGGER IF EXISTS audit_records_in_order", "DROP TRIGGER IF EXISTS audit_hashes_in_order", "DROP TRIGGER IF EXISTS audit_segments_in_order"} {
 		if err := run(ctx, conn, q); err != nil {
 			return 0, err
 		}
@@ -275,7 +275,7 @@ func TestFlippedBytes(t *testing.T) {
 		}
 		s, err := Open(ctx, dir)
 		if err == nil {
-			if _, _, err = s.CheckActivity(ctx); err == nil {
+			if _, err = s.VerifyAudit(ctx, nil); err == nil {
 				_, err = s.Snapshot(ctx)
 			}
 			s.Close()
@@ -348,13 +348,13 @@ func TestConvert(t *testing.T) {
 	if err != nil || len(keys) != 1 || keys[0].Name != canary {
 		t.Errorf("keys %v, %v", keys, err)
 	}
-	if n, _, err := s.CheckActivity(ctx); n != 2 || err != nil {
-		t.Errorf("%d records, %v", n, err)
+	if h, err := s.VerifyAudit(ctx, nil); h.Checkpoint.Size != 2 || err != nil {
+		t.Errorf("%d records, %v", h.Checkpoint.Size, err)
 	}
 	if org, err := s.Org(ctx); err != nil || !bytes.Equal(org.CAKey, []byte{2}) {
 		t.Errorf("CA key %v, %v", org.CAKey, err)
 	}
-	if _, err := s.write.Exec("DELETE FROM activity"); err == nil {
+	if _, err := s.write.Exec("DELETE FROM audit_records"); err == nil {
 		t.Error("the triggers were left behind")
 	}
 	wantClean(t, dir)

@@ -219,27 +219,36 @@ func TestLogRefusesTampering(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"UPDATE activity SET actor = 'x' WHERE seq = 2",
-		"DELETE FROM activity WHERE seq = 4",
-		"DELETE FROM activity",
-		"INSERT OR REPLACE INTO activity SELECT org_id, seq, at, 'x', action, object, revision, detail, prev_hash, hash FROM activity WHERE seq = 2",
-		"INSERT INTO activity SELECT org_id, seq + 2, at, actor, action, object, revision, detail, prev_hash, hash FROM activity WHERE seq = 4", // a gap
-		"INSERT INTO activity SELECT org_id, seq + 1, at, actor, action, object, revision, detail, zeroblob(32), hash FROM activity WHERE seq = 4",
+		"UPDATE audit_records SET actor = 'x' WHERE seq = 2",
+		"DELETE FROM audit_records WHERE seq = 4",
+		"DELETE FROM audit_records",
+		"INSERT OR REPLACE INTO audit_records SELECT org_id, seq, format, at, 'x', action, object, revision, outcome, request, subject, key, detail, prev_hash, hash FROM audit_records WHERE seq = 2",
+		"INSERT INTO audit_records SELECT org_id, seq + 2, format, at, actor, action, object, revision, outcome, request, subject, key, detail, prev_hash, hash FROM audit_records WHERE seq = 4", // a gap
+		"INSERT INTO audit_records SELECT org_id, seq + 1, format, at, actor, action, object, revision, outcome, request, subject, key, detail, zeroblob(32), hash FROM audit_records WHERE seq = 4",
+		"UPDATE audit_hashes SET hash = zeroblob(32)",
+		"DELETE FROM audit_hashes",
+		"INSERT OR REPLACE INTO audit_hashes SELECT org_id, place, zeroblob(32) FROM audit_hashes WHERE place = 1",
+		"INSERT INTO audit_hashes SELECT org_id, 2 + max(place), hash FROM audit_hashes",
+		"INSERT INTO audit_segments SELECT org_id, 1, 4, 0, 0, zeroblob(32), '', zeroblob(32), 0 FROM audit_log", // the last record
+		"INSERT INTO audit_segments SELECT org_id, 2, 3, 0, 0, zeroblob(32), '', zeroblob(32), 0 FROM audit_log", // a gap
+		"DELETE FROM audit_subjects",
+		"UPDATE audit_subjects SET subject = 'x'",
+		"UPDATE audit_subjects SET secret = NULL", // without an instant
 	} {
 		if _, err := s.write.Exec(query); err == nil {
 			t.Errorf("accepted: %s", query)
 		}
 	}
-	if n, _, err := s.CheckActivity(ctx); n != 4 || err != nil {
-		t.Fatalf("%d records, %v", n, err)
+	if h, err := s.VerifyAudit(ctx, nil); h.Checkpoint.Size != 4 || err != nil {
+		t.Fatalf("%d records, %v", h.Checkpoint.Size, err)
 	}
 	// Who drops the triggers first is found out by the chain.
-	for _, query := range []string{"DROP TRIGGER activity_no_update", "UPDATE activity SET actor = 'x' WHERE seq = 2"} {
+	for _, query := range []string{"DROP TRIGGER audit_records_no_update", "UPDATE audit_records SET actor = 'x' WHERE seq = 2"} {
 		if _, err := s.write.Exec(query); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := s.CheckActivity(ctx); !errors.Is(err, ErrChain) {
+	if _, err := s.VerifyAudit(ctx, nil); !errors.Is(err, ErrChain) {
 		t.Errorf("tampering went unnoticed: %v", err)
 	}
 }
@@ -291,7 +300,7 @@ func TestCancelledChangeLeavesNothing(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	rev, err := s.Revision(t.Context())
-	if n, err2 := s.LastActivity(t.Context()); rev != 1 || n != 1 || err != nil || err2 != nil {
+	if n, err2 := s.LastRecord(t.Context()); rev != 1 || n != 1 || err != nil || err2 != nil {
 		t.Errorf("revision %d, %d records, %v, %v", rev, n, err, err2)
 	}
 }
@@ -442,7 +451,8 @@ func TestKilled(t *testing.T) {
 				t.Errorf("round %d: acknowledged system %s is lost", round, id)
 			}
 		}
-		n, _, err := s.CheckActivity(ctx)
+		h, err := s.VerifyAudit(ctx, nil)
+		n := h.Checkpoint.Size
 		keys, err2 := s.Keys(ctx)
 		if err := errors.Join(err, err2); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"enclave/store/audit"
 	"enclave/store/seal"
 	"enclave/wire"
 )
@@ -17,6 +18,7 @@ type Option func(*options)
 type options struct {
 	identities []seal.Identity
 	plain      bool // without the file layer, to measure what it costs
+	onRecord   func(*audit.Record) error
 }
 
 func choose(opts []Option) options {
@@ -31,6 +33,12 @@ func choose(opts []Option) options {
 // recipients on first start. Without them the identity beside the state is used.
 func WithIdentities(ids ...seal.Identity) Option {
 	return func(o *options) { o.identities = append(o.identities, ids...) }
+}
+
+// OnRecord calls f before each audit record is written. Its error refuses the record,
+// and with it the change: a test's way to see that nothing happens unrecorded.
+func OnRecord(f func(*audit.Record) error) Option {
+	return func(o *options) { o.onRecord = f }
 }
 
 // Sealed tells how the state is sealed.

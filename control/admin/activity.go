@@ -36,7 +36,7 @@ type (
 
 func (a *API) routeActivity() {
 	route(a, "activity-list", func(ctx context.Context, in *activityQuery) (*activityList, error) {
-		list, err := a.store.Activity(ctx, in.After, in.Limit)
+		list, err := a.store.Audit(ctx, store.AuditQuery{After: in.After, Limit: in.Limit})
 		if err != nil {
 			return nil, refuse(err)
 		}
@@ -52,7 +52,7 @@ func (a *API) routeActivity() {
 	route(a, "activity-stream", func(ctx context.Context, in *followQuery) (*follow, error) {
 		after := in.After
 		if after < 0 {
-			last, err := a.store.LastActivity(ctx)
+			last, err := a.store.LastRecord(ctx)
 			if err != nil {
 				return nil, refuse(err)
 			}
@@ -75,7 +75,7 @@ func (a *API) follow(ctx context.Context, w http.ResponseWriter, after int64) er
 	defer beat.Stop()
 	for {
 		news := a.control.News() // before the reading: what comes later wakes us
-		list, err := a.store.Activity(ctx, after, 0)
+		list, err := a.store.Audit(ctx, store.AuditQuery{After: after})
 		if err != nil {
 			return err
 		}
@@ -116,6 +116,6 @@ func (a *API) follow(ctx context.Context, w http.ResponseWriter, after int64) er
 	}
 }
 
-func activityView(r *store.Activity) api.Activity {
-	return api.Activity{Seq: r.Seq, At: r.At, Actor: string(r.Actor), Action: r.Action, Object: r.Object, Revision: r.Revision, Detail: r.Detail}
+func activityView(r *store.Entry) api.Activity {
+	return api.Activity{Seq: r.Seq, At: r.At, Actor: r.Actor, Action: r.Action, Object: r.Object, Revision: r.Revision, Detail: r.Clear}
 }

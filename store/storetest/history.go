@@ -149,15 +149,15 @@ func testReason(t *testing.T, l *Lab) {
 	if all, err := l.Revisions(l.Ctx, store.RevisionQuery{After: rev}); err != nil || len(all) != 1 || all[0].Revision != sysRev {
 		t.Errorf("after %+v, %v", all, err)
 	}
-	list, err := l.Activity(l.Ctx, 0, 0)
+	list, err := l.Audit(l.Ctx, store.AuditQuery{})
 	l.must(err)
 	for _, a := range list[len(list)-3:] {
 		var detail struct {
 			Reason string
 			Detail []int
 		}
-		if err := json.Unmarshal([]byte(a.Detail), &detail); err != nil || detail.Reason != c.Reason || (a.Action == "x.y") != (len(detail.Detail) == 1) {
-			t.Errorf("%s: detail %s, %v", a.Action, a.Detail, err)
+		if err := json.Unmarshal([]byte(a.Clear), &detail); err != nil || detail.Reason != c.Reason || (a.Action == "x.y") != (len(detail.Detail) == 1) {
+			t.Errorf("%s: detail %s, %v", a.Action, a.Clear, err)
 		}
 	}
 	c.Reason = string(make([]byte, wire.MaxNotesLen+1))

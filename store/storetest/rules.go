@@ -1,13 +1,17 @@
 package storetest
 
 import (
-	"errors"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"enclave/store"
+	"enclave/store/audit"
 	"enclave/wire"
 )
 
@@ -281,7 +285,7 @@ func testActivity(t *testing.T, l *Lab) {
 	_, err := l.Rename(l.Ctx, l.at(time.Second), sys.ID, "mill")
 	l.must(err)
 	l.must(l.Record(l.Ctx, l.C, "admin.login", "admin:test", map[string]string{"from": "192.0.2.1"}))
-	list, err := l.Activity(l.Ctx, 0, 0)
+	list, err := l.Audit(l.Ctx, store.AuditQuery{})
 	l.must(err)
 	var actions []string
 	for _, a := range list {
@@ -291,30 +295,55 @@ func testActivity(t *testing.T, l *Lab) {
 		t.Errorf("actions %v", actions)
 	}
 	a := list[3]
-	if a.Seq != 4 || a.Actor != "admin:test" || a.Object != "system:"+string(sys.ID) || a.Detail != `{"name":"mill"}` || !a.At.Equal(start.Add(time.Second)) {
+	if a.Seq != 4 || a.Actor != "admin:test" || a.Object != "system:"+string(sys.ID) || a.Clear != `{"name":"mill"}` || !a.At.Equal(start.Add(time.Second)) ||
+		a.Outcome != audit.Done || a.Subject != a.Object || strings.Contains(string(a.Detail), "mill") {
 		t.Errorf("record %+v", a)
 	}
-	if page, err := l.Activity(l.Ctx, 1, 2); err != nil || len(page) != 2 || page[0].Seq != 2 {
+	if page, err := l.Audit(l.Ctx, store.AuditQuery{After: 1, Limit: 2}); err != nil || len(page) != 2 || page[0].Seq != 2 {
 		t.Errorf("page %+v, %v", page, err)
 	}
-	if n, last, err := l.CheckActivity(l.Ctx); err != nil || n != 5 || last != list[4].Hash {
-		t.Errorf("checked %d, %v", n, err)
-	}
-	for name, spoil := range map[string]func([]store.Activity) []store.Activity{
-		"changed":  func(s []store.Activity) []store.Activity { s[2].Actor = "admin:other"; return s },
-		"moved":    func(s []store.Activity) []store.Activity { s[2].At = s[2].At.Add(1); return s },
-		"removed":  func(s []store.Activity) []store.Activity { return slices.Delete(s, 2, 3) },
-		"swapped":  func(s []store.Activity) []store.Activity { s[1], s[2] = s[2], s[1]; return s },
-		"headless": func(s []store.Activity) []store.Activity { return s[1:] },
-		"rehashed": func(s []store.Activity) []store.Activity { s[2].Object = "x"; s[2].Hash = s[2].Sum(l.Org.ID); return s },
+	for want, q := range map[string]store.AuditQuery{
+		"[4]":     {Object: "system:*", Action: "system.rename"},
+		"[5 4]":   {Newest: true, Limit: 2},
+		"[3]":     {Action: "system.*", Before: 4},
+		"[1 2 5]": {Actor: "admin:test", Until: start.Add(time.Second), Outcome: audit.Done},
+		"[]":      {Actor: "admin:tes"},
+		"[4 ]":    {Since: start.Add(time.Second)},
 	} {
-		if err := store.VerifyActivity(l.Org.ID, [32]byte{}, spoil(slices.Clone(list))); !errors.Is(err, store.ErrChain) {
-			t.Errorf("%s: %v", name, err)
+		page, err := l.Audit(l.Ctx, q)
+		l.must(err)
+		got := []int64{}
+		for _, a := range page {
+			got = append(got, a.Seq)
+		}
+		if fmt.Sprint(got) != strings.Replace(want, " ]", "]", 1) {
+			t.Errorf("%+v: %v, want %s", q, got, want)
 		}
 	}
-	if err := store.VerifyActivity("other", [32]byte{}, list); !errors.Is(err, store.ErrChain) {
-		t.Errorf("another organisation's: %v", err)
+	h, err := l.VerifyAudit(l.Ctx, nil)
+	if err != nil || h.Checkpoint.Size != 5 || h.Last != list[4].Hash {
+		t.Errorf("verified %+v, %v", h, err)
 	}
+	if c, err := audit.OpenCheckpoint(h.Note, h.Key); err != nil || c != h.Checkpoint {
+		t.Errorf("checkpoint %+v, %v", c, err)
+	}
+	if again, err := l.AuditHead(l.Ctx); err != nil || again != h {
+		t.Errorf("head %+v, %v", again, err)
+	}
+	proof, err := l.ProveRecord(l.Ctx, 4, 5)
+	l.must(err)
+	if err := tlog.CheckRecord(proof, 5, h.Checkpoint.Root, 3, audit.Leaf(a.Hash)); err != nil {
+		t.Error(err)
+	}
+	old, err := l.AuditHeadAt(l.Ctx, 3)
+	l.must(err)
+	between, err := l.ProveConsistency(l.Ctx, 3, 5)
+	l.must(err)
+	if err := audit.Judge(old.Checkpoint, h.Checkpoint, between); err != nil {
+		t.Error(err)
+	}
+	_, err = l.ProveRecord(l.Ctx, 6, 6)
+	l.want(err, store.ErrNotFound)
 }
 
 func testRevisions(t *testing.T, l *Lab) {

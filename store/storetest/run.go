@@ -145,7 +145,7 @@ func (l *Lab) state() (wire.Revision, int64) {
 	l.T.Helper()
 	rev, err := l.Revision(l.Ctx)
 	l.must(err)
-	n, err := l.LastActivity(l.Ctx)
+	n, err := l.LastRecord(l.Ctx)
 	l.must(err)
 	return rev, n
 }
