@@ -1,0 +1,66 @@
+package tools
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"enclave/sandbox"
+)
+
+// Observer is told what a run does while it does it. Its methods are called from many
+// goroutines and must not block for long.
+type Observer interface {
+	// ToolCall is told of a call before it is made; args are redacted.
+	ToolCall(id uint64, tool string, args json.RawMessage)
+	// ToolResult is told of its end; code is empty for a good one.
+	ToolResult(id uint64, tool string, code Code, took time.Duration)
+	Output(line sandbox.Line)
+}
+
+// Broker is the host's half of a run: a Session behind the contract of package sandbox.
+type Broker struct {
+	*Session
+	Observer Observer // nil tells nobody
+}
+
+// CallTool implements sandbox.Broker.
+func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage, *sandbox.Error) {
+	began := time.Now()
+	if b.Observer != nil {
+		b.Observer.ToolCall(c.ID, c.Name, b.Redact(c.Name, c.Args))
+	}
+	out, err := b.Call(ctx, c.Name, c.Args)
+	var code Code
+	if err != nil {
+		code = asError(err).Code
+	}
+	if b.Observer != nil {
+		b.Observer.ToolResult(c.ID, c.Name, code, time.Since(began))
+	}
+	if err != nil {
+		return nil, &sandbox.Error{Code: sandbox.Code(code), Message: sandbox.Short(asError(err).Message), Line: c.Line, Column: c.Column}
+	}
+	return out, nil
+}
+
+// Output implements sandbox.Broker.
+func (b *Broker) Output(l sandbox.Line) {
+	if b.Observer != nil {
+		l.Text = b.Session.reg.redact.text(l.Text)
+		b.Observer.Output(l)
+	}
+}
+
+// Offered is what a run for this caller may name, for its Spec.
+func (r *Registry) Offered(who Caller) (out []sandbox.Tool) {
+	for _, name := range r.order {
+		t := r.tools[name]
+		if !t.permits(who) {
+			continue
+		}
+		out = append(out, sandbox.Tool{Name: t.name, Description: t.description, Declared: t.rules.Attributes != nil,
+			Reads: t.has(Reads), Writes: t.has(Writes), Sends: t.has(Sends), Secret: t.has(Sealed)})
+	}
+	return out
+}

@@ -1,0 +1,66 @@
+package tools
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code is the stable code of a failed call, as the script and the client see it.
+type Code string
+
+// The codes. Those with TOOL_BRIDGE or REFERENCE in their name are of the bridge whose
+// language we follow; the others name what it told as one general failure.
+const (
+	UnknownTool      Code = "UNKNOWN_TOOL"
+	InvalidArgs      Code = "INVALID_TOOL_ARGS"
+	RequestTooLarge  Code = "TOOL_BRIDGE_REQUEST_TOO_LARGE"
+	TooManyCalls     Code = "MAX_TOOL_CALLS_EXCEEDED"
+	NoHandler        Code = "NO_TOOL_HANDLER"
+	Forbidden        Code = "TOOL_DENIED"
+	RateLimited      Code = "TOOL_RATE_LIMIT"
+	SequenceRefused  Code = "TOOL_SEQUENCE"
+	TimedOut         Code = "TOOL_TIMEOUT"
+	Failed           Code = "TOOL_CALL_FAILED"
+	ResultNotJSON    Code = "TOOL_RESULT_NOT_JSON"
+	ResultNotSafe    Code = "TOOL_RESULT_NOT_SAFE"
+	ResponseTooLarge Code = "TOOL_BRIDGE_RESPONSE_TOO_LARGE"
+	RefLimit         Code = "REFERENCE_RESOLUTION_LIMIT"
+	RefFailed        Code = "REFERENCE_RESOLUTION_FAILED"
+	SecretFailed     Code = "SECRET_ERROR"
+	Aborted          Code = "EXECUTION_ABORTED"
+	AuditFailed      Code = "AUDIT_FAILED"
+)
+
+// maxMessage bounds the sentence that a script sees of a failure.
+const maxMessage = 200
+
+// Error is a failed call. Message is written here, for the script; cause is for the
+// operator's log and never leaves the host.
+type Error struct {
+	Code    Code
+	Message string
+	cause   error
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// Unwrap returns what happened, for logs.
+func (e *Error) Unwrap() error { return e.cause }
+
+func failure(code Code, cause error, format string, args ...any) *Error {
+	m := fmt.Sprintf(format, args...)
+	if len(m) > maxMessage {
+		m = m[:maxMessage]
+	}
+	return &Error{Code: code, Message: m, cause: cause}
+}
+
+// asError makes any error one that may cross; what is not an Error is hidden behind
+// the general code.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return failure(Failed, err, "the tool failed")
+}

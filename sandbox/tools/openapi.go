@@ -1,0 +1,246 @@
+package tools
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"enclave/wire"
+)
+
+// importOpenAPI makes a tool of each operation of a document (OpenAPI 3.0 or 3.1, as
+// JSON). The document says what there is; where it is and what it may is tools.json's.
+func (r *Registry) importOpenAPI(o *OpenAPI, s secrets, cfg Config) error {
+	text, err := readLimited(under(cfg.Dir, o.Document), MaxDocument)
+	if err != nil {
+		return err
+	}
+	if err := wire.CheckJSON(text); err != nil {
+		return fmt.Errorf("%s: %w", o.Document, err)
+	}
+	v, err := decode(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.Document, err)
+	}
+	doc, _ := v.(map[string]any)
+	if ver, _ := doc["openapi"].(string); !strings.HasPrefix(ver, "3.") {
+		return fmt.Errorf("%s: want an OpenAPI document of version 3", o.Document)
+	}
+	allow, err := prefixes(o.Allow)
+	if err != nil {
+		return err
+	}
+	var client *http.Client
+	if !o.Overlay {
+		client = httpClient(guarded(allow), keptConns)
+		r.closers = append(r.closers, idle{client})
+	}
+	paths, _ := doc["paths"].(map[string]any)
+	im := importer{registry: r, rules: &o.Import, prefix: o.Prefix, seen: make(map[string]bool)}
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		item, _ := paths[path].(map[string]any)
+		for _, method := range []string{"get", "head", "post", "put", "patch", "delete"} {
+			op, ok := item[method].(map[string]any)
+			if !ok {
+				continue
+			}
+			if err := im.operation(doc, path, method, item, op, o, client, s); err != nil {
+				return err
+			}
+		}
+	}
+	return im.missing()
+}
+
+// operation imports one.
+func (im *importer) operation(doc map[string]any, path, method string, item, op map[string]any, o *OpenAPI, client *http.Client, s secrets) error {
+	id, _ := op["operationId"].(string)
+	if id == "" {
+		id = method + strings.ReplaceAll(strings.ReplaceAll(path, "{", ""), "}", "")
+	}
+	if !im.wanted(id) {
+		return nil
+	}
+	e := &endpoint{method: strings.ToUpper(method), client: client, headers: s.injectAll(o.Headers), spread: make(map[string]string)}
+	url := strings.TrimSuffix(o.Server, "/") + path
+	props, required := make(map[string]any), []any{}
+	var query []string
+	for _, p := range append(list(item["parameters"]), list(op["parameters"])...) {
+		param, _ := deref(doc, p).(map[string]any)
+		name, _ := param["name"].(string)
+		where, _ := param["in"].(string)
+		if !argName.MatchString(name) {
+			im.registry.log.Warn("parameter left out: its name cannot be an argument", "operation", id, "name", name)
+			continue
+		}
+		switch where {
+		case "path":
+		case "query":
+			if !slices.Contains(query, name) {
+				query = append(query, name)
+			}
+		case "header":
+			e.spread[name] = name
+		default:
+			continue // a cookie is a secret, and secrets are the operator's
+		}
+		props[name] = orAny(param["schema"])
+		if must, _ := param["required"].(bool); (must || where == "path") && !slices.Contains(required, any(name)) {
+			required = append(required, name)
+		}
+	}
+	if len(query) > 0 {
+		url += "{?" + strings.Join(query, ",") + "}"
+	}
+	var err error
+	if e.url, err = parseTemplate(url); err != nil {
+		im.registry.log.Warn("operation left out", "operation", id, "error", err)
+		return nil
+	}
+	if body, ok := deref(doc, op["requestBody"]).(map[string]any); ok {
+		e.body = "body"
+		props["body"] = orAny(jsonSchemaOf(body["content"]))
+		if must, _ := body["required"].(bool); must {
+			required = append(required, "body")
+		}
+	}
+	args := map[string]any{"type": "object", "properties": props, "required": required, "additionalProperties": false}
+	var result map[string]any
+	if sch := success(doc, op); sch != nil {
+		result = map[string]any{"allOf": []any{sch}}
+	}
+	ver, _ := doc["openapi"].(string)
+	self := pruner{doc: doc, old: strings.HasPrefix(ver, "3.0")}
+	argsText, resultText := self.schema(args), self.schema(result)
+	text, _ := op["summary"].(string)
+	if more, _ := op["description"].(string); more != "" {
+		text = strings.TrimSpace(text + "\n" + more)
+	}
+	kind := []Attribute{Reads}
+	if method != "get" && method != "head" {
+		kind = []Attribute{Reads, Writes, Sends}
+	}
+	return im.add(id, text, argsText, resultText, kind, e, o.Overlay)
+}
+
+// success is the schema of the operation's good answer.
+func success(doc, op map[string]any) any {
+	responses, _ := op["responses"].(map[string]any)
+	for _, code := range []string{"200", "201", "202", "2XX", "default"} {
+		if res, ok := deref(doc, responses[code]).(map[string]any); ok {
+			return jsonSchemaOf(res["content"])
+		}
+	}
+	return nil
+}
+
+func jsonSchemaOf(content any) any {
+	m, _ := content.(map[string]any)
+	for _, kind := range slices.Sorted(maps.Keys(m)) {
+		if kind == "application/json" || strings.HasSuffix(kind, "+json") {
+			one, _ := m[kind].(map[string]any)
+			return one["schema"]
+		}
+	}
+	return nil
+}
+
+// deref follows one reference within the document.
+func deref(doc map[string]any, v any) any {
+	if m, ok := v.(map[string]any); ok {
+		if ref, ok := m["$ref"].(string); ok {
+			v, _ = lookup(doc, ref)
+		}
+	}
+	return v
+}
+
+func list(v any) []any { l, _ := v.([]any); return l }
+
+func orAny(v any) any {
+	if v == nil {
+		return map[string]any{}
+	}
+	return v
+}
+
+// pruner makes a schema of a document stand alone: the components that it refers to
+// come along, at the same place, so that references keep their meaning.
+type pruner struct {
+	doc map[string]any
+	old bool // version 3.0, whose nullable JSON Schema does not know
+}
+
+func (p *pruner) schema(v map[string]any) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	found := make(map[string]any) // section/name to its schema
+	out, _ := p.walk(v, found).(map[string]any)
+	sections := make(map[string]any)
+	for at, one := range found {
+		section, name, _ := strings.Cut(at, "/")
+		m, ok := sections[section].(map[string]any)
+		if !ok {
+			m = make(map[string]any)
+			sections[section] = m
+		}
+		m[name] = one
+	}
+	if len(sections) > 0 {
+		out["components"] = sections
+	}
+	b, err := encode(out)
+	if err != nil {
+		return nil // it was decoded from JSON
+	}
+	return b
+}
+
+func (p *pruner) walk(v any, found map[string]any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k, one := range v {
+			out[k] = p.walk(one, found)
+		}
+		if null, _ := v["nullable"].(bool); p.old && null {
+			if kind, ok := v["type"].(string); ok {
+				out["type"] = []any{kind, "null"}
+			}
+			if enum, ok := v["enum"].([]any); ok {
+				out["enum"] = append(slices.Clone(enum), nil)
+			}
+		}
+		if ref, ok := v["$ref"].(string); ok {
+			p.follow(ref, found)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, one := range v {
+			out[i] = p.walk(one, found)
+		}
+		return out
+	}
+	return v
+}
+
+func (p *pruner) follow(ref string, found map[string]any) {
+	at, ok := strings.CutPrefix(ref, "#/components/")
+	if !ok || strings.Count(at, "/") != 1 {
+		return
+	}
+	if _, done := found[at]; done {
+		return
+	}
+	target, ok := lookup(p.doc, ref)
+	if !ok {
+		return
+	}
+	found[at] = nil // being made: a recursive one finds itself here
+	found[at] = p.walk(target, found)
+}
