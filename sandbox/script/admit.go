@@ -2,8 +2,10 @@ package script
 
 import (
 	"crypto/sha256"
+	"errors"
+	"maps"
+	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/ast"
@@ -22,27 +24,123 @@ const (
 )
 
 // Admit decides whether src may run. It returns a program, or nil and at least one
-// finding that refuses; warnings come with a program too.
-func Admit(src string, opts Options) (*Program, []Finding) {
+// finding that refuses; warnings come with a program too. It needs no more memory
+// and stack than the limits of the text allow, whatever the text.
+func Admit(src string, opts Options) (p *Program, findings []Finding) {
 	rules := opts.Level.Rules()
 	if opts.Text != nil {
 		rules.Text = *opts.Text
 	}
-	tree, err := parse(src)
-	if err != nil {
-		return nil, []Finding{{Rule: "syntax", Code: "SYNTAX", Severity: Refused, Message: err.Error(), Line: 1, Column: 1, Length: 1}}
+	w := &walk{rules: rules, opts: opts}
+	if len(src) <= rules.Text.Bytes {
+		w.lines = indexLines(src)
+	} else {
+		w.lines = lineIndex{src, []int{0}}
 	}
-	main := tree.Body[0].(*ast.ExpressionStatement).Expression.(*ast.ArrowFunctionLiteral)
-	returnLast(main.Body.(*ast.BlockStatement))
-	code, err := goja.CompileAST(tree, true)
-	if err != nil {
-		return nil, []Finding{{Rule: "syntax", Code: "SYNTAX", Severity: Refused, Message: err.Error(), Line: 1, Column: 1, Length: 1}}
-	}
-	return &Program{Main: code, Source: src, Hash: sha256.Sum256([]byte(src)), Level: rules.Level}, nil
+	// The parser and the compiler are not ours: a panic of theirs is a refusal.
+	defer func() {
+		if x := recover(); x != nil {
+			w.report(0, 1, Refused, "syntax", "SYNTAX", "the script cannot be compiled; write it more simply")
+			p, findings = nil, w.sorted()
+		}
+	}()
+	p = w.admit(src)
+	return p, w.sorted()
 }
 
-func parse(src string) (*ast.Program, error) {
-	return parser.ParseFile(nil, "", prefix+src+suffix, parser.IgnoreRegExpErrors, parser.WithDisableSourceMaps)
+func (w *walk) admit(src string) *Program {
+	if !w.text() {
+		return nil
+	}
+	tree, err := parser.ParseFile(nil, "", prefix+src+suffix, parser.IgnoreRegExpErrors, parser.WithDisableSourceMaps)
+	if err != nil {
+		w.syntax(err)
+		return nil
+	}
+	main := w.wrapper(tree)
+	if main == nil {
+		w.report(0, 1, Refused, "syntax", "SYNTAX", "the text is not the body of one function: a bracket closes what it did not open")
+		return nil
+	}
+	body := main.Body.(*ast.BlockStatement)
+	main.Source = ""
+	returnLast(body)
+	w.functionBody(body, main.DeclarationList)
+	w.guardRest()
+	if w.refused {
+		return nil
+	}
+	code, err := goja.CompileAST(tree, true)
+	if err != nil {
+		w.syntax(err)
+		return nil
+	}
+	w.features.Lines = len(w.lines.starts)
+	return &Program{
+		Main:     code,
+		Source:   src,
+		Hash:     sha256.Sum256([]byte(src)),
+		Features: w.features,
+		Level:    w.rules.Level,
+		Tools:    slices.Sorted(maps.Keys(w.tools)),
+		lines:    w.lines,
+	}
+}
+
+// text runs the text checks.
+func (w *walk) text() bool {
+	return checkText(w.lines, w.rules.Text,
+		func(offset, length int, rule, code, message string) {
+			w.report(offset, length, Refused, rule, code, message)
+		},
+		func(offset, length int, rule, code, message string) {
+			w.report(offset, length, Warning, rule, code, message)
+		})
+}
+
+// wrapper returns the function around the user's text, or nil if the text closed it.
+func (w *walk) wrapper(tree *ast.Program) *ast.ArrowFunctionLiteral {
+	if len(tree.Body) != 1 {
+		return nil
+	}
+	s, ok := tree.Body[0].(*ast.ExpressionStatement)
+	if !ok {
+		return nil
+	}
+	main, ok := s.Expression.(*ast.ArrowFunctionLiteral)
+	if !ok {
+		return nil
+	}
+	body, ok := main.Body.(*ast.BlockStatement)
+	if !ok || offsetOf(body.RightBrace) != len(w.lines.src)+1 || offsetOf(body.LeftBrace) != -2 {
+		return nil
+	}
+	return main
+}
+
+// syntax reports the first error of the parser, or the compiler's.
+func (w *walk) syntax(err error) {
+	var list parser.ErrorList
+	var one *parser.Error
+	var compile *goja.CompilerSyntaxError
+	offset, message := 0, "the script does not parse"
+	switch {
+	case errors.As(err, &list) && len(list) > 0:
+		offset, message = w.lines.offset(list[0].Position.Line-1, list[0].Position.Column), list[0].Message
+		if list[0].Position.Line-1 > len(w.lines.starts) {
+			offset = len(w.lines.src)
+		}
+	case errors.As(err, &one):
+		offset, message = w.lines.offset(one.Position.Line-1, one.Position.Column), one.Message
+	case errors.As(err, &compile):
+		offset, message = compile.Offset-len(prefix), compile.Message
+	}
+	if offset >= len(strings.TrimRight(w.lines.src, " \t\r\n")) && strings.HasPrefix(message, "Unexpected") {
+		message = "the text ends in the middle of a statement; complete it"
+	} else {
+		message = "this is no valid script: " + message
+	}
+	w.report(offset, 1, Refused, "syntax", "SYNTAX", message)
 }
 
 // returnLast makes the value of a last expression the value of the script.
@@ -56,31 +154,3 @@ func returnLast(body *ast.BlockStatement) {
 
 // offsetOf is where idx lies in the user's text.
 func offsetOf(idx file.Idx) int { return int(idx) - 1 - len(prefix) }
-
-func userPosition(src string, line, column int) (int, int) {
-	line-- // the prefix is a line of its own
-	if line < 1 {
-		return 1, 1
-	}
-	rest, n := src, 1
-	for n < line {
-		i := strings.IndexAny(rest, "\r\n")
-		if i < 0 {
-			break
-		}
-		if rest[i] == '\r' && i+1 < len(rest) && rest[i+1] == '\n' {
-			i++
-		}
-		rest, n = rest[i+1:], n+1
-	}
-	if i := strings.IndexAny(rest, "\r\n"); i >= 0 {
-		rest = rest[:i]
-	}
-	if n < line || column > len(rest) {
-		return n, utf8.RuneCountInString(rest) + 1
-	}
-	if column < 1 {
-		column = 1
-	}
-	return n, utf8.RuneCountInString(rest[:column-1]) + 1
-}

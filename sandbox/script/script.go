@@ -75,13 +75,15 @@ type Program struct {
 	Features score.Features
 	Level    Level
 	Tools    []string // static names of the tools that it may call, sorted
+
+	lines lineIndex
 }
 
 // HashString is the hash of the user's text in hexadecimal.
 func (p *Program) HashString() string { return hex.EncodeToString(p.Hash[:]) }
 
 // Position maps a line and column (in bytes, both from 1) that the runtime reports
-// to those of the user's text (in characters). What lies outside maps to its end.
+// to those of the user's text (in characters). What lies outside maps to its ends.
 func (p *Program) Position(line, column int) (int, int) {
-	return userPosition(p.Source, line, column)
+	return p.lines.at(p.lines.offset(line-1, column)) // the prefix is a line of its own
 }

@@ -1,0 +1,63 @@
+package script
+
+import (
+	"strings"
+	"testing"
+)
+
+// one admits src at a level and returns the code of its first refusal, "" if admitted.
+func one(src string, l Level) (code string, findings []Finding) {
+	p, findings := Admit(src, Options{Level: l})
+	for _, f := range findings {
+		if f.Severity == Refused {
+			return f.Code, findings
+		}
+	}
+	if p == nil {
+		return "NIL WITHOUT REFUSAL", findings
+	}
+	return "", findings
+}
+
+func TestFindingsPointIntoTheUsersText(t *testing.T) {
+	for _, tc := range []struct {
+		src, code    string
+		line, column int
+	}{
+		{"a", "UNKNOWN_GLOBAL", 1, 1},
+		{"const a = 1;\nconst b = 'é' + c", "UNKNOWN_GLOBAL", 2, 17},
+		{"const a = 1;\r\n  a.constructor", "NO_CONSTRUCTOR_ACCESS", 2, 5},
+		{"1 +", "SYNTAX", 1, 4},
+		{"const x = 1\nconst x = 2", "SYNTAX", 2, 7},
+		{"'a'\n})(); (async () => {", "SYNTAX", 2, 1},
+		{"'a\u202e'", "BIDI_ATTACK", 1, 3},
+		{"return {\n  a: [1, 2,\n}", "SYNTAX", 3, 1},
+		{"let x = /(?=a)/", "REGEX_NOT_LINEAR", 1, 9},
+	} {
+		code, findings := one(tc.src, Strict)
+		if code != tc.code || findings[0].Line != tc.line || findings[0].Column != tc.column {
+			t.Errorf("%q: %s %+v, want %s at %d:%d", tc.src, code, findings, tc.code, tc.line, tc.column)
+		}
+	}
+}
+
+func TestMessagesNameWhatInstead(t *testing.T) {
+	for src, want := range map[string]string{
+		"fetch('x')":                   "callTool",
+		"const total = 1; tota + 1":    "did you mean total?",
+		"for (const k in {}) {}":       "Object.keys",
+		"new Promise(() => {})":        "parallel",
+		"callTool(name)":               "string",
+		"const callTool = 1":           "another name",
+		"while (true) { Math.abs(1) }": "breaks",
+	} {
+		_, findings := one(src, Strict)
+		said := ""
+		for _, f := range findings {
+			said += f.Message + "\n"
+		}
+		if !strings.Contains(said, want) {
+			t.Errorf("%s: says %q, want %q", src, said, want)
+		}
+	}
+}

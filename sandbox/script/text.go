@@ -1,0 +1,520 @@
+package script
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// The text checks run before any parser does. They read the text once, token by
+// token, with a stack of open brackets and no recursion, and bound everything that
+// makes a parser or a compiler slow, deep or large. They need not know the grammar:
+// what they cannot tell apart (is this slash a division?) they refuse.
+
+// what the last token was, which decides what a slash means.
+type last uint8
+
+const (
+	lastNothing   last = iota // start, operator, opening bracket: an operand follows
+	lastOperand               // name, literal, "]" or a template
+	lastParen                 // ")" of a call or a group
+	lastHeader                // ")" of if, for, while: a statement follows
+	lastBrace                 // "}", of which only a parser knows the kind
+	lastKeyword               // return, typeof, ...: an operand follows
+	lastPostfix               // "x++"
+	lastAmbiguous             // await, of, prefix ++: a slash may mean both
+)
+
+// bracket is an open one.
+type bracket struct {
+	kind   byte // '(' '[' '{', or '$' for the ${ of a template
+	header bool // the parenthesis of if, for, while
+	chain  int  // operators and prefixes since the last separator at this level
+	offset int
+}
+
+type textScan struct {
+	src    string
+	lim    TextLimits
+	report func(offset, length int, rule, code, message string)
+	warn   func(offset, length int, rule, code, message string)
+
+	pos       int
+	last      last
+	lastWord  string // the word itself if the last token was a name or a keyword
+	afterDot  bool
+	newline   bool // since the last token
+	stack     []bracket
+	top       bracket // the body's own level
+	chain     int     // sum over all open levels
+	tokens    int
+	operators int
+	strings   int // bytes of all string literals
+	regexps   int
+	invisible int
+	stopped   bool
+}
+
+// refuse reports what ends the scan.
+func (s *textScan) refuse(offset, length int, code, format string, args ...any) {
+	s.report(offset, length, "text", code, fmt.Sprintf(format, args...))
+	s.stopped = true
+}
+
+// checkText bounds src. It reports what it refuses and returns whether a parser may
+// see the text.
+func checkText(x lineIndex, lim TextLimits, report, warn func(offset, length int, rule, code, message string)) bool {
+	src := x.src
+	s := &textScan{src: src, lim: lim, report: report, warn: warn}
+	switch {
+	case len(src) > lim.Bytes:
+		s.refuse(0, 1, "INPUT_TOO_LARGE", "the script has %d bytes, more than the %d of this level; hand large data over as a tool's result instead", len(src), lim.Bytes)
+	case strings.TrimSpace(src) == "":
+		s.refuse(0, 1, "EMPTY", "the script is empty; write at least an expression, such as: 1 + 1")
+	case len(x.starts) > lim.Lines:
+		s.refuse(x.starts[lim.Lines], 1, "TOO_MANY_LINES", "the script has %d lines, more than the %d of this level", len(x.starts), lim.Lines)
+	}
+	if s.stopped {
+		return false
+	}
+	s.characters(x)
+	if s.stopped {
+		return false
+	}
+	s.run()
+	return !s.stopped
+}
+
+// characters checks what holds for every character, wherever it stands.
+func (s *textScan) characters(x lineIndex) {
+	for i, start := range x.starts {
+		end := len(s.src)
+		if i+1 < len(x.starts) {
+			end = x.starts[i+1]
+		}
+		if end-start > s.lim.LineBytes+2 {
+			s.refuse(start, 1, "LINE_TOO_LONG", "line %d has %d bytes, more than the %d of this level; break it", i+1, end-start, s.lim.LineBytes)
+			return
+		}
+	}
+	for i := 0; i < len(s.src); {
+		if c := s.src[i]; c < utf8.RuneSelf {
+			if c == 0 {
+				s.refuse(i, 1, "NULL_BYTE", "the script has a NUL byte; write \\u0000 in a string where one is meant")
+				return
+			}
+			if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
+				s.refuse(i, 1, "CONTROL_CHARACTER", "the script has the control character U+%04X; write \\u%04x in a string where it is meant", c, c)
+				return
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s.src[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			s.refuse(i, 1, "NOT_UTF8", "the script is not valid UTF-8 here; save it as UTF-8")
+			return
+		case bidirectional(r):
+			s.refuse(i, n, "BIDI_ATTACK", "U+%04X changes the direction in which the text reads, so that it does not say what it shows; write \\u%04x in a string where it is meant", r, r)
+			return
+		case r == 0x2028 || r == 0x2029:
+			s.refuse(i, n, "LINE_SEPARATOR", "U+%04X ends a line that no editor shows as ended; write \\u%04x in a string where it is meant", r, r)
+			return
+		case invisible(r) && !(r == 0xfeff && i == 0):
+			if s.invisible++; s.invisible > s.lim.InvisibleMost {
+				s.refuse(i, n, "INVISIBLE_CHARACTERS", "more than %d invisible characters (here U+%04X); write \\u%04x in a string where one is meant", s.lim.InvisibleMost, r, r)
+				return
+			}
+			if s.invisible == 1 {
+				s.warn(i, n, "text", "INVISIBLE_CHARACTERS", fmt.Sprintf("U+%04X is invisible; write \\u%04x where it is meant", r, r))
+			}
+		}
+		i += n
+	}
+}
+
+// run reads the tokens.
+func (s *textScan) run() {
+	for !s.stopped && s.pos < len(s.src) {
+		c := s.src[s.pos]
+		if !operatorChar(c) {
+			s.operators = 0
+		}
+		switch {
+		case c == '\n' || c == '\r':
+			s.newline = true
+			s.pos++
+		case c == ' ' || c == '\t':
+			s.pos++
+		case strings.HasPrefix(s.src[s.pos:], "//"):
+			s.operators = 0
+			if i := strings.IndexAny(s.src[s.pos:], "\r\n"); i >= 0 {
+				s.pos += i
+			} else {
+				s.pos = len(s.src)
+			}
+		case strings.HasPrefix(s.src[s.pos:], "/*"):
+			s.operators = 0
+			i := strings.Index(s.src[s.pos+2:], "*/")
+			if i < 0 {
+				s.refuse(s.pos, 2, "SYNTAX", "this comment is not closed; add */")
+				return
+			}
+			s.newline = s.newline || strings.ContainsAny(s.src[s.pos:s.pos+2+i], "\r\n")
+			s.pos += i + 4
+		case c >= utf8.RuneSelf:
+			s.foreign()
+		default:
+			s.token(c)
+		}
+	}
+	if s.stopped {
+		return
+	}
+	if n := len(s.stack); n > 0 {
+		open := s.stack[n-1]
+		name := string(open.kind)
+		if open.kind == '$' {
+			name = "${"
+		}
+		s.refuse(open.offset, len(name), "SYNTAX", "this %s is not closed before the text ends", name)
+	}
+}
+
+// foreign handles a character beyond ASCII outside strings and comments.
+func (s *textScan) foreign() {
+	r, n := utf8.DecodeRuneInString(s.src[s.pos:])
+	switch {
+	case r == 0xa0, r == 0xfeff && s.pos == 0:
+		s.pos += n
+	case invisible(r), r == 0x200c, r == 0x200d:
+		s.refuse(s.pos, n, "INVISIBLE_CHARACTERS", "the invisible character U+%04X stands between the words of the program; delete it", r)
+	default:
+		s.refuse(s.pos, n, "UNICODE_IDENTIFIER", "%q (U+%04X) stands outside strings and comments; names use the letters a-z, A-Z, digits, _ and $, because others can look the same; quote a key: \"…\"", r, r)
+	}
+}
+
+func (s *textScan) level() *bracket {
+	if n := len(s.stack); n > 0 {
+		return &s.stack[n-1]
+	}
+	return &s.top
+}
+
+// reset forgets what is pending at this level: a new element or statement begins.
+func (s *textScan) reset() {
+	l := s.level()
+	s.chain -= l.chain
+	l.chain = 0
+}
+
+// link counts one more token that may lie around or below the next.
+func (s *textScan) link(offset int) {
+	s.level().chain++
+	if s.chain++; s.chain > s.lim.Chain {
+		s.refuse(offset, 1, "EXPRESSION_TOO_DEEP", "more than %d operators and prefixes hang together here; give the parts names, or end the statements with ;", s.lim.Chain)
+	}
+}
+
+// token reads one token that begins with the ASCII character c.
+func (s *textScan) token(c byte) {
+	start := s.pos
+	if s.tokens++; s.tokens > s.lim.Tokens {
+		s.refuse(start, 1, "TOO_MANY_TOKENS", "the script has more than %d words and operators, the limit of this level; hand large data over as a tool's result instead", s.lim.Tokens)
+		return
+	}
+	newline, afterDot := s.newline, s.afterDot
+	s.newline, s.afterDot = false, false
+	switch {
+	case isWordStart(c):
+		for s.pos < len(s.src) && isWord(s.src[s.pos]) {
+			s.pos++
+		}
+		s.word(s.src[start:s.pos], newline, afterDot, start)
+	case isDigit(c) || c == '.' && s.pos+1 < len(s.src) && isDigit(s.src[s.pos+1]):
+		s.number()
+	case c == '"' || c == '\'':
+		s.operand(newline)
+		s.quoted(c)
+	case c == '`':
+		s.operand(false)
+		s.link(start)
+		s.pos++
+		s.template(start)
+	case c == '/':
+		s.slash(start)
+	case c == '\\':
+		s.refuse(start, 1, "UNICODE_IDENTIFIER", "a backslash outside a string hides the letters of a name; write the name in plain letters")
+	case c == '#' || c == '@':
+		s.refuse(start, 1, "SYNTAX", "%q has no meaning here", c)
+	default:
+		s.punctuation(c, newline, start)
+	}
+}
+
+// operand notes that an operand begins, which after a line's end begins a statement.
+func (s *textScan) operand(newline bool) {
+	if s.last == lastBrace || newline && (s.last == lastOperand || s.last == lastParen || s.last == lastPostfix) {
+		s.reset()
+	}
+	s.last, s.lastWord = lastOperand, ""
+}
+
+func (s *textScan) word(w string, newline, afterDot bool, start int) {
+	if afterDot {
+		s.last, s.lastWord = lastOperand, ""
+		return
+	}
+	switch w {
+	case "else", "catch", "finally", "in", "instanceof":
+		s.last = lastKeyword
+		s.link(start)
+	case "while":
+		if s.last != lastBrace {
+			s.operand(newline)
+		}
+		s.last = lastKeyword
+		s.link(start)
+	case "await", "of", "yield", "let", "async", "get", "set", "static":
+		s.operand(newline)
+		s.last = lastAmbiguous
+		s.link(start)
+	case "if", "for", "with", "do", "return", "throw", "typeof", "void", "delete", "new", "case", "const", "var",
+		"function", "class", "switch", "try", "break", "continue", "default", "extends", "export", "import":
+		s.operand(newline)
+		s.last = lastKeyword
+		s.link(start)
+	default:
+		s.operand(newline)
+	}
+	s.lastWord = w
+}
+
+func (s *textScan) number() {
+	start := s.pos
+	s.operand(false)
+	for s.pos < len(s.src) {
+		c := s.src[s.pos]
+		signed := (c == '+' || c == '-') && (s.src[s.pos-1] == 'e' || s.src[s.pos-1] == 'E') && !strings.HasPrefix(s.src[start:], "0x") && !strings.HasPrefix(s.src[start:], "0X")
+		if !isWord(c) && c != '.' && !signed {
+			break
+		}
+		s.pos++
+	}
+	if s.pos-start > maxNumber {
+		s.refuse(start, s.pos-start, "NUMBER_TOO_LONG", "this number has %d digits, more than %d", s.pos-start, maxNumber)
+	}
+}
+
+// maxNumber is how long a number may be as written: a BigInt's cost grows with it.
+const maxNumber = 1000
+
+func (s *textScan) quoted(q byte) {
+	start := s.pos
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch s.src[s.pos] {
+		case q:
+			s.pos++
+			s.text(start)
+			return
+		case '\\':
+			s.pos++
+			if s.pos+1 < len(s.src) && s.src[s.pos] == '\r' && s.src[s.pos+1] == '\n' {
+				s.pos++
+			}
+		case '\n', '\r':
+			s.refuse(start, 1, "SYNTAX", "this string is not closed before its line ends; close it with %c, or use a template: `…`", q)
+			return
+		}
+	}
+	s.refuse(start, 1, "SYNTAX", "this string is not closed; add %c", q)
+}
+
+// text counts a string literal that ends at the scan's position.
+func (s *textScan) text(start int) {
+	n := s.pos - start
+	s.strings += n
+	switch {
+	case n > s.lim.StringBytes:
+		s.refuse(start, 1, "STRING_TOO_LONG", "this string has %d bytes, more than the %d of this level; hand large data over as a tool's result instead", n, s.lim.StringBytes)
+	case s.strings > s.lim.StringTotal:
+		s.refuse(start, 1, "STRING_TOTAL", "the strings of the script have more than %d bytes, the limit of this level; hand large data over as a tool's result instead", s.lim.StringTotal)
+	}
+}
+
+// template reads the characters of a template up to its end or its next ${.
+func (s *textScan) template(start int) {
+	for s.pos < len(s.src) {
+		switch c := s.src[s.pos]; {
+		case c == '`':
+			s.pos++
+			s.text(start)
+			s.last = lastOperand
+			return
+		case c == '$' && s.pos+1 < len(s.src) && s.src[s.pos+1] == '{':
+			s.text(start)
+			s.push(bracket{kind: '$', offset: s.pos})
+			s.pos += 2
+			return
+		case c == '\\':
+			s.pos += 2
+		default:
+			s.pos++
+		}
+	}
+	s.refuse(start, 1, "SYNTAX", "this template is not closed; add `")
+}
+
+func (s *textScan) push(b bracket) {
+	s.stack = append(s.stack, b)
+	s.last = lastNothing
+	if len(s.stack) > s.lim.Nesting {
+		s.refuse(b.offset, 1, "NESTING_OVERFLOW", "brackets are open %d deep here, more than the %d of this level; move the inner part into a function of its own", len(s.stack), s.lim.Nesting)
+	}
+}
+
+func (s *textScan) pop(c byte) {
+	n := len(s.stack)
+	if n == 0 {
+		s.refuse(s.pos, 1, "SYNTAX", "this %c closes nothing that the script opened", c)
+		return
+	}
+	open := s.stack[n-1]
+	if want := closing(open.kind); want != c {
+		s.refuse(s.pos, 1, "SYNTAX", "this %c stands where %c must close an open bracket", c, want)
+		return
+	}
+	s.chain -= open.chain
+	s.stack = s.stack[:n-1]
+	s.pos++
+	switch {
+	case open.kind == '$':
+		s.template(s.pos - 1)
+	case c == ']':
+		s.last = lastOperand
+	case c == '}':
+		s.last = lastBrace
+	case open.header:
+		s.last = lastHeader
+	default:
+		s.last = lastParen
+	}
+	s.lastWord = ""
+}
+
+func closing(open byte) byte {
+	switch open {
+	case '(':
+		return ')'
+	case '[':
+		return ']'
+	}
+	return '}'
+}
+
+func (s *textScan) punctuation(c byte, newline bool, start int) {
+	switch c {
+	case '(', '[', '{':
+		if c == '{' && s.last == lastBrace {
+			s.reset()
+		}
+		header := c == '(' && s.last == lastKeyword && (s.lastWord == "if" || s.lastWord == "for" || s.lastWord == "while" || s.lastWord == "with")
+		s.link(start)
+		s.push(bracket{kind: c, header: header, offset: start})
+		s.pos++
+	case ')', ']', '}':
+		s.pop(c)
+	case ';', ',':
+		s.reset()
+		s.pos++
+		s.last = lastNothing
+	case '.', ':':
+		s.link(start)
+		s.pos++
+		s.last = lastNothing
+		if c == '.' {
+			if strings.HasPrefix(s.src[start:], "...") {
+				s.pos += 2
+			} else {
+				s.afterDot = true
+			}
+		}
+	default:
+		s.operator(c, newline, start)
+	}
+}
+
+// operator reads one operator character; what counts is how many stand in a row.
+func (s *textScan) operator(c byte, newline bool, start int) {
+	if !operatorChar(c) {
+		s.refuse(start, 1, "SYNTAX", "%q has no meaning here", c)
+		return
+	}
+	if s.operators++; s.operators > s.lim.Operators {
+		s.refuse(start, 1, "OPERATOR_SPAM", "more than %d operator characters in a row; put spaces or parentheses between them", s.lim.Operators)
+		return
+	}
+	s.pos++
+	if (c == '+' || c == '-') && s.pos < len(s.src) && s.src[s.pos] == c {
+		s.pos++
+		s.operators++
+		s.link(start)
+		if !newline && (s.last == lastOperand || s.last == lastParen) {
+			s.last = lastPostfix
+		} else {
+			s.last = lastAmbiguous
+			s.lastWord = ""
+		}
+		return
+	}
+	if c == '?' && s.pos+1 < len(s.src) && s.src[s.pos] == '.' && !isDigit(s.src[s.pos+1]) {
+		s.pos++
+		s.afterDot = true
+	}
+	s.link(start)
+	s.last = lastNothing
+}
+
+// slash decides between a division and a regular expression.
+func (s *textScan) slash(start int) {
+	switch s.last {
+	case lastOperand, lastParen, lastPostfix:
+		s.operator('/', false, start)
+		return
+	case lastBrace, lastAmbiguous:
+		s.refuse(start, 1, "AMBIGUOUS_SLASH", "a slash here may begin a regular expression or divide; put the expression in parentheses")
+		return
+	}
+	class := false
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == '\n' || c == '\r':
+			s.refuse(start, 1, "SYNTAX", "this regular expression is not closed before its line ends; add /")
+			return
+		case c == '\\':
+			s.pos++
+			if s.pos < len(s.src) && (s.src[s.pos] == '\n' || s.src[s.pos] == '\r') {
+				s.pos--
+			}
+		case c == '[':
+			class = true
+		case c == ']':
+			class = false
+		case c == '/' && !class:
+			s.pos++
+			for s.pos < len(s.src) && isWord(s.src[s.pos]) {
+				s.pos++
+			}
+			s.last, s.lastWord = lastOperand, ""
+			n := s.pos - start
+			if s.regexps++; s.regexps > s.lim.Regexps {
+				s.refuse(start, n, "REGEX_COUNT", "more than %d regular expressions, the limit of this level; give one a name and use it again", s.lim.Regexps)
+			} else if n > s.lim.RegexpBytes {
+				s.refuse(start, n, "REGEX_TOO_LONG", "this regular expression has %d bytes, more than the %d of this level", n, s.lim.RegexpBytes)
+			}
+			return
+		}
+	}
+	s.refuse(start, 1, "SYNTAX", "this regular expression is not closed; add /")
+}
