@@ -82,8 +82,5 @@ type Verdict struct {
 
 // Score judges f. Tools that are not declared are judged by their names.
 func Score(f Features, tools []Tool, p Policy) Verdict {
-	if p == (Policy{}) {
-		p = Defaults()
-	}
 	return Verdict{Action: Allow, Signals: []Signal{}}
 }
