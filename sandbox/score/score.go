@@ -4,47 +4,11 @@
 // It sees features, never the source. Where tools declare what they do (reads,
 // writes, sends, secret), that counts; where they do not, their names are split into
 // words and compared with short lists. The rules are pure: same features, same
-// verdict.
+// verdict. Names of signals and their points are those of AgentScript's scorer
+// (docs/format/agentscript.md); each signal says what earned its points, and where.
+//
+// A score is advice about intent, no wall: what a script can reach is policy.
 package score
-
-// Features is what the scoring gate may know about a script.
-type Features struct {
-	Calls        []Call  `json:"calls"`          // in order of the text
-	Depth        int     `json:"depth"`          // deepest nesting of loops
-	IteratesTool bool    `json:"iterates_tool"`  // a loop runs over the result of a tool
-	MaxLimit     float64 `json:"max_limit"`      // largest limit-like number
-	MaxLimitLine int     `json:"max_limit_line"` // where it stands
-	LongestText  int     `json:"longest_text"`   // bytes of the longest string literal
-	Lines        int     `json:"lines"`
-	Names        []Name  `json:"names"` // property names, keys and short literals
-}
-
-// Call is one place in the text that calls a tool.
-type Call struct {
-	Tool     string    `json:"tool"`
-	Line     int       `json:"line"`
-	Keys     []string  `json:"keys,omitempty"`
-	Strings  []string  `json:"strings,omitempty"`
-	Numbers  []float64 `json:"numbers,omitempty"`
-	NoArgs   bool      `json:"no_args,omitempty"`
-	Loop     int       `json:"loop,omitempty"`      // loops and callbacks around it
-	OverTool bool      `json:"over_tool,omitempty"` // one of them runs over the result of a tool
-}
-
-// Name is a word of the text that may name something sensitive.
-type Name struct {
-	Text string `json:"text"`
-	Line int    `json:"line"`
-}
-
-// Tool is what a declared tool says of itself.
-type Tool struct {
-	Name   string `json:"name"`
-	Reads  bool   `json:"reads"`
-	Writes bool   `json:"writes"`
-	Sends  bool   `json:"sends"`
-	Secret bool   `json:"secret"`
-}
 
 // Action is what follows from a score.
 type Action string
@@ -60,10 +24,39 @@ const (
 type Policy struct {
 	WarnAt  int `json:"warn_at"`
 	BlockAt int `json:"block_at"`
+	// AskAt is the score from which on a second opinion is asked for.
+	AskAt int `json:"ask_at"`
+	// FailClosed blocks a script whose second opinion was wanted and did not come.
+	FailClosed bool `json:"fail_closed"`
 }
 
-// Defaults warns at 40 and blocks at 70.
-func Defaults() Policy { return Policy{WarnAt: 40, BlockAt: 70} }
+// Defaults warns at 40, blocks at 70 and asks at 30.
+func Defaults() Policy { return Policy{WarnAt: 40, BlockAt: 70, AskAt: 30} }
+
+// orDefaults fills in the thresholds that are zero.
+func (p Policy) orDefaults() Policy {
+	d := Defaults()
+	if p.WarnAt == 0 {
+		p.WarnAt = d.WarnAt
+	}
+	if p.BlockAt == 0 {
+		p.BlockAt = d.BlockAt
+	}
+	if p.AskAt == 0 {
+		p.AskAt = d.AskAt
+	}
+	return p
+}
+
+func (p Policy) action(score int) Action {
+	switch {
+	case score >= p.BlockAt:
+		return Block
+	case score >= p.WarnAt:
+		return Warn
+	}
+	return Allow
+}
 
 // Signal is one reason for points.
 type Signal struct {
@@ -80,7 +73,55 @@ type Verdict struct {
 	Signals []Signal `json:"signals"`
 }
 
-// Score judges f. Tools that are not declared are judged by their names.
+// Score judges f. Tools that are not declared, or say nothing, are judged by name.
 func Score(f Features, tools []Tool, p Policy) Verdict {
-	return Verdict{Action: Allow, Signals: []Signal{}}
+	p = p.orDefaults()
+	j := judge{f: f, tools: make(map[string]Tool, len(tools))}
+	for _, t := range tools {
+		if t.says() {
+			j.tools[t.Name] = t
+		}
+	}
+	v := Verdict{Signals: []Signal{}}
+	for _, rule := range []func() (Signal, bool){
+		j.sensitiveFields, j.excessiveLimit, j.wildcardQuery, j.loopToolCall,
+		j.exfilPattern, j.extremeValue, j.dynamicTool, j.bulkOperation,
+	} {
+		if s, ok := rule(); ok {
+			v.Signals = append(v.Signals, s)
+			v.Score += s.Points
+		}
+	}
+	v.Score = min(v.Score, 100)
+	v.Action = p.action(v.Score)
+	return v
+}
+
+// Second gives another opinion, such as a model's. It sees features, never source.
+type Second interface {
+	Opinion(f Features) (Verdict, error)
+}
+
+// Ask adds a second opinion to a verdict that is high enough to want one: the higher
+// score counts. An opinion that does not come leaves the verdict as it is or, under
+// FailClosed, blocks; the signals say so.
+func Ask(f Features, first Verdict, s Second, p Policy) Verdict {
+	p = p.orDefaults()
+	if s == nil || first.Score < p.AskAt {
+		return first
+	}
+	v := Verdict{Score: first.Score, Signals: append([]Signal{}, first.Signals...)}
+	second, err := s.Opinion(f)
+	switch {
+	case err == nil && second.Score >= 0 && second.Score <= 100:
+		v.Score = max(v.Score, second.Score)
+		v.Signals = append(v.Signals, second.Signals...)
+	case p.FailClosed:
+		v.Score = 100
+		v.Signals = append(v.Signals, Signal{Name: "NO_SECOND_OPINION", Points: 100, Detail: "the second opinion did not come, and this level does not run without one"})
+	default:
+		v.Signals = append(v.Signals, Signal{Name: "NO_SECOND_OPINION", Detail: "the second opinion did not come; the rules alone decided"})
+	}
+	v.Action = p.action(v.Score)
+	return v
 }

@@ -3,6 +3,7 @@ package script
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/dop251/goja/ast"
 	"github.com/dop251/goja/file"
@@ -252,7 +253,7 @@ func common(name string) bool {
 // literal notes the text of a string literal.
 func (w *walk) literal(s string, at file.Idx) {
 	w.features.LongestText = max(w.features.LongestText, len(s))
-	if len(s) <= 32 {
+	if len(s) <= 32 && !strings.ContainsAny(s, " \t\n") {
 		w.named(s, at)
 	}
 }
