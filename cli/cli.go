@@ -16,16 +16,18 @@ import (
 	"os"
 	"strings"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	gvisor "gvisor.dev/gvisor/pkg/log"
 )
 
 // Streams are where a command reads and writes.
 type Streams struct {
-	In       io.Reader
-	Out, Err io.Writer
-	Terminal bool // Out is a terminal
-	Getenv   func(string) string
+	In         io.Reader
+	Out, Err   io.Writer
+	Terminal   bool // Out is a terminal
+	TerminalIn bool // In is one
+	Getenv     func(string) string
 }
 
 // app is what all commands share.
@@ -207,7 +209,6 @@ func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, ar
 
 // Standard returns the streams of the process.
 func Standard() Streams {
-	info, err := os.Stdout.Stat()
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
-		Terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+		Terminal: isatty.IsTerminal(os.Stdout.Fd()), TerminalIn: isatty.IsTerminal(os.Stdin.Fd())}
 }

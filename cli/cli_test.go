@@ -265,7 +265,7 @@ func TestKeysThatDoNotEnrol(t *testing.T) {
 	expired, one := enrol.NewSecret(), 1
 	s := newSite(t, func(st *store.Store, c store.Change) {
 		c.At = c.At.Add(-time.Hour)
-		if _, err := st.CreateKey(t.Context(), c, store.KeyParams{Name: "old", Uses: &one, ExpiresAt: c.At.Add(time.Minute), Secret: expired.Hash()}); err != nil {
+		if _, err := st.CreateKey(t.Context(), c, store.KeyParams{Name: "old", Uses: &one, Expires: store.End{At: c.At.Add(time.Minute)}, Secret: expired.Hash()}); err != nil {
 			t.Fatal(err)
 		}
 	})

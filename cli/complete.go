@@ -104,6 +104,32 @@ func (a *app) completeKeys() completion {
 	}))
 }
 
+func (a *app) completeRequirements() completion {
+	return a.offer(func(ctx context.Context, cl *client.Client, _ []string) []string { return requirementWords(ctx, cl) })
+}
+
+func requirementWords(ctx context.Context, cl *client.Client) (out []string) {
+	list, _ := cl.Requirements(ctx)
+	for _, q := range list {
+		out = append(out, q.ID+"\t"+string(q.Kind))
+	}
+	return out
+}
+
+// completeRevisions offers revisions of the policy set, for up to n arguments.
+func (a *app) completeRevisions(n int) completion {
+	return a.offer(func(ctx context.Context, cl *client.Client, args []string) (out []string) {
+		if len(args) >= n {
+			return nil
+		}
+		list, _ := cl.Revisions(ctx)
+		for _, r := range list {
+			out = append(out, num(int(r.Revision))+"\t"+r.Action+" "+r.Object)
+		}
+		return out
+	})
+}
+
 // completePeers offers whom the agent that runs on --state knows.
 func (a *app) completePeers(c *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {
 	l, err := a.local()

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/tailscale/hujson"
 
 	"enclave/control/policy"
 	"enclave/wire"
@@ -164,24 +163,6 @@ func (a *app) flows() *cobra.Command {
 			table(w, rows...)
 		})
 	}}
-}
-
-// readSet reads a policy set: JSON with comments and trailing commas.
-func readSet(in io.Reader, file string) (wire.PolicySet, error) {
-	raw, err := readAll(in, file, wire.MaxPolicySet)
-	if err != nil {
-		return wire.PolicySet{}, err
-	}
-	// Comments and trailing commas become blanks, so places in the text stay.
-	plain, err := hujson.Standardize(raw)
-	if err != nil {
-		return wire.PolicySet{}, usage("%s: %v", file, err)
-	}
-	set, problems := policy.ParseSet(plain)
-	if len(problems) > 0 {
-		return set, &failure{exit: exitUsage, Code: api.CodeInvalid, Message: file + " has mistakes", Problems: problems}
-	}
-	return set, nil
 }
 
 // readAll reads a file, or standard input for "-", up to a limit.

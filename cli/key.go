@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/cli/client"
+	"enclave/control/policy"
 	"enclave/wire/api"
 )
 
@@ -40,12 +41,13 @@ func (a *app) keyCreate() *cobra.Command {
 		tags               []string
 		uses               int
 		ephemeral, isRelay bool
-		expires            string
 		retention          time.Duration
+		end                expiring
 	)
 	c := &cobra.Command{Use: "create --name NAME", Short: "Create an enrolment key; its secret is shown this once",
 		Example: "  enclave key create --name laptops --tag developers --uses 10 --expires 24h\n" +
-			"  enclave key create --name ci --ephemeral --retention 5m --json",
+			"  enclave key create --name ci --ephemeral --retention 5m --json\n" +
+			"  enclave key create --name guests --from-ip 192.0.2.0/24 --expires \"2026-12-24 18:00 Europe/Berlin\" --expiry-action delete",
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if k.Name == "" {
@@ -74,10 +76,13 @@ func (a *app) keyCreate() *cobra.Command {
 				}
 				k.Uses = &uses
 			}
-			if at, err := instant(expires, time.Now()); err != nil {
+			if k.ExpiresAt, k.ExpiresLocal, k.ExpiryAction, err = end.read(time.Now()); err != nil {
 				return err
-			} else if !at.IsZero() {
-				k.ExpiresAt = &at
+			}
+			for _, s := range k.Sources {
+				if err := policy.CheckRange(s); err != nil {
+					return usage("--from-ip %.60q: %v", s, err)
+				}
 			}
 			k.Retention = int(retention.Seconds())
 			cl, err := a.client()
@@ -101,7 +106,8 @@ func (a *app) keyCreate() *cobra.Command {
 	f.BoolVar(&isRelay, "relay", false, "it enrols relays instead of systems")
 	f.DurationVar(&retention, "retention", 0, "how long an ephemeral system stays after it disconnects (default 30m)")
 	f.StringVar(&k.Approval, "approve", "", "manual or automatic: `HOW` its systems get in (default manual, automatic for ephemeral)")
-	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 7d) or an instant (2026-03-29T18:00:00Z), `WHEN`")
+	f.StringArrayVar(&k.Sources, "from-ip", nil, "it enrols from this `ADDRESS`, prefix or range only; may be given several times")
+	end.flags(c)
 	return completing(c, map[string]completion{"approve": words(approvals...), "tag": a.completeTags()})
 }
 
@@ -116,13 +122,13 @@ func (a *app) keyList() *cobra.Command {
 			return err
 		}
 		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "NAME", "KIND", "APPROVAL", "USED", "LEFT", "TAGS", "ENABLED", "EXPIRES"}}
+			rows := [][]string{{"ID", "NAME", "KIND", "APPROVAL", "USED", "LEFT", "TAGS", "ENABLED", "FROM", "EXPIRES"}}
 			for _, k := range list {
 				left := "unlimited"
 				if k.Uses != nil {
 					left = num(*k.Uses)
 				}
-				rows = append(rows, []string{string(k.ID), clean(k.Name), k.Kind, k.Approval, num(k.Used), left, join(k.Tags), strconv.FormatBool(k.Enabled), when(k.ExpiresAt)})
+				rows = append(rows, []string{string(k.ID), clean(k.Name), k.Kind, k.Approval, num(k.Used), left, join(k.Tags), strconv.FormatBool(k.Enabled), join(k.Sources), ends(k.ExpiresAt, k.ExpiresLocal, k.ExpiryAction)})
 			}
 			table(w, rows...)
 		})

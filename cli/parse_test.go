@@ -144,3 +144,25 @@ func FuzzParseDuration(f *testing.F) {
 		}
 	})
 }
+
+func TestExpiry(t *testing.T) {
+	now := time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC)
+	berlin := "2026-12-24 18:00 Europe/Berlin"
+	for in, want := range map[string]string{
+		"": "-", "never": "-", "8h": "2026-03-28T20:00:00Z", "7d": "2026-04-04T12:00:00Z", "2026-03-29T18:00:00+02:00": "2026-03-29T16:00:00Z",
+		berlin: berlin, "2026-12-24T18:00 Europe/Berlin": berlin, " 2026-12-24   18:00 Europe/Berlin ": berlin,
+		"2026-12-24 18:00 Berlin": "", "2026-12-24 25:00 Europe/Berlin": "", "2026-02-30 10:00 UTC": "", "2026-12-24 18:00": "",
+		"2025-12-24 18:00 Europe/Berlin": "", "-8h": "", "soon": "", "2025-01-01T00:00:00Z": "", "a b c d": "", "2026-12-24 18:00 Local": "",
+	} {
+		e := expiring{when: in}
+		at, local, action, err := e.read(now)
+		if got := ends(at, local, action); (err == nil) != (want != "") || (err == nil && got != want) {
+			t.Errorf("%q is %s, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, e := range []expiring{{action: "delete"}, {when: "8h", action: "forget"}, {when: "never", action: "delete"}} {
+		if _, _, _, err := e.read(now); err == nil {
+			t.Errorf("%+v is accepted", e)
+		}
+	}
+}

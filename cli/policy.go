@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,11 +27,11 @@ func (a *app) policy() *cobra.Command {
 			}})
 	}
 	return a.group("policy", "Manage policies, and ask what they mean",
-		a.policyCreate(), a.policyList(), a.policyShow(),
+		a.policyCreate(), a.policyUpdate(), a.policyEdit(), a.policyList(), a.policyShow(),
 		verb("enable", "Enable a policy", "enabled"),
 		verb("disable", "Disable a policy; flows that only it allows are cut", "disabled"),
 		verb("delete", "Remove a policy; flows that only it allows are cut", "removed"),
-		a.policyApply(), a.policyDiff(), a.policyConfirm(), a.policyExport(), a.policyHistory(), a.policyRestore(),
+		a.policyApply(), a.policyDiff(), a.policyCompare(), a.policyConfirm(), a.policyExport(), a.policyHistory(), a.policyRestore(),
 		a.policyTest(), a.policyEval(),
 	)
 }
@@ -101,68 +100,6 @@ func indexOf(list []string, s string) int {
 	return -1
 }
 
-func (a *app) policyCreate() *cobra.Command {
-	var (
-		w                                        changing
-		from, to, allow, hours, trust, recvTrust []string
-		disabled                                 bool
-		expires, notes, file                     string
-	)
-	c := w.flags(&cobra.Command{Use: "create NAME --from TAG --to TAG --allow RULE", Short: "Create a policy",
-		Example: "  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait\n" +
-			"  enclave policy create \"Maintenance\" --from admins --to db --allow tcp/22 --hours \"sat 22:00-02:00 Europe/London\"\n" +
-			"  enclave policy create \"From a file\" --file policy.json",
-		Args: exactly("NAME"),
-		RunE: func(c *cobra.Command, args []string) error {
-			p := wire.Policy{Name: args[0], Kind: wire.Direct, Enabled: !disabled, ACLs: []wire.ACL{}, SenderTrust: trust, RecvTrust: recvTrust, Notes: notes}
-			if file != "" {
-				if err := readDocument(a.In, file, &p); err != nil {
-					return err
-				}
-				p.Name = args[0]
-			}
-			var bad mistakes
-			p.SenderTags = each(&bad, "--from", from, wire.ParseTag, p.SenderTags)
-			p.ReceiverTags = each(&bad, "--to", to, wire.ParseTag, p.ReceiverTags)
-			p.ACLs = each(&bad, "--allow", allow, parseAllow, p.ACLs)
-			p.ActiveHours = each(&bad, "--hours", hours, parseHours, p.ActiveHours)
-			at, err := instant(expires, time.Now())
-			if bad.add("--expires", err); !at.IsZero() {
-				p.ExpiresAt = &at
-			}
-			if bad = append(bad, policy.Validate(&p, "")...); len(bad) > 0 {
-				return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: "the policy has mistakes", Problems: bad}
-			}
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
-			out, err := cl.With(w.wish).CreatePolicy(c.Context(), p)
-			if err != nil {
-				return a.trial(err)
-			}
-			if err := a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")"); err != nil {
-				return err
-			}
-			if !a.json && (len(p.ACLs) == 0 || len(p.SenderTags) == 0 || len(p.ReceiverTags) == 0) {
-				a.printf("It introduces nobody: that takes --from, --to and --allow.\n")
-			}
-			return nil
-		}})
-	f := c.Flags()
-	f.StringArrayVar(&from, "from", nil, "`TAG` of the systems that may start flows; may be given several times")
-	f.StringArrayVar(&to, "to", nil, "`TAG` of the systems that answer; may be given several times")
-	f.StringArrayVar(&allow, "allow", nil, "`RULE`: tcp/80, tcp/22,8000-8100, udp, icmp, any; may be given several times")
-	f.StringArrayVar(&hours, "hours", nil, "active hours, \"mon-fri 08:00-18:00 Europe/London\": `WINDOW`; may be given several times")
-	f.StringArrayVar(&trust, "trust", nil, "`REQUIREMENT` that senders must meet; may be given several times")
-	f.StringArrayVar(&recvTrust, "receiver-trust", nil, "`REQUIREMENT` that receivers must meet; may be given several times")
-	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 7d) or an instant (2026-03-29T18:00:00Z), `WHEN`")
-	f.StringVar(&notes, "notes", "", "free `TEXT`")
-	f.StringVar(&file, "file", "", "read the policy from a JSON `FILE` first (- for standard input)")
-	f.BoolVar(&disabled, "disabled", false, "create it disabled")
-	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "allow": words("tcp/", "udp/", "icmp", "any")})
-}
-
 // mistakes collects what is wrong with several flags, so that all is said at once.
 type mistakes []wire.Problem
 
@@ -170,17 +107,6 @@ func (m *mistakes) add(path string, err error) {
 	if err != nil {
 		*m = append(*m, wire.Problem{Path: path, Message: err.Error()})
 	}
-}
-
-// each parses the values of a flag that may be given several times.
-func each[T any](bad *mistakes, flag string, args []string, parse func(string) (T, error), list []T) []T {
-	for _, s := range args {
-		v, err := parse(s)
-		if bad.add(flag, err); err == nil {
-			list = append(list, v)
-		}
-	}
-	return list
 }
 
 // readDocument reads a strict JSON document from a file or standard input.
@@ -208,7 +134,7 @@ func (a *app) policyList() *cobra.Command {
 		return a.print(list, func(w io.Writer) {
 			rows := [][]string{{"ID", "NAME", "STATE", "FROM", "TO", "ALLOWS", "EXPIRES"}}
 			for _, p := range list {
-				rows = append(rows, []string{string(p.ID), clean(p.Name), p.State, join(p.SenderTags), join(p.ReceiverTags), rules(p.ACLs), when(p.ExpiresAt)})
+				rows = append(rows, []string{string(p.ID), clean(p.Name), p.State, join(p.SenderTags), join(p.ReceiverTags), rules(p.ACLs), ends(p.ExpiresAt, p.ExpiresLocal, p.ExpiryAction)})
 			}
 			table(w, rows...)
 		})
@@ -243,7 +169,7 @@ func (a *app) policyShow() *cobra.Command {
 				rows := [][]string{
 					{"ID", string(p.ID)}, {"name", clean(p.Name)}, {"kind", string(p.Kind)}, {"state", p.State},
 					{"from", join(p.SenderTags)}, {"to", join(p.ReceiverTags)}, {"allows", rules(p.ACLs)},
-					{"trust", "senders " + join(p.SenderTrust) + ", receivers " + join(p.RecvTrust)}, {"expires", when(p.ExpiresAt)},
+					{"trust", "senders " + join(p.SenderTrust) + ", receivers " + join(p.RecvTrust)}, {"expires", ends(p.ExpiresAt, p.ExpiresLocal, p.ExpiryAction)},
 				}
 				for _, h := range p.ActiveHours {
 					rows = append(rows, []string{"hours", strings.Join(h.Days, ",") + " " + h.Start + "-" + h.End + " " + h.Zone})

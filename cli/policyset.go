@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +18,7 @@ func (a *app) policyApply() *cobra.Command {
 	var w changing
 	var confirm time.Duration
 	c := w.flags(&cobra.Command{Use: "apply FILE", Short: "Make a whole policy set the one in force, as one revision or none",
-		Long: `Reads a policy set (JSON; comments and trailing commas are fine; - is standard input):
+		Long: `Reads a policy set (JSON with comments and trailing commas, or YAML; - is standard input):
 policies by name, trust requirements, tests. Policies that are not in it are removed. A
 mistake anywhere, or a test that would break, refuses the whole.
 
@@ -205,14 +204,14 @@ func (a *app) policyHistory() *cobra.Command {
 
 func (a *app) policyRestore() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "restore REVISION", Short: "Make the policy set of a past revision the one in force again", Args: exactly("REVISION"),
+	return w.flags(&cobra.Command{Use: "restore REVISION", Short: "Make the policy set of a past revision the one in force again", Args: exactly("REVISION"), ValidArgsFunction: a.completeRevisions(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			var rev uint64
-			if n, err := fmt.Sscanf(strings.TrimSpace(args[0])+"\n", "%d\n", &rev); err != nil || n != 1 || rev == 0 {
-				return usage("revision %.20q: want a number from \"enclave policy history\"", args[0])
+			rev, err := revisionArg(args[0])
+			if err != nil {
+				return err
 			}
 			return a.change(c, w, "restored the policy set of revision "+args[0], func(cl *client.Client) (api.Changed, error) {
-				return cl.Restore(c.Context(), wire.Revision(rev))
+				return cl.Restore(c.Context(), rev)
 			})
 		}})
 }

@@ -22,7 +22,7 @@ func (a *app) system() *cobra.Command {
 		a.systemVerb("enable", "Let a disabled system take part again", "enabled"),
 		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),
 		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
-		a.systemDelete(),
+		a.systemUpdate(), a.systemDelete(),
 		a.systemAdd("add", "Let a system connect to another; two untagged systems connect when each has added the other", "added", (*client.Client).AddPeer),
 		a.systemAdd("unadd", "Take that back", "took back", (*client.Client).RemovePeer),
 	)
@@ -82,7 +82,7 @@ func (a *app) systemShow() *cobra.Command {
 					{"ID", string(s.ID)}, {"name", clean(s.Name)}, {"state", string(s.State)}, {"kind", s.Kind}, {"tags", join(s.Tags)},
 					{"addresses", s.IPv4.String() + ", " + s.IPv6.String()}, {"host", orDash(s.Host.Hostname) + " " + orDash(s.Host.Platform)},
 					{"seen from", orDash(s.SeenFrom)}, {"NAT", orDash(s.NAT)}, {"relay", orDash(string(s.Relay))},
-					{"enrolled", s.EnrolledAt.Format(time.RFC3339)}, {"connected", when(s.ConnectedAt)}, {"expires", when(s.ExpiresAt)},
+					{"enrolled", s.EnrolledAt.Format(time.RFC3339)}, {"connected", when(s.ConnectedAt)}, {"expires", ends(s.ExpiresAt, s.ExpiresLocal, s.ExpiryAction)},
 				}
 				for _, t := range s.Trust {
 					rows = append(rows, []string{"trust", clean(t.Requirement) + " until " + when(&t.Until)})
@@ -100,6 +100,48 @@ func (a *app) systemVerb(verb, short, past string) *cobra.Command {
 				return cl.SystemDo(c.Context(), args[0], verb)
 			})
 		}})
+}
+
+func (a *app) systemUpdate() *cobra.Command {
+	var w changing
+	var name, notes string
+	var end expiring
+	c := w.flags(&cobra.Command{Use: "update SYSTEM", Short: "Change a system's name, notes or expiry",
+		Example: "  enclave system update laptop --expires \"2026-12-24 18:00 Europe/Berlin\" --expiry-action delete --wait\n" +
+			"  enclave system update laptop --expires never",
+		Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
+		RunE: func(c *cobra.Command, args []string) error {
+			var u api.SystemUpdate
+			if c.Flags().Changed("name") {
+				if _, err := wire.ParseName(name); err != nil {
+					return usage("--name: %v", err)
+				}
+				u.Name = &name
+			}
+			if c.Flags().Changed("notes") {
+				u.Notes = &notes
+			}
+			var err error
+			if u.ExpiresAt, u.ExpiresLocal, u.ExpiryAction, err = end.read(time.Now()); err != nil {
+				return err
+			}
+			if u.Never = c.Flags().Changed("expires") && u.ExpiresAt == nil && u.ExpiresLocal == nil; u == (api.SystemUpdate{}) {
+				return usage("nothing to change").hint("give --name, --notes or --expires")
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			s, err := cl.With(w.wish).UpdateSystem(c.Context(), args[0], u)
+			if err != nil {
+				return a.trial(err)
+			}
+			return a.done(c.Context(), cl, w, api.Changed{Revision: s.Version}, s, "updated "+args[0])
+		}})
+	c.Flags().StringVar(&name, "name", "", "another `NAME`")
+	c.Flags().StringVar(&notes, "notes", "", "free `TEXT`")
+	end.flags(c)
+	return c
 }
 
 func (a *app) systemAdd(verb, short, past string, do func(*client.Client, context.Context, string, string) (api.Changed, error)) *cobra.Command {

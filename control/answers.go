@@ -76,14 +76,32 @@ func (h *hub) Forecast(ctx context.Context, now, until time.Time) ([]api.Coming,
 			}
 		case "system", "trust":
 			c.Name = h.nameOf(wire.SystemID(c.ID))
+			if n := h.nodes[wire.SystemID(c.ID)]; n != nil && c.Object == "system" {
+				c.Detail += onTheClock(n.sys.ExpiresLocal) + thenDeleted(n.sys.ExpiryAction)
+			}
 		}
 	}
 	h.mu.Unlock()
 	for _, k := range keys {
 		if k.Enabled && k.ExpiresAt.After(now) && !k.ExpiresAt.After(until) {
-			list = append(list, api.Coming{At: k.ExpiresAt, Kind: "expires", Object: "key", ID: string(k.ID), Name: k.Name, Detail: "nobody enrols with it from then on"})
+			list = append(list, api.Coming{At: k.ExpiresAt, Kind: "expires", Object: "key", ID: string(k.ID), Name: k.Name, Detail: "the key expires" + onTheClock(k.ExpiresLocal) + thenDeleted(k.ExpiryAction) + ": nobody enrols with it from then on"})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b api.Coming) int { return a.At.Compare(b.At) })
 	return list, nil
+}
+
+// onTheClock is the wall clock that an expiry was written as, to put behind it.
+func onTheClock(l *wire.LocalTime) string {
+	if l == nil {
+		return ""
+	}
+	return " (" + l.String() + ")"
+}
+
+func thenDeleted(a wire.ExpiryAction) string {
+	if a == wire.DeleteOnExpiry {
+		return " and is deleted"
+	}
+	return ""
 }

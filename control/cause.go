@@ -85,7 +85,7 @@ func (h *hub) ended(now time.Time) string {
 	for id, p := range h.policies {
 		switch {
 		case p.served == nil:
-		case p.served.ExpiresAt != nil && since(*p.served.ExpiresAt):
+		case since(p.ends):
 			causes = append(causes, fmt.Sprintf("policy %q expired", p.Name))
 		case len(p.served.ActiveHours) > 0:
 			was, is := h.engine.State(id, h.advanced), h.engine.State(id, now)

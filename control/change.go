@@ -252,6 +252,9 @@ func (h *hub) load(ctx context.Context) error {
 	if err := h.store.DisconnectAll(ctx, now); err != nil {
 		return err
 	}
+	if err := h.store.FollowZones(ctx, store.Change{By: "control", At: now}); err != nil {
+		return err
+	}
 	if _, err := h.reload(ctx, admin.Touched{All: true}); err != nil {
 		return err
 	}

@@ -54,6 +54,8 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 		})
 		note("an expiry action is late", err)
 	}
+	keys, err := h.expireKeys(ctx, now)
+	note("the expiry of an enrolment key is late", err)
 	deadline := h.pendingUntil()
 	if over(deadline, now) {
 		_, err := h.Change(ctx, h.revert(now))
@@ -81,7 +83,7 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 	if over(deadline, now) {
 		deadline = time.Time{} // it failed, and is tried again with the rest
 	}
-	for _, at := range []time.Time{edge, h.nextExpiry(now), lapse, deadline} {
+	for _, at := range []time.Time{edge, h.nextExpiry(now), keys, lapse, deadline} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -141,7 +143,7 @@ func (h *hub) dueExpiries(now time.Time) (due []expiry) {
 	}
 	for id, p := range h.policies {
 		remove := p.ExpiryAction == wire.DeleteOnExpiry
-		if p.Broken == "" && p.ExpiresAt != nil && over(*p.ExpiresAt, now) && (remove || p.Enabled) {
+		if p.Broken == "" && over(p.EndsAt, now) && (remove || p.Enabled) {
 			due = append(due, expiry{policy: id, remove: remove})
 		}
 	}
@@ -174,6 +176,23 @@ func (h *hub) expire(ctx context.Context, due []expiry, now time.Time) (touched 
 	return touched, rev, nil
 }
 
+// expireKeys does what is due at the expiry of enrolment keys, and returns when the next
+// is; zero is never. Keys stand in nobody's map, so only the store knows them.
+func (h *hub) expireKeys(ctx context.Context, now time.Time) (time.Time, error) {
+	next, err := h.store.KeyExpiry(ctx)
+	if err != nil || !over(next, now) {
+		return next, err
+	}
+	_, err = h.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
+		rev, err := h.store.ExpireKeys(ctx, store.Change{By: store.Expiry, At: now})
+		return admin.Touched{}, rev, err
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	return h.store.KeyExpiry(ctx)
+}
+
 // nextExpiry is the first instant after now at which an action is due.
 func (h *hub) nextExpiry(now time.Time) (next time.Time) {
 	h.mu.Lock()
@@ -187,9 +206,7 @@ func (h *hub) nextExpiry(now time.Time) (next time.Time) {
 		consider(n.sys.ExpiresAt)
 	}
 	for _, p := range h.policies {
-		if p.ExpiresAt != nil {
-			consider(*p.ExpiresAt)
-		}
+		consider(p.EndsAt)
 	}
 	return next
 }

@@ -19,6 +19,7 @@ import (
 type stored struct {
 	store.Policy
 	served  *wire.Policy // nil is left out
+	ends    time.Time    // of what is served; zero is never
 	warning string       // why the two differ
 	bad     []wire.Problem
 }
@@ -34,7 +35,7 @@ func hold(ctx context.Context, st *store.Store, p store.Policy) (*stored, error)
 	if p.Broken != "" {
 		h.bad = []wire.Problem{{Message: "the document cannot be read: " + p.Broken}}
 	} else if h.bad = policy.Validate(&p.Policy, ""); len(h.bad) == 0 {
-		h.served = &p.Policy
+		h.served, h.ends = &p.Policy, p.EndsAt
 		return h, nil
 	}
 	versions, err := st.PolicyVersions(ctx, p.ID, maxFallback)
@@ -51,8 +52,9 @@ func hold(ctx context.Context, st *store.Store, p store.Policy) (*stored, error)
 			continue
 		}
 		old.ID, old.Enabled = p.ID, old.Enabled && p.Enabled
-		if p.ExpiresAt != nil && (old.ExpiresAt == nil || p.ExpiresAt.Before(*old.ExpiresAt)) {
-			old.ExpiresAt = p.ExpiresAt
+		h.ends, _ = old.Expiry() // it validates, so it has one
+		if !p.EndsAt.IsZero() && (h.ends.IsZero() || p.EndsAt.Before(h.ends)) {
+			h.ends, old.ExpiresAt, old.ExpiresLocal = p.EndsAt, &p.EndsAt, nil
 		}
 		h.served = &old
 		h.warning = fmt.Sprintf("%s: serving it as of revision %d", name, v.Revision)

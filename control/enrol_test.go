@@ -69,7 +69,7 @@ func TestEnrolmentIsRefused(t *testing.T) {
 	// An old key: made an hour ago, for half of it.
 	old := enrol.NewSecret()
 	then := time.Now().Add(-time.Hour)
-	_, err := w.store.CreateKey(t.Context(), at(then), store.KeyParams{Name: "old", Kind: store.General, Automatic: true, ExpiresAt: then.Add(time.Minute), Secret: old.Hash()})
+	_, err := w.store.CreateKey(t.Context(), at(then), store.KeyParams{Name: "old", Kind: store.General, Automatic: true, Expires: store.End{At: then.Add(time.Minute)}, Secret: old.Hash()})
 	if err != nil {
 		t.Fatal(err)
 	}

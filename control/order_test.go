@@ -468,10 +468,10 @@ func TestUnreadablePoliciesHaveNoAction(t *testing.T) {
 	h := emptyHub()
 	end := time.Now().Add(-time.Hour)
 	p := direct("a", "b")
-	p.ExpiresAt = &end
 	h.policies["fine"] = asStored(p)
 	h.policies["broken"] = asStored(p)
 	h.policies["broken"].Broken = "why"
+	h.policies["fine"].EndsAt, h.policies["broken"].EndsAt = end, end
 	if due := h.dueExpiries(time.Now()); len(due) != 1 || due[0].policy != "fine" {
 		t.Errorf("due %+v", due)
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"enclave/wire"
 )
 
 // instant is how a time is written: Unix nanoseconds, or NULL for the zero time.
@@ -31,6 +33,26 @@ func (c instantCol) Scan(v any) error {
 		return fmt.Errorf("instant of type %T", v)
 	}
 	return nil
+}
+
+// localText is how a time on a wall clock is written.
+func localText(l *wire.LocalTime) (string, error) {
+	if l == nil {
+		return "", nil
+	}
+	return toJSON(l)
+}
+
+// localCol reads what localText writes.
+type localCol struct{ l **wire.LocalTime }
+
+func (c localCol) Scan(v any) error {
+	*c.l = nil
+	if s, ok := v.(string); !ok || s == "" {
+		return nil
+	}
+	*c.l = new(wire.LocalTime)
+	return jsonCol{*c.l}.Scan(v)
 }
 
 // keyCol reads 32 bytes.

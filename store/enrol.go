@@ -18,7 +18,12 @@ type EnrolParams struct {
 	Keys   wire.Keys
 	Host   wire.Host
 	From   string // the address it calls from
+	Admit  Admit
 }
+
+// Admit reports whether a machine may use a key that enrols from some ranges of
+// addresses only. Without one it may not.
+type Admit func(sources []string) bool
 
 // Enrol makes a system with an enrolment key, in one transaction with the use of
 // the key. The same identity again returns the same system, with created false,
@@ -78,7 +83,7 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 	if revoked > 0 {
 		return "", ErrRevoked
 	}
-	key, err := w.useKey(ctx, p.Secret, General, Ephemeral)
+	key, err := w.useKey(ctx, p.Secret, p.Admit, General, Ephemeral)
 	if err != nil {
 		return "", err
 	}
@@ -118,21 +123,25 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 
 // useKey takes one use of a key with a single conditional update. A check before
 // the update, however soon before, would let two machines share the last use.
-func (w *writing) useKey(ctx context.Context, secret SecretHash, kinds ...string) (k Key, err error) {
+func (w *writing) useKey(ctx context.Context, secret SecretHash, admit Admit, kinds ...string) (k Key, err error) {
 	now := w.c.At.UnixNano()
 	err = w.QueryRowContext(ctx, `UPDATE enrolment_keys SET used = used + 1, uses_left = uses_left - 1, last_used = ?1
 		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5) AND enabled
 		AND (uses_left IS NULL OR uses_left > 0) AND (expires_at IS NULL OR expires_at > ?1)
-		RETURNING id, kind, automatic, retention`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
-		Scan(&k.ID, &k.Kind, &k.Automatic, (*int64)(&k.Retention))
+		RETURNING id, kind, automatic, retention, sources`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
+		Scan(&k.ID, &k.Kind, &k.Automatic, (*int64)(&k.Retention), jsonCol{&k.Sources})
+	if err == nil && len(k.Sources) > 0 && (admit == nil || !admit(k.Sources)) {
+		return k, ErrKeyElsewhere // which takes the use back
+	}
 	if !errors.Is(err, sql.ErrNoRows) {
 		return k, err
 	}
-	// Why not? A disabled key is not told apart from an unknown one.
-	var expired, usedUp bool
-	err = w.QueryRowContext(ctx, `SELECT coalesce(expires_at <= ?1, 0), coalesce(uses_left = 0, 0) FROM enrolment_keys
-		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5) AND enabled`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
-		Scan(&expired, &usedUp)
+	// Why not? A disabled key is not told apart from an unknown one, unless its expiry
+	// has disabled it.
+	var expired, usedUp, enabled bool
+	err = w.QueryRowContext(ctx, `SELECT coalesce(expires_at <= ?1, 0), coalesce(uses_left = 0, 0), enabled FROM enrolment_keys
+		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5)`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).
+		Scan(&expired, &usedUp, &enabled)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return k, ErrKeyUnknown
@@ -140,7 +149,7 @@ func (w *writing) useKey(ctx context.Context, secret SecretHash, kinds ...string
 		return k, err
 	case expired:
 		return k, ErrKeyExpired
-	case usedUp:
+	case usedUp && enabled:
 		return k, ErrKeyUsedUp
 	}
 	return k, ErrKeyUnknown

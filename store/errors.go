@@ -31,11 +31,12 @@ var (
 
 // Why an enrolment key is refused.
 var (
-	ErrKeyUnknown = errors.New("enrolment key is unknown, disabled or of another kind")
-	ErrKeyExpired = errors.New("enrolment key has expired")
-	ErrKeyUsedUp  = errors.New("enrolment key has no uses left")
-	ErrRevoked    = errors.New("this identity was revoked; enrol with a new one")
-	ErrNoAddress  = errors.New("no free overlay address is left")
+	ErrKeyUnknown   = errors.New("enrolment key is unknown, disabled or of another kind")
+	ErrKeyExpired   = errors.New("enrolment key has expired")
+	ErrKeyUsedUp    = errors.New("enrolment key has no uses left")
+	ErrKeyElsewhere = errors.New("enrolment key does not enrol from this address")
+	ErrRevoked      = errors.New("this identity was revoked; enrol with a new one")
+	ErrNoAddress    = errors.New("no free overlay address is left")
 )
 
 // AmbiguousError lists what a name fits. It is an ErrAmbiguous.

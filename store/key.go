@@ -19,18 +19,21 @@ type SecretHash [32]byte
 
 // Key is an enrolment key.
 type Key struct {
-	ID        wire.KeyID
-	Name      string
-	Kind      string // General, Ephemeral or RelayKey
-	Automatic bool   // its systems need no approval
-	UsesLeft  *int   // nil: unlimited
-	Used      int
-	Tags      []wire.Tag
-	Enabled   bool
-	Retention time.Duration // of ephemeral systems, after they disconnect
-	ExpiresAt time.Time
-	CreatedAt time.Time
-	LastUsed  time.Time
+	ID           wire.KeyID
+	Name         string
+	Kind         string // General, Ephemeral or RelayKey
+	Automatic    bool   // its systems need no approval
+	UsesLeft     *int   // nil: unlimited
+	Used         int
+	Tags         []wire.Tag
+	Enabled      bool
+	Retention    time.Duration // of ephemeral systems, after they disconnect
+	ExpiresAt    time.Time
+	ExpiresLocal *wire.LocalTime   // the wall clock that ExpiresAt was made of
+	ExpiryAction wire.ExpiryAction // empty is disable
+	Sources      []string          // ranges of addresses from which it enrols; none is everywhere
+	CreatedAt    time.Time
+	LastUsed     time.Time
 }
 
 // KeyParams make an enrolment key.
@@ -41,12 +44,16 @@ type KeyParams struct {
 	Uses      *int   // nil: unlimited; refused for Ephemeral
 	Tags      []wire.Tag
 	Retention time.Duration // for Ephemeral only; 0 there is DefaultRetention
-	ExpiresAt time.Time
+	Expires   End
+	Sources   []string // as control/policy reads ranges; whether they make sense is the caller's to check
 	Secret    SecretHash
 }
 
 // DefaultRetention is how long an ephemeral system stays after it disconnects.
 const DefaultRetention = 30 * time.Minute
+
+// MaxSources is how many ranges of addresses a key may name.
+const MaxSources = 64
 
 // keyIDLen is the length of the IDs of keys, policies and tokens: 40 random bits,
 // which a person can still copy.
@@ -58,11 +65,19 @@ func (s *Store) CreateKey(ctx context.Context, c Change, p KeyParams) (Key, erro
 	if err != nil {
 		return Key{}, fmt.Errorf("create key: %w", err)
 	}
+	local, err := localText(k.ExpiresLocal)
+	if err != nil {
+		return Key{}, err
+	}
+	sources, err := toJSON(orNone(k.Sources))
+	if err != nil {
+		return Key{}, err
+	}
 	_, err = s.change(ctx, "create key", c, func(w *writing) error {
 		_, err := w.ExecContext(ctx, `INSERT INTO enrolment_keys
-			(org_id, id, name, kind, automatic, secret_hash, uses_left, retention, expires_at, created_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.org, k.ID, k.Name, k.Kind, k.Automatic, p.Secret[:], k.UsesLeft,
-			int64(k.Retention), instant(k.ExpiresAt), c.At.UnixNano())
+			(org_id, id, name, kind, automatic, secret_hash, uses_left, retention, expires_at, expires_local, expiry_action, sources, created_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.org, k.ID, k.Name, k.Kind, k.Automatic, p.Secret[:], k.UsesLeft,
+			int64(k.Retention), instant(k.ExpiresAt), local, k.ExpiryAction, sources, c.At.UnixNano())
 		if err != nil {
 			return err
 		}
@@ -71,18 +86,41 @@ func (s *Store) CreateKey(ctx context.Context, c Change, p KeyParams) (Key, erro
 				return err
 			}
 		}
-		return w.record(ctx, "key.create", "key:"+string(k.ID), map[string]any{"name": k.Name, "kind": k.Kind, "tags": k.Tags})
+		return w.record(ctx, "key.create", "key:"+string(k.ID), k.detail())
 	})
 	return k, err
 }
 
+// detail is what the log keeps of a new key: everything that says whom it lets in.
+func (k *Key) detail() map[string]any {
+	d := map[string]any{"name": k.Name, "kind": k.Kind, "tags": orNone(k.Tags), "automatic": k.Automatic, "uses": k.UsesLeft}
+	if k.Retention > 0 {
+		d["retention_seconds"] = int64(k.Retention / time.Second)
+	}
+	if len(k.Sources) > 0 {
+		d["sources"] = k.Sources
+	}
+	if !k.ExpiresAt.IsZero() {
+		e := End{Local: k.ExpiresLocal, Action: k.ExpiryAction}
+		d["expiry"] = e.detail(k.ExpiresAt)
+	}
+	return d
+}
+
 func newKey(c Change, p KeyParams) (Key, error) {
 	k := Key{ID: wire.KeyID(wire.NewID(keyIDLen)), Name: p.Name, Kind: p.Kind, Automatic: p.Automatic, UsesLeft: p.Uses,
-		Tags: p.Tags, Enabled: true, Retention: p.Retention, ExpiresAt: p.ExpiresAt, CreatedAt: c.At.UTC()}
+		Tags: p.Tags, Enabled: true, Retention: p.Retention, ExpiresLocal: p.Expires.Local, ExpiryAction: p.Expires.Action,
+		Sources: p.Sources, CreatedAt: c.At.UTC()}
 	if k.Kind == "" {
 		k.Kind = General
 	}
+	var err error
+	if k.ExpiresAt, err = p.Expires.resolve(c.At); err != nil {
+		return k, err
+	}
 	switch {
+	case len(k.Sources) > MaxSources:
+		return k, fmt.Errorf("sources: %d, at most %d", len(k.Sources), MaxSources)
 	case k.Kind != General && k.Kind != Ephemeral && k.Kind != RelayKey:
 		return k, fmt.Errorf("kind %.20q: want general, ephemeral or relay", k.Kind)
 	case len(k.Name) > wire.MaxNameLen:
@@ -95,8 +133,6 @@ func newKey(c Change, p KeyParams) (Key, error) {
 		return k, fmt.Errorf("retention: only an ephemeral key has one")
 	case k.Retention < 0:
 		return k, fmt.Errorf("retention: %s is negative", k.Retention)
-	case !k.ExpiresAt.IsZero() && !k.ExpiresAt.After(c.At):
-		return k, conflict("expiry %s is in the past", k.ExpiresAt.Format(time.RFC3339))
 	case p.Secret == SecretHash{}:
 		return k, fmt.Errorf("secret: it has none")
 	}
@@ -120,11 +156,15 @@ func (s *Store) Keys(ctx context.Context) (list []Key, err error) {
 
 func keys(ctx context.Context, r reader, org wire.OrgID) (list []Key, err error) {
 	at := make(map[wire.KeyID]int)
-	err = rows(ctx, r, `SELECT id, name, kind, automatic, uses_left, used, enabled, retention, expires_at, created_at, last_used
+	err = rows(ctx, r, `SELECT id, name, kind, automatic, uses_left, used, enabled, retention, expires_at, expires_local, expiry_action,
+		sources, created_at, last_used
 		FROM enrolment_keys WHERE org_id = ? ORDER BY created_at, id`, []any{org}, func(scan func(...any) error) error {
 		var k Key
 		err := scan(&k.ID, &k.Name, &k.Kind, &k.Automatic, &k.UsesLeft, &k.Used, &k.Enabled, (*int64)(&k.Retention),
-			instantCol{&k.ExpiresAt}, instantCol{&k.CreatedAt}, instantCol{&k.LastUsed})
+			instantCol{&k.ExpiresAt}, localCol{&k.ExpiresLocal}, &k.ExpiryAction, jsonCol{&k.Sources}, instantCol{&k.CreatedAt}, instantCol{&k.LastUsed})
+		if len(k.Sources) == 0 {
+			k.Sources = nil
+		}
 		at[k.ID] = len(list)
 		list = append(list, k)
 		return err

@@ -19,6 +19,8 @@ type Policy struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   wire.Revision
+	// EndsAt is the instant of the expiry; of one on a wall clock, as it was last resolved.
+	EndsAt time.Time // zero: never
 	// Broken is why the stored document cannot be read, by a program of another version
 	// than wrote it. Then only ID, Name, Enabled and ExpiresAt count, which stand beside
 	// the document.
@@ -71,9 +73,13 @@ func (w *writing) addPolicy(ctx context.Context, doc *wire.Policy) error {
 	if err != nil {
 		return err
 	}
+	ends, err := expiry(doc)
+	if err != nil {
+		return err
+	}
 	at := w.c.At.UnixNano()
 	_, err = w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
-		doc.Enabled, expiry(doc), text, at, at, w.rev)
+		doc.Enabled, ends, text, at, at, w.rev)
 	if err != nil {
 		return err
 	}
@@ -148,9 +154,13 @@ func (w *writing) putPolicy(ctx context.Context, doc *wire.Policy) error {
 	if err != nil {
 		return err
 	}
+	ends, err := expiry(doc)
+	if err != nil {
+		return err
+	}
 	err = w.exec(ctx, notFound("policy", doc.ID), `UPDATE policies SET name = ?, kind = ?, enabled = ?, expires_at = ?,
 		document = ?, updated_at = ?, version = ? WHERE org_id = ? AND id = ?`,
-		doc.Name, doc.Kind, doc.Enabled, expiry(doc), text, w.c.At.UnixNano(), w.rev, w.org, doc.ID)
+		doc.Name, doc.Kind, doc.Enabled, ends, text, w.c.At.UnixNano(), w.rev, w.org, doc.ID)
 	if err != nil {
 		return err
 	}
@@ -226,16 +236,15 @@ func policies(ctx context.Context, r reader, org wire.OrgID) (list []Policy, err
 
 func scanPolicy(scan func(...any) error) (p Policy, err error) {
 	var beside wire.Policy
-	var expires time.Time
 	var text string
-	err = scan(&beside.ID, &beside.Name, &beside.Kind, &beside.Enabled, instantCol{&expires}, &text,
+	err = scan(&beside.ID, &beside.Name, &beside.Kind, &beside.Enabled, instantCol{&p.EndsAt}, &text,
 		instantCol{&p.CreatedAt}, instantCol{&p.UpdatedAt}, &p.Version)
 	if err != nil {
 		return p, err
 	}
 	if err := json.Unmarshal([]byte(text), &p.Policy); err != nil {
-		if !expires.IsZero() {
-			beside.ExpiresAt = &expires
+		if ends := p.EndsAt; !ends.IsZero() {
+			beside.ExpiresAt = &ends
 		}
 		p.Policy, p.Broken = beside, err.Error()
 	}
@@ -254,9 +263,11 @@ func checkPolicy(doc *wire.Policy) error {
 	return errors.Join(checkTags(doc.SenderTags, wire.MaxTagsPerSide), checkTags(doc.ReceiverTags, wire.MaxTagsPerSide))
 }
 
-func expiry(doc *wire.Policy) any {
-	if doc.ExpiresAt == nil {
-		return nil
+// expiry is the column beside the document.
+func expiry(doc *wire.Policy) (any, error) {
+	at, err := doc.Expiry()
+	if err != nil {
+		return nil, conflict("expires_local: %v", err)
 	}
-	return instant(*doc.ExpiresAt)
+	return instant(at), nil
 }

@@ -26,6 +26,7 @@ type EnrolRelayParams struct {
 	Name     string
 	Identity wire.IdentityKey
 	Info     wire.RelayInfo
+	Admit    Admit
 }
 
 // Sizes of what a relay says about itself.
@@ -80,7 +81,7 @@ func checkRelay(p *EnrolRelayParams) error {
 }
 
 func (w *writing) enrolRelay(ctx context.Context, p *EnrolRelayParams) (string, error) {
-	key, err := w.useKey(ctx, p.Secret, RelayKey)
+	key, err := w.useKey(ctx, p.Secret, p.Admit, RelayKey)
 	if err != nil {
 		return "", err
 	}

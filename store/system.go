@@ -37,7 +37,8 @@ type System struct {
 	Retention    time.Duration // of an ephemeral system, after it disconnects
 	Notes        string
 	EnrolledAt   time.Time
-	ExpiresAt    time.Time // zero: never
+	ExpiresAt    time.Time       // zero: never
+	ExpiresLocal *wire.LocalTime // the wall clock that ExpiresAt was made of; nil when it was an instant
 	ExpiryAction wire.ExpiryAction
 	Version      wire.Revision // revision of the last change, for If-Match
 	Live         Live
@@ -87,7 +88,7 @@ func (s *System) State(t time.Time) wire.SystemState {
 
 const systemColumns = `SELECT s.id, s.name, s.kind, s.approved, s.enabled, s.revoked, s.ipv4, s.ipv6,
 	s.identity, s.wireguard, s.disco, s.signature, s.svid, s.hostname, s.platform, s.agent_version,
-	s.key_id, s.retention, s.notes, s.enrolled_at, s.expires_at, s.expiry_action, s.version,
+	s.key_id, s.retention, s.notes, s.enrolled_at, s.expires_at, s.expires_local, s.expiry_action, s.version,
 	l.online, l.seen_from, l.connected_at, l.disconnected_at, l.last_seen, l.applied, l.reach
 	FROM systems s JOIN system_live l ON l.org_id = s.org_id AND l.system_id = s.id `
 
@@ -95,7 +96,7 @@ func scanSystem(scan func(...any) error) (s System, err error) {
 	err = scan(&s.ID, &s.Name, &s.Kind, &s.Approved, &s.Enabled, &s.Revoked, addrCol{&s.IPv4}, addrCol{&s.IPv6},
 		keyCol{(*[32]byte)(&s.Keys.Identity)}, keyCol{(*[32]byte)(&s.Keys.WireGuard)}, keyCol{(*[32]byte)(&s.Keys.Disco)},
 		&s.Keys.Signature, chainCol{&s.SVID}, &s.Host.Hostname, &s.Host.Platform, &s.Host.Version,
-		&s.Key, (*int64)(&s.Retention), &s.Notes, instantCol{&s.EnrolledAt}, instantCol{&s.ExpiresAt}, &s.ExpiryAction, &s.Version,
+		&s.Key, (*int64)(&s.Retention), &s.Notes, instantCol{&s.EnrolledAt}, instantCol{&s.ExpiresAt}, localCol{&s.ExpiresLocal}, &s.ExpiryAction, &s.Version,
 		&s.Live.Online, &s.Live.SeenFrom, instantCol{&s.Live.ConnectedAt}, instantCol{&s.Live.DisconnectedAt},
 		instantCol{&s.Live.LastSeen}, &s.Live.Applied, jsonCol{&s.Live.Reach})
 	return s, err

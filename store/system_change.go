@@ -118,14 +118,19 @@ func (s *Store) RemoveTags(ctx context.Context, c Change, id wire.SystemID, tags
 }
 
 // SetSystemExpiry sets the instant from which a system no longer counts, and what
-// happens to it then. The zero instant removes the expiry; a past one is refused.
-func (s *Store) SetSystemExpiry(ctx context.Context, c Change, id wire.SystemID, at time.Time, action wire.ExpiryAction) (wire.Revision, error) {
-	if !at.IsZero() && !at.After(c.At) {
-		return 0, conflict("expiry %s is in the past", at.Format(time.RFC3339))
+// happens to it then. The zero expiry removes it; a past one is refused.
+func (s *Store) SetSystemExpiry(ctx context.Context, c Change, id wire.SystemID, e End) (wire.Revision, error) {
+	at, err := e.resolve(c.At)
+	if err != nil {
+		return 0, err
 	}
-	return s.changeSystem(ctx, "system.expiry", c, id, map[string]any{"at": at, "action": action}, func(w *writing, _ bool) error {
-		return w.exec(ctx, ErrNotFound, "UPDATE systems SET expires_at = ?, expiry_action = ? WHERE org_id = ? AND id = ?",
-			instant(at), action, w.org, id)
+	local, err := localText(e.Local)
+	if err != nil {
+		return 0, err
+	}
+	return s.changeSystem(ctx, "system.expiry", c, id, e.detail(at), func(w *writing, _ bool) error {
+		return w.exec(ctx, ErrNotFound, "UPDATE systems SET expires_at = ?, expires_local = ?, expiry_action = ? WHERE org_id = ? AND id = ?",
+			instant(at), local, e.Action, w.org, id)
 	})
 }
 

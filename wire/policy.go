@@ -25,7 +25,8 @@ type Policy struct {
 	SenderTags   []Tag          `json:"sender_tags"`
 	ReceiverTags []Tag          `json:"receiver_tags,omitempty"`
 	ACLs         []ACL          `json:"acls"`
-	ExpiresAt    *time.Time     `json:"expires_at,omitempty"`
+	ExpiresAt    *time.Time     `json:"expires_at,omitempty"`    // this or ExpiresLocal
+	ExpiresLocal *LocalTime     `json:"expires_local,omitempty"` // its instant follows the zone's rules
 	ExpiryAction ExpiryAction   `json:"expiry_action,omitempty"` // empty means disable
 	ActiveHours  Windows        `json:"active_hours,omitempty"`
 	SenderTrust  []string       `json:"trust_requirements,omitempty"`
@@ -34,6 +35,17 @@ type Policy struct {
 	SubnetFilter []string       `json:"subnet_filter,omitempty"`
 	Priority     string         `json:"priority,omitempty"` // balanced, ordered, nearest
 	Notes        string         `json:"notes,omitempty"`
+}
+
+// Expiry is the instant from which the policy no longer counts; zero is never.
+func (p *Policy) Expiry() (time.Time, error) {
+	switch {
+	case p.ExpiresLocal != nil:
+		return p.ExpiresLocal.Instant()
+	case p.ExpiresAt != nil:
+		return *p.ExpiresAt, nil
+	}
+	return time.Time{}, nil
 }
 
 // ExpiryAction is what happens to an object at its expiry.

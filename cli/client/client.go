@@ -230,6 +230,12 @@ func (c *Client) SystemDo(ctx context.Context, name, verb string) (api.Changed, 
 	return c.change(ctx, http.MethodPost, "/systems"+seg(name)+"/"+verb, nil)
 }
 
+// UpdateSystem changes a system's name, notes or expiry; its Version is the revision
+// that the change made.
+func (c *Client) UpdateSystem(ctx context.Context, name string, u api.SystemUpdate) (out api.System, err error) {
+	return out, c.call(ctx, http.MethodPatch, "/systems"+seg(name), nil, u, &out)
+}
+
 // DeleteSystem removes a system and its identity.
 func (c *Client) DeleteSystem(ctx context.Context, name string) (api.Changed, error) {
 	return c.change(ctx, http.MethodDelete, "/systems"+seg(name), nil)

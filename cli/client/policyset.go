@@ -79,6 +79,11 @@ func (c *Client) Revisions(ctx context.Context) ([]api.RevisionEntry, error) {
 	return list[api.RevisionEntry](ctx, c, "/revisions", nil)
 }
 
+// Compare tells what differs between two revisions of the policy set; to 0 is now.
+func (c *Client) Compare(ctx context.Context, from, to wire.Revision) (out api.SetDiff, err error) {
+	return out, c.call(ctx, http.MethodGet, fmt.Sprintf("/revisions/%d/diff?to=%d", from, to), nil, nil, &out)
+}
+
 // Restore makes the policy set of a past revision the one in force again.
 func (c *Client) Restore(ctx context.Context, rev wire.Revision) (api.Changed, error) {
 	return c.change(ctx, http.MethodPost, fmt.Sprintf("/revisions/%d/restore", rev), nil)

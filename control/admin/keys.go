@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"enclave/control/enrol"
+	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -81,10 +82,11 @@ func (a *API) keyCreate(ctx context.Context, in *keyCreate) (*created, error) {
 	secret := enrol.NewSecret()
 	p := store.KeyParams{
 		Name: b.Name, Kind: b.Kind, Automatic: b.Approval == "automatic", Uses: b.Uses, Tags: b.Tags,
-		Retention: time.Duration(b.Retention) * time.Second, Secret: secret.Hash(),
+		Retention: time.Duration(b.Retention) * time.Second, Secret: secret.Hash(), Sources: b.Sources,
+		Expires: store.End{Local: b.ExpiresLocal, Action: b.ExpiryAction},
 	}
 	if b.ExpiresAt != nil {
-		p.ExpiresAt = *b.ExpiresAt
+		p.Expires.At = *b.ExpiresAt
 	}
 	var k store.Key
 	_, err = a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
@@ -138,8 +140,37 @@ func checkKey(b *api.KeyCreate, now time.Time) (bad []wire.Problem) {
 			add(fmt.Sprintf("tags[%d]", i), "%v", err)
 		}
 	}
-	if b.ExpiresAt != nil && !b.ExpiresAt.After(now) {
-		add("expires_at", "is in the past")
+	if len(b.Sources) > store.MaxSources {
+		add("sources", "%d ranges, at most %d", len(b.Sources), store.MaxSources)
+	}
+	for i, s := range b.Sources {
+		if err := policy.CheckRange(s); err != nil {
+			add(fmt.Sprintf("sources[%d]", i), "%v", err)
+		}
+	}
+	switch b.ExpiryAction {
+	case "", wire.DisableOnExpiry, wire.DeleteOnExpiry:
+	default:
+		add("expiry_action", "want disable or delete")
+	}
+	if b.ExpiryAction != "" && b.ExpiresAt == nil && b.ExpiresLocal == nil {
+		add("expiry_action", "goes with expires_at or expires_local")
+	}
+	return append(bad, checkEnd(b.ExpiresAt, b.ExpiresLocal, now)...)
+}
+
+// checkEnd returns every mistake of an expiry at the moment it is written.
+func checkEnd(at *time.Time, local *wire.LocalTime, now time.Time) (bad []wire.Problem) {
+	path := "expires_at"
+	if local != nil {
+		path = "expires_local"
+		bad = policy.ValidateLocal(*local, at != nil, path)
+		if end, err := local.Instant(); err == nil && len(bad) == 0 {
+			at = &end
+		}
+	}
+	if at != nil && len(bad) == 0 && !at.After(now) {
+		bad = append(bad, wire.Problem{Path: path, Message: "is in the past"})
 	}
 	return bad
 }
@@ -151,7 +182,7 @@ func keyCursor(k *store.Key) string {
 func keyView(k *store.Key) api.Key {
 	v := api.Key{
 		ID: k.ID, Name: k.Name, Kind: k.Kind, Approval: "manual", Uses: k.UsesLeft, Used: k.Used, Tags: orEmpty(k.Tags),
-		Enabled: k.Enabled, ExpiresAt: orNil(k.ExpiresAt), Retention: int(k.Retention / time.Second), CreatedAt: k.CreatedAt,
+		Enabled: k.Enabled, ExpiresAt: orNil(k.ExpiresAt), ExpiresLocal: k.ExpiresLocal, ExpiryAction: k.ExpiryAction, Sources: k.Sources, Retention: int(k.Retention / time.Second), CreatedAt: k.CreatedAt,
 	}
 	if k.Automatic {
 		v.Approval = "automatic"

@@ -90,7 +90,7 @@ func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID
 	if err != nil {
 		return 0, err
 	}
-	if p.ExpiresAt != nil && over(*p.ExpiresAt, c.At) {
+	if over(p.EndsAt, c.At) {
 		return 0, fail(http.StatusConflict, api.CodeConflict, "policy "+string(id)+" has expired", "replace it with another expires_at first")
 	}
 	return a.store.SetPolicyEnabled(ctx, c, id, true)
@@ -99,8 +99,8 @@ func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID
 // checkPolicy returns every mistake of a document at the moment it is written.
 func checkPolicy(p *wire.Policy, now time.Time) error {
 	bad := policy.Validate(p, "")
-	if p.ExpiresAt != nil && !p.ExpiresAt.IsZero() && !p.ExpiresAt.After(now) {
-		bad = append(bad, wire.Problem{Path: "expires_at", Message: "is in the past"})
+	if len(bad) == 0 {
+		bad = checkEnd(p.ExpiresAt, p.ExpiresLocal, now)
 	}
 	if len(bad) > 0 {
 		return invalid(bad...)
@@ -162,6 +162,7 @@ func (a *API) showPolicy(status int, p store.Policy) *policyOut {
 
 func (a *API) policyView(p *store.Policy, now time.Time) api.Policy {
 	v := api.Policy{Policy: p.Policy, State: a.control.PolicyState(p.ID, now), Version: p.Version}
+	v.ExpiresAt = orNil(p.EndsAt) // also of one on a wall clock: a reader needs no zones
 	v.SenderTags, v.ACLs = orEmpty(v.SenderTags), orEmpty(v.ACLs)
 	return v
 }

@@ -193,13 +193,16 @@ func (a *API) checkSetNow(ctx context.Context, set *wire.PolicySet, c store.Chan
 	var bad []wire.Problem
 	for i := range set.Policies {
 		p := &set.Policies[i]
-		if p.ExpiresAt == nil || p.ExpiresAt.After(c.At) {
+		end, err := p.Expiry()
+		if err != nil || end.IsZero() || end.After(c.At) {
 			continue
 		}
-		if !slices.ContainsFunc(stored, func(o store.Policy) bool {
-			return (o.ID == p.ID || o.Name == p.Name) && o.ExpiresAt != nil && o.ExpiresAt.Equal(*p.ExpiresAt)
-		}) {
-			bad = append(bad, wire.Problem{Path: fmt.Sprintf("policies[%d].expires_at", i), Message: "is in the past"})
+		if !slices.ContainsFunc(stored, func(o store.Policy) bool { return (o.ID == p.ID || o.Name == p.Name) && o.EndsAt.Equal(end) }) {
+			field := "expires_at"
+			if p.ExpiresLocal != nil {
+				field = "expires_local"
+			}
+			bad = append(bad, wire.Problem{Path: fmt.Sprintf("policies[%d].%s", i, field), Message: "is in the past"})
 		}
 	}
 	if len(bad) > 0 {

@@ -71,6 +71,7 @@ type policyBody struct {
 	ReceiverTags []wire.Tag        `json:"receiver_tags,omitempty"`
 	ACLs         []wire.ACL        `json:"acls" nullable:"false" maxItems:"256"`
 	ExpiresAt    nullableTime      `json:"expires_at,omitempty"`
+	ExpiresLocal *wire.LocalTime   `json:"expires_local,omitempty" doc:"In place of expires_at: a time on the wall clock of a zone, whose instant follows the rules of the zone"`
 	ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty" enum:"disable,delete" doc:"disable when absent"`
 	ActiveHours  wire.Windows      `json:"active_hours,omitempty"`
 	SenderTrust  []string          `json:"trust_requirements,omitempty"`

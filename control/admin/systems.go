@@ -41,7 +41,8 @@ type (
 			Name         *string           `json:"name,omitempty" maxLength:"63"`
 			Notes        *string           `json:"notes,omitempty" maxLength:"4096"`
 			ExpiresAt    instant           `json:"expires_at,omitempty" doc:"null is never"`
-			ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty" enum:"disable,delete" doc:"disable when absent; with expires_at only"`
+			ExpiresLocal *wire.LocalTime   `json:"expires_local,omitempty" doc:"In place of expires_at: a time on the wall clock of a zone"`
+			ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty" enum:"disable,delete" doc:"disable when absent; with an expiry only"`
 		}
 	}
 	systemTags struct {
@@ -172,14 +173,13 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 			bad = append(bad, wire.Problem{Path: "name", Message: err.Error()})
 		}
 	}
-	if b.ExpiresAt.Value != nil && !b.ExpiresAt.Value.After(now) {
-		bad = append(bad, wire.Problem{Path: "expires_at", Message: "is in the past"})
+	bad = append(bad, checkEnd(b.ExpiresAt.Value, b.ExpiresLocal, now)...)
+	ends := b.ExpiresAt.Set || b.ExpiresLocal != nil
+	if b.ExpiryAction != "" && b.ExpiresAt.Value == nil && b.ExpiresLocal == nil {
+		bad = append(bad, wire.Problem{Path: "expiry_action", Message: "goes with expires_at or expires_local"})
 	}
-	if b.ExpiryAction != "" && !b.ExpiresAt.Set {
-		bad = append(bad, wire.Problem{Path: "expiry_action", Message: "goes with expires_at"})
-	}
-	if b.Name == nil && b.Notes == nil && !b.ExpiresAt.Set {
-		bad = append(bad, wire.Problem{Message: "nothing to change: give name, notes or expires_at"})
+	if b.Name == nil && b.Notes == nil && !ends {
+		bad = append(bad, wire.Problem{Message: "nothing to change: give name, notes, expires_at or expires_local"})
 	}
 	if len(bad) > 0 {
 		return nil, invalid(bad...)
@@ -199,12 +199,12 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 		if b.Notes != nil {
 			step(func() (wire.Revision, error) { return a.store.SetNotes(ctx, c, id, *b.Notes) })
 		}
-		if b.ExpiresAt.Set {
-			var at time.Time
+		if ends {
+			end := store.End{Local: b.ExpiresLocal, Action: b.ExpiryAction}
 			if b.ExpiresAt.Value != nil {
-				at = *b.ExpiresAt.Value
+				end.At = *b.ExpiresAt.Value
 			}
-			step(func() (wire.Revision, error) { return a.store.SetSystemExpiry(ctx, c, id, at, b.ExpiryAction) })
+			step(func() (wire.Revision, error) { return a.store.SetSystemExpiry(ctx, c, id, end) })
 		}
 		return rev, err
 	})
@@ -303,7 +303,7 @@ func systemView(s *store.System, now time.Time) api.System {
 		ID: s.ID, Name: s.Name, State: s.State(now), Kind: s.Kind, Tags: orEmpty(s.Tags), IPv4: s.IPv4, IPv6: s.IPv6,
 		Host: s.Host, Key: s.Key, NAT: s.Live.Reach.NAT, Relay: s.Live.Reach.Relay, SeenFrom: s.Live.SeenFrom,
 		Applied: s.Live.Applied, EnrolledAt: s.EnrolledAt, ConnectedAt: orNil(s.Live.ConnectedAt), LastSeen: orNil(s.Live.LastSeen),
-		ExpiresAt: orNil(s.ExpiresAt), Notes: s.Notes, Version: s.Version, Adds: s.Adds,
+		ExpiresAt: orNil(s.ExpiresAt), ExpiresLocal: s.ExpiresLocal, ExpiryAction: s.ExpiryAction, Notes: s.Notes, Version: s.Version, Adds: s.Adds,
 	}
 	for _, m := range s.Trust {
 		v.Trust = append(v.Trust, api.TrustMark{Requirement: m.Requirement, Until: m.Until})

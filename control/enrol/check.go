@@ -113,6 +113,9 @@ func Refusal(err error) error {
 		return problem(http.StatusForbidden, api.CodeKeyExpired, "enrolment key has expired", "", hintKeys)
 	case errors.Is(err, store.ErrKeyUsedUp):
 		return problem(http.StatusForbidden, api.CodeKeyUsedUp, "enrolment key has no uses left", "", hintKeys)
+	case errors.Is(err, store.ErrKeyElsewhere):
+		return problem(http.StatusForbidden, api.CodeKeyElsewhere, "enrolment key not accepted from here",
+			"this key enrols only from addresses that its maker has named, and this machine calls from another", hintKeys)
 	case errors.Is(err, store.ErrRevoked):
 		return problem(http.StatusForbidden, api.CodeForbidden, "identity is revoked",
 			"this identity was revoked for good", "remove the agent's state directory and enrol again")

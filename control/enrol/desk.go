@@ -3,8 +3,10 @@ package enrol
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
+	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/svid"
@@ -38,7 +40,7 @@ func (d *Desk) Enrol(ctx context.Context, req *wire.EnrolRequest, from string, n
 	}
 	resp := &wire.EnrolResponse{Now: now.UTC(), Org: d.CA.Org(), Roots: d.CA.Roots(), TicketKey: d.TicketKey}
 	if req.Relay != nil {
-		err = d.enrolRelay(ctx, req, secret, now, resp)
+		err = d.enrolRelay(ctx, req, secret, from, now, resp)
 	} else {
 		err = d.enrolSystem(ctx, req, secret, from, now, resp)
 	}
@@ -48,9 +50,16 @@ func (d *Desk) Enrol(ctx context.Context, req *wire.EnrolRequest, from string, n
 	return resp, nil
 }
 
+// admits says whether a key's ranges hold the address that a machine calls from, which is
+// the one that the connection has and not one that a machine tells.
+func admits(from string) store.Admit {
+	addr, err := netip.ParseAddr(from)
+	return func(sources []string) bool { return err == nil && policy.InRanges(sources, addr) }
+}
+
 func (d *Desk) enrolSystem(ctx context.Context, req *wire.EnrolRequest, secret Secret, from string, now time.Time, resp *wire.EnrolResponse) error {
 	sys, _, err := d.Store.Enrol(ctx, now, store.EnrolParams{
-		Secret: secret.Hash(), Name: req.Name, Keys: req.Keys, Host: req.Host, From: from})
+		Secret: secret.Hash(), Name: req.Name, Keys: req.Keys, Host: req.Host, From: from, Admit: admits(from)})
 	if err != nil {
 		return err
 	}
@@ -59,9 +68,9 @@ func (d *Desk) enrolSystem(ctx context.Context, req *wire.EnrolRequest, secret S
 	return err
 }
 
-func (d *Desk) enrolRelay(ctx context.Context, req *wire.EnrolRequest, secret Secret, now time.Time, resp *wire.EnrolResponse) error {
+func (d *Desk) enrolRelay(ctx context.Context, req *wire.EnrolRequest, secret Secret, from string, now time.Time, resp *wire.EnrolResponse) error {
 	relay, _, err := d.Store.EnrolRelay(ctx, now, store.EnrolRelayParams{
-		Secret: secret.Hash(), Name: req.Name, Identity: req.Keys.Identity, Info: *req.Relay})
+		Secret: secret.Hash(), Name: req.Name, Identity: req.Keys.Identity, Info: *req.Relay, Admit: admits(from)})
 	if err != nil {
 		return err
 	}

@@ -322,7 +322,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := l.Enrol(ctx, request(used, 9), "", start); err != nil {
 		t.Fatal(err)
 	}
-	short := l.key(t, store.KeyParams{ExpiresAt: start.Add(time.Minute)})
+	short := l.key(t, store.KeyParams{Expires: store.End{At: start.Add(time.Minute)}})
 	for name, tc := range map[string]struct {
 		spoil func(*wire.EnrolRequest)
 		code  string

@@ -260,9 +260,9 @@ func (e *Engine) policyChecks(r *rules, f Packet, at time.Time) (out []check) {
 	one("enabled", r.enabled, "the policy is enabled", "the policy is disabled", "enable", "enable policy %s")
 	life := "the policy has no end"
 	if !r.expires.IsZero() {
-		life = "the policy ends at " + r.expires.Format(time.RFC3339)
+		life = "the policy ends at " + r.expires.Format(time.RFC3339) + r.local
 	}
-	one("expiry", !over(r.expires, at), life, "the policy expired at "+r.expires.Format(time.RFC3339), "extend", "extend policy %s")
+	one("expiry", !over(r.expires, at), life, "the policy expired at "+r.expires.Format(time.RFC3339)+r.local, "extend", "extend policy %s")
 	if r.hours != nil {
 		until, next := "for ever", "they never begin again"
 		if edge := r.hours.change(at); !edge.IsZero() {

@@ -76,7 +76,7 @@ func (r *rules) coming(out []api.Coming, now, until time.Time) (_ []api.Coming, 
 		at, open = next, !open
 		switch {
 		case over(r.expires, at):
-			c.Kind, c.Detail = "expires", fmt.Sprintf("policy %s expires", r.id)
+			c.Kind, c.Detail = "expires", fmt.Sprintf("policy %s expires%s", r.id, r.local)
 			if r.doc.ExpiryAction == wire.DeleteOnExpiry {
 				c.Detail += " and is deleted"
 			}

@@ -121,6 +121,20 @@ func (o *object) instant(raw json.RawMessage, path string) (t time.Time) {
 	return plain(t)
 }
 
+// local reads a time on the wall clock of a zone; what its fields say is Validate's.
+func (o *object) local(name string) *wire.LocalTime {
+	raw, path := o.take(name)
+	if raw == nil {
+		return nil
+	}
+	t := o.l.object(raw, path)
+	if t.fields == nil {
+		return nil
+	}
+	defer t.done()
+	return &wire.LocalTime{Time: t.str("time"), Zone: t.str("tz")}
+}
+
 func (o *object) addr(raw json.RawMessage, path string) netip.Addr {
 	s, ok := o.l.text1(raw, path)
 	if !ok {

@@ -58,6 +58,7 @@ func (l *problems) policy(raw json.RawMessage, path string) wire.Policy {
 	if t := o.instant(o.take("expires_at")); !t.IsZero() {
 		p.ExpiresAt = &t
 	}
+	p.ExpiresLocal = o.local("expires_local")
 	items, at := o.list("acls")
 	for i, raw := range items {
 		p.ACLs = append(p.ACLs, l.acl(raw, index(at, i)))

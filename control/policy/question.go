@@ -175,6 +175,13 @@ func (l *problems) system(raw json.RawMessage, path string) System {
 		Approved: o.boolean("approved", true), Enabled: o.boolean("enabled", true), Revoked: o.boolean("revoked", false),
 		ExpiresAt: o.instant(o.take("expires_at")), Trust: make(map[string]time.Time),
 	}
+	before := len(*l)
+	if t := o.local("expires_local"); t != nil && len(*l) == before {
+		l.local(field(path, "expires_local"), *t, !s.ExpiresAt.IsZero())
+		if end, err := t.Instant(); err == nil {
+			s.ExpiresAt = end
+		}
+	}
 	if a := o.addr(o.need("ip")); a.IsValid() {
 		s.IPs = append(s.IPs, a)
 	}

@@ -137,6 +137,21 @@ func (r spread) contains(a netip.Addr) bool {
 	return r.first.Is4() == a.Is4() && !a.Less(r.first) && !r.last.Less(a)
 }
 
+// CheckRange says what is wrong with an address, a prefix or a range of addresses.
+func CheckRange(s string) error {
+	_, err := parseSpread(s)
+	return err
+}
+
+// InRanges reports whether one of them holds an address. What cannot be read holds none.
+func InRanges(ranges []string, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return slices.ContainsFunc(ranges, func(s string) bool {
+		r, err := parseSpread(s)
+		return err == nil && r.contains(a)
+	})
+}
+
 // smaller reports whether r holds fewer addresses than o; both contain one address,
 // so they are of one family.
 func (r spread) smaller(o spread) bool { return less(r.size(), o.size()) }

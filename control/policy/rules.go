@@ -20,6 +20,7 @@ type rules struct {
 	gateways []gateway
 	acls     []rule
 	expires  time.Time // zero: never
+	local    string    // the wall clock behind expires, in brackets to put behind it
 	hours    hours
 	windows  wire.Windows // what hours were compiled from
 	doc      wire.Policy
@@ -54,8 +55,8 @@ func (e *Engine) compile(p *wire.Policy) (*rules, error) {
 	if r.gateway {
 		r.gateways = compileGateways(p, e.overlay)
 	}
-	if p.ExpiresAt != nil {
-		r.expires = plain(*p.ExpiresAt)
+	if r.expires, r.local, err = e.expiry(p); err != nil {
+		return nil, err
 	}
 	for i, a := range r.doc.ACLs {
 		text := fmt.Sprintf("policy %s, rule %d (%s)", p.ID, i, ruleText(a.Proto, a.Ports))
@@ -67,6 +68,22 @@ func (e *Engine) compile(p *wire.Policy) (*rules, error) {
 		})
 	}
 	return r, nil
+}
+
+// expiry resolves the end of a policy: here the engine turns wall clocks into instants.
+func (e *Engine) expiry(p *wire.Policy) (at time.Time, local string, err error) {
+	switch {
+	case p.ExpiresLocal != nil:
+		zone, err := e.zone(p.ExpiresLocal.Zone)
+		if err != nil {
+			return at, "", err
+		}
+		at, err = p.ExpiresLocal.In(zone)
+		return at, " (" + p.ExpiresLocal.String() + ")", err
+	case p.ExpiresAt != nil:
+		at = plain(*p.ExpiresAt)
+	}
+	return at, "", nil
 }
 
 func ruleText(p wire.Proto, ports wire.Ports) string {
@@ -94,6 +111,10 @@ func clonePolicy(p *wire.Policy) wire.Policy {
 		c.Gateways[i].Subnets = slices.Clone(c.Gateways[i].Subnets)
 	}
 	c.SubnetFilter = slices.Clone(p.SubnetFilter)
+	if p.ExpiresLocal != nil {
+		local := *p.ExpiresLocal
+		c.ExpiresLocal = &local
+	}
 	return c
 }
 

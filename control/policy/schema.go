@@ -39,6 +39,13 @@ const setSchema = `{
         "end": {"description": "may be 24:00, and before start, which wraps past midnight", "type": "string", "pattern": "^[0-2][0-9]:[0-5][0-9]$"}
       }
     },
+    "local": {
+      "type": "object", "additionalProperties": false, "required": ["time", "tz"],
+      "properties": {
+        "time": {"description": "a skipped time is the first instant after the gap, a repeated one the first of the two", "type": "string", "pattern": "^[0-9]{4}-[0-1][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]$"},
+        "tz": {"description": "IANA zone name", "type": "string"}
+      }
+    },
     "policy": {
       "type": "object", "additionalProperties": false, "required": ["name", "type", "enabled", "sender_tags", "acls"],
       "properties": {
@@ -50,6 +57,7 @@ const setSchema = `{
         "receiver_tags": {"$ref": "#/$defs/tags"},
         "acls": {"type": "array", "maxItems": 256, "items": {"$ref": "#/$defs/acl"}},
         "expires_at": {"type": ["string", "null"], "format": "date-time"},
+        "expires_local": {"description": "in place of expires_at: the wall clock of a zone is what is kept", "oneOf": [{"type": "null"}, {"$ref": "#/$defs/local"}]},
         "expiry_action": {"enum": ["disable", "delete"]},
         "active_hours": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/window"}, {"type": "array", "maxItems": 32, "items": {"$ref": "#/$defs/window"}}]},
         "trust_requirements": {"$ref": "#/$defs/trust"},

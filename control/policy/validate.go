@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -50,6 +51,9 @@ func Validate(p *wire.Policy, path string) []wire.Problem {
 	l.trust(field(path, "receiver_trust"), p.RecvTrust)
 	l.acls(field(path, "acls"), p.ACLs)
 	l.windows(field(path, "active_hours"), p.ActiveHours)
+	if p.ExpiresLocal != nil {
+		l.local(field(path, "expires_local"), *p.ExpiresLocal, p.ExpiresAt != nil)
+	}
 	if p.ExpiresAt != nil && p.ExpiresAt.IsZero() {
 		l.add(field(path, "expires_at"), "the zero time is no instant: write null for never")
 	}
@@ -70,6 +74,26 @@ func Validate(p *wire.Policy, path string) []wire.Problem {
 		l.add(field(path, "type"), "want direct or gateway")
 	}
 	return l
+}
+
+// ValidateLocal returns every mistake of a wall-clock expiry; both says that an instant
+// is given beside it.
+func ValidateLocal(t wire.LocalTime, both bool, path string) []wire.Problem {
+	var l problems
+	l.local(path, t, both)
+	return l
+}
+
+func (l *problems) local(path string, t wire.LocalTime, both bool) {
+	if both {
+		l.add(path, "stands beside expires_at: give one of the two")
+	}
+	if !isZone(t.Zone) {
+		l.add(field(path, "tz"), "%.60q is no IANA zone name", t.Zone)
+	}
+	if _, err := t.In(time.UTC); err != nil {
+		l.add(field(path, "time"), "%v", err)
+	}
 }
 
 func (l *problems) noGateway(path string, p *wire.Policy) {

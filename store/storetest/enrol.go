@@ -77,7 +77,7 @@ func testEnrolment(t *testing.T, l *Lab) {
 }
 
 func testEnrolAgain(t *testing.T, l *Lab) {
-	key, secret := l.Key(store.KeyParams{Uses: ptr(1), ExpiresAt: start.Add(time.Hour)})
+	key, secret := l.Key(store.KeyParams{Uses: ptr(1), Expires: store.End{At: start.Add(time.Hour)}})
 	p := l.Params(secret, "box")
 	first, _, err := l.Enrol(l.Ctx, start, p)
 	l.must(err)
@@ -122,7 +122,7 @@ func testEnrolRefused(t *testing.T, l *Lab) {
 		}
 		return err
 	}
-	_, expiring := l.Key(store.KeyParams{ExpiresAt: start.Add(time.Hour)})
+	_, expiring := l.Key(store.KeyParams{Expires: store.End{At: start.Add(time.Hour)}})
 	off, disabled := l.Key(store.KeyParams{})
 	_, err := l.SetKeyEnabled(l.Ctx, l.C, off.ID, false)
 	l.must(err)

@@ -16,7 +16,7 @@ import (
 )
 
 func testKeys(t *testing.T, l *Lab) {
-	k, secret := l.Key(store.KeyParams{Name: "ci", Kind: store.Ephemeral, Tags: []wire.Tag{"b", "a"}, ExpiresAt: start.Add(time.Hour)})
+	k, secret := l.Key(store.KeyParams{Name: "ci", Kind: store.Ephemeral, Tags: []wire.Tag{"b", "a"}, Expires: store.End{At: start.Add(time.Hour)}})
 	if k.Retention != store.DefaultRetention || !k.Automatic {
 		t.Errorf("made %+v", k)
 	}
@@ -35,7 +35,7 @@ func testKeys(t *testing.T, l *Lab) {
 		"ephemeral uses":      {Kind: store.Ephemeral, Uses: ptr(1), Secret: store.SecretHash{9}},
 		"general retention":   {Retention: time.Hour, Secret: store.SecretHash{9}},
 		"negative retention":  {Kind: store.Ephemeral, Retention: -1, Secret: store.SecretHash{9}},
-		"past":                {ExpiresAt: start, Secret: store.SecretHash{9}},
+		"past":                {Expires: store.End{At: start}, Secret: store.SecretHash{9}},
 		"kind":                {Kind: "admin", Secret: store.SecretHash{9}},
 		"tag":                 {Tags: []wire.Tag{"NO"}, Secret: store.SecretHash{9}},
 		"name beyond measure": {Name: string(make([]byte, 999)), Secret: store.SecretHash{9}},
@@ -66,7 +66,7 @@ func testPolicies(t *testing.T, l *Lab) {
 	p, rev, err := l.CreatePolicy(l.Ctx, l.C, doc)
 	l.must(err)
 	doc.ID = p.ID
-	want := store.Policy{Policy: doc, CreatedAt: start, UpdatedAt: start, Version: rev}
+	want := store.Policy{Policy: doc, CreatedAt: start, UpdatedAt: start, EndsAt: *doc.ExpiresAt, Version: rev}
 	if p.ID == "" || !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)
 	}
@@ -76,7 +76,7 @@ func testPolicies(t *testing.T, l *Lab) {
 	rev, err = l.SetPolicyEnabled(l.Ctx, l.at(time.Minute), p.ID, false)
 	l.must(err)
 	doc.ID, doc.Enabled = p.ID, false
-	want = store.Policy{Policy: doc, CreatedAt: start, UpdatedAt: start.Add(time.Minute), Version: rev}
+	want = store.Policy{Policy: doc, CreatedAt: start, UpdatedAt: start.Add(time.Minute), EndsAt: *doc.ExpiresAt, Version: rev}
 	if got, err := l.Store.Policy(l.Ctx, p.ID); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 	}

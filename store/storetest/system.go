@@ -147,10 +147,10 @@ func testTrust(t *testing.T, l *Lab) {
 
 func testExpiry(t *testing.T, l *Lab) {
 	sys := l.System("box")
-	_, err := l.SetSystemExpiry(l.Ctx, l.C, sys.ID, start, wire.DisableOnExpiry)
+	_, err := l.SetSystemExpiry(l.Ctx, l.C, sys.ID, store.End{At: start, Action: wire.DisableOnExpiry})
 	l.want(err, store.ErrConflict)
 	end := start.Add(time.Hour)
-	_, err = l.SetSystemExpiry(l.Ctx, l.C, sys.ID, end, wire.DeleteOnExpiry)
+	_, err = l.SetSystemExpiry(l.Ctx, l.C, sys.ID, store.End{At: end, Action: wire.DeleteOnExpiry})
 	l.must(err)
 	got := l.read(sys.ID)
 	if !got.ExpiresAt.Equal(end) || got.ExpiryAction != wire.DeleteOnExpiry {
@@ -159,7 +159,7 @@ func testExpiry(t *testing.T, l *Lab) {
 	if !got.Counts(end.Add(-1)) || got.Counts(end) || got.State(end) != wire.Disabled {
 		t.Error("it counts at its expiry, or not before")
 	}
-	_, err = l.SetSystemExpiry(l.Ctx, l.C, sys.ID, time.Time{}, "")
+	_, err = l.SetSystemExpiry(l.Ctx, l.C, sys.ID, store.End{})
 	l.must(err)
 	if got := l.read(sys.ID); !got.ExpiresAt.IsZero() {
 		t.Errorf("expiry %s", got.ExpiresAt)

@@ -7,6 +7,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/netip"
 	"time"
 
@@ -48,7 +49,8 @@ const (
 	CodeKeyUnknown   = "key_unknown" // wrong, disabled or deleted: not told apart
 	CodeKeyExpired   = "key_expired"
 	CodeKeyUsedUp    = "key_used_up"
-	CodeTestFailed   = "test_failed" // the change would break tests; Problems names them
+	CodeKeyElsewhere = "key_elsewhere" // it does not enrol from the address of this machine
+	CodeTestFailed   = "test_failed"   // the change would break tests; Problems names them
 )
 
 // System is a system as an administrator sees it.
@@ -72,8 +74,45 @@ type System struct {
 	ConnectedAt *time.Time       `json:"connected_at,omitempty"`
 	LastSeen    *time.Time       `json:"last_seen,omitempty"`
 	ExpiresAt   *time.Time       `json:"expires_at,omitempty"`
-	Notes       string           `json:"notes,omitempty"`
-	Version     wire.Revision    `json:"version"` // for If-Match
+	// ExpiresLocal is what was meant by ExpiresAt, when that was a wall clock.
+	ExpiresLocal *wire.LocalTime   `json:"expires_local,omitempty"`
+	ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty"`
+	Notes        string            `json:"notes,omitempty"`
+	Version      wire.Revision     `json:"version"` // for If-Match
+}
+
+// SystemUpdate changes a system; what is nil stays. Never, ExpiresAt and ExpiresLocal
+// exclude each other.
+type SystemUpdate struct {
+	Name         *string
+	Notes        *string
+	Never        bool // takes the expiry away
+	ExpiresAt    *time.Time
+	ExpiresLocal *wire.LocalTime
+	ExpiryAction wire.ExpiryAction
+}
+
+// MarshalJSON leaves out what stays, which null would not.
+func (u SystemUpdate) MarshalJSON() ([]byte, error) {
+	m := make(map[string]any)
+	if u.Name != nil {
+		m["name"] = *u.Name
+	}
+	if u.Notes != nil {
+		m["notes"] = *u.Notes
+	}
+	switch {
+	case u.Never:
+		m["expires_at"] = nil
+	case u.ExpiresLocal != nil:
+		m["expires_local"] = u.ExpiresLocal
+	case u.ExpiresAt != nil:
+		m["expires_at"] = u.ExpiresAt
+	}
+	if u.ExpiryAction != "" {
+		m["expiry_action"] = u.ExpiryAction
+	}
+	return json.Marshal(m)
 }
 
 // TrustMark says that a system meets a requirement until an instant.
@@ -105,6 +144,11 @@ type Key struct {
 	Tags      []wire.Tag `json:"tags"`
 	Enabled   bool       `json:"enabled"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	// ExpiresLocal is what was meant by ExpiresAt, when that was a wall clock.
+	ExpiresLocal *wire.LocalTime   `json:"expires_local,omitempty"`
+	ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty"`
+	// Sources are the ranges of addresses from which it enrols; none is everywhere.
+	Sources []string `json:"sources,omitempty"`
 	// Retention is how long an ephemeral system stays after it disconnects, in seconds.
 	Retention int       `json:"retention_seconds,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
@@ -118,7 +162,12 @@ type KeyCreate struct {
 	Uses      *int       `json:"uses,omitempty"`
 	Tags      []wire.Tag `json:"tags,omitempty"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-	Retention int        `json:"retention_seconds,omitempty"`
+	// ExpiresLocal, in place of ExpiresAt, is a time on the wall clock of a zone.
+	ExpiresLocal *wire.LocalTime   `json:"expires_local,omitempty"`
+	ExpiryAction wire.ExpiryAction `json:"expiry_action,omitempty"` // disable (default), delete
+	// Sources are addresses, prefixes and ranges from which it enrols; none is everywhere.
+	Sources   []string `json:"sources,omitempty"`
+	Retention int      `json:"retention_seconds,omitempty"`
 }
 
 // KeyCreated carries the secret, the only time it is shown.
