@@ -56,7 +56,7 @@ func TestZonesThatChangeMoveTheirExpiries(t *testing.T) {
 			t.Errorf("the %s ends %s, want %s", name, at, want)
 		}
 	}
-	log, err := s.Activity(t.Context(), 0, 100)
+	log, err := s.Audit(t.Context(), AuditQuery{})
 	moves := 0
 	for _, r := range log {
 		if r.Action == "expiry.move" {
