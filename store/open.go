@@ -136,7 +136,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("%s is %s, want %s", p.name, got, p.want)
 		}
 	}
-	if err := migrate.Up(ctx, s.write.DB); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return err
 	}
 	var org wire.OrgID

@@ -172,16 +172,10 @@ func parseKeyring(plain []byte) (*Keyring, error) {
 		}
 		k.recipients = append(k.recipients, r)
 	}
-	last := uint32(0)
 	for _, rf := range f.Roots {
-		if rf.Number <= last || len(rf.Root) != rootSize {
-			return nil, errors.New("a root is out of order or has the wrong size")
+		if err := k.take(rf); err != nil {
+			return nil, err
 		}
-		last = rf.Number
-		n := numbered{newRoot(), rf.Number, rf.Made}
-		copy(n.secret[:], rf.Root)
-		clear(rf.Root)
-		k.roots = append(k.roots, n)
 	}
 	return k, nil
 }

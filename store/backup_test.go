@@ -1,0 +1,194 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"enclave/store/backup"
+	"enclave/store/seal"
+	"enclave/wire"
+)
+
+// TestBackupUnderLoad makes backups while others write: each holds a state that existed,
+// with everything that was acknowledged before it began, and comes back elsewhere.
+func TestBackupUnderLoad(t *testing.T) {
+	own, other := identity(t), identity(t)
+	dir := rotatable(t, 100, WithIdentities(own))
+	s, err := Open(t.Context(), dir, WithIdentities(own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var load sync.WaitGroup
+	var mu sync.Mutex
+	written := 100
+	load.Go(func() {
+		for n := 1000; ctx.Err() == nil; n++ {
+			if _, _, err := s.Enrol(t.Context(), start, EnrolParams{Secret: SecretHash{1}, Name: "box", Keys: keys32(n)}); err != nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+			mu.Lock()
+			written++
+			mu.Unlock()
+		}
+	})
+	const rounds = 20
+	for range rounds {
+		mu.Lock()
+		before := written
+		mu.Unlock()
+		var out bytes.Buffer
+		head, err := s.Backup(t.Context(), &out, BackupConfig{To: []seal.Recipient{other.Recipient}, Made: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := head.Rows["systems"]; n < int64(before) || head.Audit.Records != n+2 || head.Revision != wire.Revision(n+1) {
+			t.Fatalf("%d systems (%d before), %d records, revision %d", n, before, head.Audit.Records, head.Revision)
+		}
+		to := stateDir(t)
+		r, err := Restore(t.Context(), &out, to, RestoreConfig{Identities: []seal.Identity{other}, At: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Checked != head.Audit.Records {
+			t.Errorf("%d records followed", r.Checked)
+		}
+		if roots := wantWhole(t, to, int(head.Rows["systems"]), WithIdentities(other)); roots != 1 {
+			t.Errorf("%d roots", roots)
+		}
+		if _, err := Open(t.Context(), to, WithIdentities(own)); !errors.Is(err, seal.ErrWrongIdentity) {
+			t.Errorf("opens with the old identity: %v", err)
+		}
+	}
+	stop()
+	load.Wait()
+	t.Logf("%d backups under load, %d changes meanwhile; %d restored, 0 failures", rounds, written-100, rounds)
+}
+
+// backedUp is a state and a backup of it.
+func backedUp(t *testing.T, own seal.Identity) (dir string, raw []byte, head backup.Head) {
+	t.Helper()
+	dir = rotatable(t, 10, WithIdentities(own))
+	s, err := Open(t.Context(), dir, WithIdentities(own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var out bytes.Buffer
+	if head, err = s.Backup(t.Context(), &out, BackupConfig{Made: start}); err != nil {
+		t.Fatal(err)
+	}
+	return dir, out.Bytes(), head
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	own := identity(t)
+	dir, raw, head := backedUp(t, own)
+	cfg := RestoreConfig{Identities: []seal.Identity{own}, At: start}
+	restore := func(to string, raw []byte, cfg RestoreConfig) error {
+		_, err := Restore(t.Context(), bytes.NewReader(raw), to, cfg)
+		return err
+	}
+	if err := restore(dir, raw, cfg); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("over a state: %v", err)
+	}
+	cmd, out := spawn(t, stateDir(t), "hold")
+	out.Scan()
+	live := cmd.Env[len(cmd.Env)-2][len(childEnv)+1:]
+	if err := restore(live, raw, cfg); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("over a live state: %v", err)
+	}
+	if err := restore(stateDir(t), raw, RestoreConfig{Identities: []seal.Identity{identity(t)}}); !errors.Is(err, seal.ErrWrongIdentity) {
+		t.Errorf("another's identity: %v", err)
+	}
+	later := head.Audit
+	later.Records++
+	cfg.Remembered = []backup.AuditHead{head.Audit, later}
+	to := stateDir(t)
+	if err := restore(to, raw, cfg); !errors.Is(err, ErrRollback) {
+		t.Errorf("an older head: %v", err)
+	}
+	fork := head.Audit
+	fork.Records, fork.Last = 3, strings.Repeat("00", 32)
+	if err := restore(to, raw, RestoreConfig{Identities: cfg.Identities, At: start, Remembered: []backup.AuditHead{fork}}); !errors.Is(err, ErrForked) {
+		t.Errorf("another history: %v", err)
+	}
+	// What was refused can be done again in the same place.
+	cfg.AcceptRollback = true
+	r, err := Restore(t.Context(), bytes.NewReader(raw), to, cfg)
+	if err != nil || !r.Rollback {
+		t.Fatalf("accepted: %+v, %v", r, err)
+	}
+	s, err := Open(t.Context(), to, WithIdentities(own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !recorded(t, s, "backup.restore", "rollback_accepted") {
+		t.Error("the trail does not say that a rollback was accepted")
+	}
+}
+
+// recorded looks for an action in the trail whose detail has a word.
+func recorded(t *testing.T, s *Store, action, word string) bool {
+	t.Helper()
+	list, err := s.Activity(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range list {
+		if a.Action == action && strings.Contains(a.Detail, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestDamagedBackups: cut anywhere and with bytes changed anywhere, a backup is refused,
+// and what is left behind is no state.
+func TestDamagedBackups(t *testing.T) {
+	own := identity(t)
+	_, raw, _ := backedUp(t, own)
+	cfg := RestoreConfig{Identities: []seal.Identity{own}, At: start}
+	refused := 0
+	for i := range 40 {
+		at := len(raw) * i / 40
+		changed := bytes.Clone(raw)
+		changed[at] ^= 1
+		for _, b := range [][]byte{raw[:at], changed} {
+			to := stateDir(t)
+			if _, err := Restore(t.Context(), bytes.NewReader(b), to, cfg); err == nil {
+				t.Errorf("byte %d: restored", at)
+			}
+			if _, err := os.Stat(filepath.Join(to, dbName)); err == nil {
+				t.Errorf("byte %d: a database is there", at)
+			}
+			if _, err := Restore(t.Context(), bytes.NewReader(raw), to, cfg); i%13 == 0 && err != nil {
+				t.Errorf("the whole one after it: %v", err)
+			}
+			refused++
+		}
+	}
+	t.Logf("%d damaged backups refused", refused)
+}
+
+func TestVerifyBackup(t *testing.T) {
+	own := identity(t)
+	_, raw, head := backedUp(t, own)
+	var told bool
+	out, err := VerifyBackup(t.Context(), bytes.NewReader(raw), t.TempDir(), RestoreConfig{Identities: []seal.Identity{own}, At: time.Now(),
+		Progress: func(done, total int64) { told = done == total }})
+	if err != nil || out.Head.Audit != head.Audit || out.Checked != head.Audit.Records || !told || len(out.Tables()) < 10 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}

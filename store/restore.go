@@ -1,0 +1,289 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"enclave/store/backup"
+	"enclave/store/migrate"
+	"enclave/store/seal"
+)
+
+// What can be wrong with bringing a backup back.
+var (
+	ErrNotEmpty = errors.New("there is a state here already")
+	ErrRollback = errors.New("the backup is older than what is remembered: changes acknowledged since would be undone, revocations among them")
+	ErrForked   = errors.New("the backup is not of the same history as what is remembered")
+	ErrBackup   = errors.New("the backup does not hold what it says")
+)
+
+// RestoreConfig says how a backup is brought back.
+type RestoreConfig struct {
+	Identities []seal.Identity // open the backup, and will open the state
+	At         time.Time
+	// Remembered are heads of the audit trail that were seen before, of which the
+	// backup must hold every one. AcceptRollback takes it although it does not; the
+	// audit trail then says so.
+	Remembered     []backup.AuditHead
+	AcceptRollback bool
+	Progress       Progress // may be nil
+}
+
+// Restored is what a backup was found to hold.
+type Restored struct {
+	Head     backup.Head
+	Checked  int64 // records of the audit trail whose chain was followed
+	Rollback bool  // it is older than what was remembered
+}
+
+// Restore makes a state in dir of the backup in r. Nothing may be there. The state gets
+// keys of its own, which open with the identities given; what opened the old one opens
+// nothing of it. Everything is checked before the database gets its name: a crash leaves
+// either the state or a directory into which it can be restored again.
+func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (out Restored, err error) {
+	if err := emptyState(dir); err != nil {
+		return out, fmt.Errorf("restore: %w", err)
+	}
+	lock, err := lockState(dir)
+	if err != nil {
+		return out, fmt.Errorf("restore: %w", err)
+	}
+	err = errors.Join(func() error {
+		mark := filepath.Join(dir, restoring)
+		if err := errors.Join(emptyState(dir), sweep(dir), os.WriteFile(mark, nil, 0o600)); err != nil {
+			return err
+		}
+		if out, err = unpack(ctx, r, dir, cfg); err != nil {
+			return err
+		}
+		return errors.Join(seal.Rename(filepath.Join(dir, next), filepath.Join(dir, dbName)), os.Remove(mark))
+	}(), lock.Close())
+	if err != nil {
+		return out, fmt.Errorf("restore: %w", err)
+	}
+	return out, settle(ctx, dir, out, cfg)
+}
+
+// VerifyBackup brings a backup back into an empty directory, checks all of it and
+// leaves what it made for the caller to remove.
+func VerifyBackup(ctx context.Context, r io.Reader, scratch string, cfg RestoreConfig) (Restored, error) {
+	out, err := unpack(ctx, r, scratch, cfg)
+	if err != nil {
+		return out, fmt.Errorf("verify: %w", err)
+	}
+	return out, nil
+}
+
+// stateFiles are what a state cannot be put beside.
+var stateFiles = [...]string{dbName, dbName + "-wal", "agent.json", "relay.json"}
+
+// restoring marks a directory in which a restore has begun and not ended.
+const restoring = ".restoring"
+
+// emptyState fails when something of a state is in dir. A keyring alone seals nothing,
+// and what a restore left that did not come to its end may be written over.
+func emptyState(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, restoring)); err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, dbName)); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	for _, name := range stateFiles {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			return errors.Join(err, fmt.Errorf("%w: %s", ErrNotEmpty, filepath.Join(dir, name)))
+		}
+	}
+	return nil
+}
+
+// unpack writes keyring, documents and, under the name next, the database into dir, and
+// checks them.
+func unpack(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (out Restored, err error) {
+	plain, err := seal.Decrypt(r, cfg.Identities)
+	if err != nil {
+		return out, err
+	}
+	b, secrets, err := backup.NewReader(plain)
+	if err != nil {
+		return out, err
+	}
+	defer clear(secrets)
+	out.Head = b.Head
+	if b.Head.Schema > migrate.Latest() {
+		return out, fmt.Errorf("%w: its schema is version %d, this program knows %d; upgrade the program", ErrNewer, b.Head.Schema, migrate.Latest())
+	}
+	var to []seal.Recipient
+	for _, id := range cfg.Identities {
+		to = append(to, id.Recipient)
+	}
+	keys, err := seal.Reborn(filepath.Join(dir, seal.KeyringName), cfg.At, secrets, to...)
+	if err != nil {
+		return out, fmt.Errorf("%w: %w", ErrBackup, err)
+	}
+	defer keys.Wipe()
+	if err := keys.Save(); err != nil {
+		return out, err
+	}
+	for range b.Head.Documents {
+		name, content, err := b.Document()
+		if err == nil {
+			err = keys.PutDocument(dir, name, content)
+		}
+		if err != nil {
+			return out, err
+		}
+		clear(content)
+	}
+	root, _, _ := keys.Newest()
+	path := filepath.Join(dir, next)
+	if err := writePages(ctx, b, path, root, cfg.Progress); err != nil {
+		return out, err
+	}
+	return out, out.check(ctx, dir, path, keys, cfg)
+}
+
+func writePages(ctx context.Context, b *backup.Reader, path string, root *seal.Root, progress Progress) error {
+	w, err := seal.CreatePages(path, root)
+	if err != nil {
+		return err
+	}
+	for i := int64(0); ; i++ {
+		page, bad := b.Page()
+		if errors.Is(bad, io.EOF) {
+			break
+		}
+		if bad == nil {
+			// What SQLite keeps free, the page's MAC takes.
+			clear(page[seal.PageSize-seal.MACSize:])
+			bad = errors.Join(w.Write(page, i), ctx.Err())
+		}
+		if bad != nil {
+			return errors.Join(bad, w.Close())
+		}
+		if progress != nil && i%256 == 0 {
+			progress(i, b.Head.Pages)
+		}
+	}
+	if progress != nil {
+		progress(b.Head.Pages, b.Head.Pages)
+	}
+	return errors.Join(w.Sync(), w.Close())
+}
+
+// check reads everything back.
+func (out *Restored) check(ctx context.Context, dir, path string, keys *seal.Keyring, cfg RestoreConfig) error {
+	root, _, _ := keys.Newest()
+	if n, err := seal.Pages(path, root, nil); err != nil || n != out.Head.Pages {
+		return fmt.Errorf("%w: %d pages of %d (%w)", ErrBackup, n, out.Head.Pages, err)
+	}
+	vfs, err := seal.NewVFS(root)
+	if err != nil {
+		return err
+	}
+	defer vfs.Close()
+	read, err := connectPool(vfs, path, 1, "mode=ro")
+	if err != nil {
+		return err
+	}
+	defer read.close()
+	if err := wholeDatabase(ctx, read); err != nil {
+		return err
+	}
+	have, err := describe(ctx, read)
+	if err != nil {
+		return err
+	}
+	want := out.Head
+	if have.Org != want.Org || have.Schema != want.Schema || have.Revision != want.Revision || have.Audit.Records != want.Audit.Records ||
+		have.Audit.Last != want.Audit.Last || !maps.Equal(have.Rows, want.Rows) {
+		return fmt.Errorf("%w: the database is not the one that its head describes", ErrBackup)
+	}
+	if have.Org == "" {
+		return nil
+	}
+	if out.Checked, err = followChain(ctx, dir, read, keys, have); err != nil {
+		return err
+	}
+	return out.remembered(ctx, read, cfg)
+}
+
+// remembered compares the backup with what was seen before.
+func (out *Restored) remembered(ctx context.Context, r reader, cfg RestoreConfig) error {
+	for _, m := range cfg.Remembered {
+		err := error(nil)
+		if m.Records > out.Head.Audit.Records {
+			err = fmt.Errorf("%w: it ends at record %d, record %d was seen", ErrRollback, out.Head.Audit.Records, m.Records)
+		} else if have, bad := recordAt(ctx, r, out.Head.Org, out.Head.Schema, m.Records); bad != nil {
+			return bad
+		} else if m.Last != "" && have != "" && have != m.Last {
+			err = fmt.Errorf("%w: record %d is another", ErrForked, m.Records)
+		}
+		if err == nil {
+			continue
+		}
+		if !cfg.AcceptRollback {
+			return err
+		}
+		out.Rollback = true
+	}
+	return nil
+}
+
+// wholeDatabase runs SQLite's own checks to the end.
+func wholeDatabase(ctx context.Context, r reader) error {
+	for _, q := range []string{"SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
+		`SELECT "table" || ' refers to ' || parent || ', which is not there' FROM pragma_foreign_key_check`} {
+		var wrong []string
+		err := rows(ctx, r, q, nil, func(scan func(...any) error) error {
+			var text string
+			err := scan(&text)
+			if len(wrong) < 3 {
+				wrong = append(wrong, text)
+			}
+			return err
+		})
+		if err != nil {
+			return damaged(err)
+		}
+		if len(wrong) > 0 {
+			return fmt.Errorf("%w: %s", ErrDamaged, wrong[0])
+		}
+	}
+	return nil
+}
+
+// settle ends a restore in the state itself: old roots go, and the trail says what was
+// done.
+func settle(ctx context.Context, dir string, out Restored, cfg RestoreConfig) error {
+	s, err := Open(ctx, dir, WithIdentities(cfg.Identities...))
+	if err != nil {
+		return err
+	}
+	detail := map[string]any{"made": out.Head.Made, "revision": out.Head.Revision, "records": out.Head.Audit.Records}
+	if out.Rollback {
+		detail["rollback_accepted"] = true
+		var seen int64
+		for _, m := range cfg.Remembered {
+			seen = max(seen, m.Records)
+		}
+		detail["records_seen_before"] = seen
+	}
+	err = s.recordSeal(ctx, Change{By: "operator", At: cfg.At}, "backup.restore", detail)
+	if err == nil {
+		err = s.resealRows(ctx)
+	}
+	if err == nil {
+		err = s.retireRoots(ctx)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// Tables lists what a backup counts, for people.
+func (out *Restored) Tables() []string { return slices.Sorted(maps.Keys(out.Head.Rows)) }
