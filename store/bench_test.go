@@ -74,7 +74,7 @@ func BenchmarkOpen10000(b *testing.B) {
 
 // fill enrols n systems in one transaction, because it is the reading that is
 // measured; with certificates of the usual size and a policy each hundred.
-func fill(b *testing.B, s *Store, n int) (last wire.SystemID) {
+func fill(b testing.TB, s *Store, n int) (last wire.SystemID) {
 	b.Helper()
 	ctx := b.Context()
 	if _, err := s.CreateKey(ctx, by(start), KeyParams{Secret: SecretHash{7}, Automatic: true, Tags: []wire.Tag{"a", "b"}}); err != nil {

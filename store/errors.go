@@ -18,6 +18,8 @@ var (
 	ErrNewer        = errors.New("the store was written by a newer program")
 	ErrOpenToOthers = errors.New("the state directory is open to other users")
 	ErrClosed       = errors.New("the store is closed")
+	ErrFull         = errors.New("the disk is full: nothing was changed; make room and try again")
+	ErrDisk         = errors.New("the disk failed")
 	ErrNotStopped   = errors.New("the store was not stopped in order; start it once")
 )
 
@@ -76,6 +78,10 @@ func translate(err error) error {
 	switch code(err) & 0xff {
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w (%v)", ErrDamaged, err)
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w (%v)", ErrFull, err)
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
+		return fmt.Errorf("%w (%v)", ErrDisk, err)
 	case sqlite3.SQLITE_CONSTRAINT:
 		return fmt.Errorf("%w (%v)", ErrConflict, err)
 	}

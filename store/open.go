@@ -75,6 +75,9 @@ type Store struct {
 	// turns, and who comes second is refused.
 	heavy chan struct{}
 
+	failed  chan struct{} // closed when the store cannot be trusted any more
+	failure atomic.Pointer[error]
+
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -88,7 +91,7 @@ func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	o := choose(opts)
-	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1), onRecord: o.onRecord}
+	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1), failed: make(chan struct{}), onRecord: o.onRecord}
 	if err := s.open(ctx, dir, o); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", filepath.Join(dir, dbName), translate(err))
@@ -115,6 +118,9 @@ func (s *Store) open(ctx context.Context, dir string, o options) (err error) {
 	}
 	if err := inspect(ctx, s.vfs, path); err != nil {
 		return err
+	}
+	if s.vfs != nil {
+		s.vfs.Notify(s.fail)
 	}
 	if s.write, err = connectPool(s.vfs, path, 1, "_txlock=immediate"); err != nil {
 		return err
@@ -169,6 +175,29 @@ func (s *Store) Close() error {
 		}
 	})
 	return s.closeErr
+}
+
+// fail notes why the store cannot be trusted any more.
+func (s *Store) fail(err error) {
+	if errors.Is(err, seal.ErrPage) {
+		err = fmt.Errorf("%s: %w (%w)", s.path(), ErrDamaged, err)
+	}
+	if s.failure.CompareAndSwap(nil, &err) {
+		close(s.failed)
+	}
+}
+
+// Failed is closed when the store cannot be trusted any more: a page was not as it was
+// written, or the disk did not keep what it had taken. Nothing is written from then on,
+// and whoever runs the store should stop with Failure.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Failure says why; nil while all is well.
+func (s *Store) Failure() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // inspect looks at an existing file before anything may write to it. It reads

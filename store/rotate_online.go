@@ -230,6 +230,7 @@ func (s *Store) swapHeld(ctx context.Context, readers []conn, w *seal.PageWriter
 	if err := seal.Rename(to, s.path()); err != nil {
 		return 0, err
 	}
+	vfs.Notify(s.fail)
 	use, s.vfs, vfs = vfs, vfs, s.vfs
 	vfs.Close()
 	return pages, nil

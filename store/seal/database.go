@@ -22,6 +22,7 @@ func (databaseCodec) read(c call, out []byte, buf uintptr, off int64) int32 {
 		switch {
 		case rc == sqlite3.SQLITE_OK && !c.mac.open(out, off/pageSize):
 			clear(out)
+			c.vfs.fail(ErrPage)
 			return sqlite3.SQLITE_IOERR_DATA
 		case rc == sqlite3.SQLITE_IOERR_SHORT_READ:
 			// Past the end a page is zero. A piece of a page is no page.

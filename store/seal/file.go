@@ -18,6 +18,7 @@ type (
 	lockArg = func(tls *libc.TLS, pFile uintptr, first, n, flags int32) int32
 	noArg   = func(tls *libc.TLS, pFile uintptr)
 	delArg  = func(tls *libc.TLS, pFile uintptr, del int32) int32
+	syncArg = func(tls *libc.TLS, pFile uintptr, flags int32) int32
 )
 
 // codec is how the bytes that SQLite sees lie in a file of one role. Offsets and
@@ -51,6 +52,7 @@ type file struct {
 	sysTruncate         sizeArg
 	sysSize             outArg
 	sysControl          ctlArg
+	sysSync             syncArg
 
 	keep []any // the closures that the table points to
 }
@@ -64,7 +66,7 @@ func newFile(tls *libc.TLS, v *VFS, r role, sys *sqlite3.Tsqlite3_io_methods) *f
 		sysClose: function[oneArg](sys.FxClose), sysDevice: function[oneArg](sys.FxDeviceCharacteristics),
 		sysRead: function[ioArg](sys.FxRead), sysWrite: function[ioArg](sys.FxWrite),
 		sysTruncate: function[sizeArg](sys.FxTruncate), sysSize: function[outArg](sys.FxFileSize),
-		sysControl: function[ctlArg](sys.FxFileControl)}
+		sysControl: function[ctlArg](sys.FxFileControl), sysSync: function[syncArg](sys.FxSync)}
 	switch r {
 	case database:
 		f.codec, f.mac = databaseCodec{}, newPageMAC(v.root, r)
@@ -90,6 +92,7 @@ func newFile(tls *libc.TLS, v *VFS, r role, sys *sqlite3.Tsqlite3_io_methods) *f
 	t.FxRead = method[ioArg](f, f.readAt)
 	t.FxWrite = method[ioArg](f, f.writeAt)
 	t.FxTruncate = method[sizeArg](f, f.truncate)
+	t.FxSync = method[syncArg](f, f.sync)
 	t.FxFileSize = method[outArg](f, f.size)
 	t.FxFileControl = method[ctlArg](f, f.control)
 	t.FxDeviceCharacteristics = method[oneArg](f, f.device)
@@ -125,7 +128,26 @@ func (f *file) readAt(tls *libc.TLS, pFile, buf uintptr, n int32, off int64) int
 }
 
 func (f *file) writeAt(tls *libc.TLS, pFile, buf uintptr, n int32, off int64) int32 {
+	if f.vfs.broken() {
+		return sqlite3.SQLITE_IOERR_WRITE
+	}
 	return f.write(call{f, tls, pFile}, bytesAt(buf, int(n)), off)
+}
+
+// sync is final when it fails: the system may have dropped what it could not write, and
+// would say that all is well the next time it is asked.
+func (f *file) sync(tls *libc.TLS, pFile uintptr, flags int32) int32 {
+	if f.vfs.broken() {
+		return sqlite3.SQLITE_IOERR_FSYNC
+	}
+	rc := f.vfs.fault(AtSync)
+	if rc == sqlite3.SQLITE_OK {
+		rc = f.sysSync(tls, pFile, flags)
+	}
+	if rc != sqlite3.SQLITE_OK {
+		f.vfs.fail(ErrSync)
+	}
+	return rc
 }
 
 func (f *file) truncate(tls *libc.TLS, pFile uintptr, size int64) int32 {
@@ -201,6 +223,9 @@ func (c call) load(buf uintptr, n int, off int64) int32 {
 
 // store enciphers the first n bytes of the work space and writes them at off.
 func (c call) store(n int, off int64) int32 {
+	if rc := c.vfs.fault(AtWrite); rc != sqlite3.SQLITE_OK {
+		return rc
+	}
 	c.x.encrypt(c.room(n), off/sectorSize)
 	return c.sysWrite(c.tls, c.pFile, c.work, int32(n), off)
 }

@@ -28,6 +28,8 @@ type VFS struct {
 	files map[uintptr]*file  // open files by their address: keeps their methods alive
 	index map[string]*shared // WAL indexes by database name
 	pages map[uint32]bool    // written to a log since Watch; nil while nobody watches
+
+	failure
 }
 
 type openFunc = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, out uintptr) int32

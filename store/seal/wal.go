@@ -104,6 +104,7 @@ func (c call) check(page []byte, frame int64, rc int32, recovery bool) int32 {
 		return rc
 	}
 	clear(page)
+	c.vfs.fail(ErrPage)
 	return sqlite3.SQLITE_IOERR_DATA
 }
 
