@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"enclave/store/backup"
+	"enclave/store/migrate"
 	"enclave/store/seal"
 	"enclave/wire"
 )
@@ -61,6 +62,13 @@ func (s *Store) backup(ctx context.Context, w io.Writer, cfg BackupConfig) (head
 	defer func() { err = errors.Join(err, at.close()) }()
 	if head, err = describe(ctx, at.tx); err != nil {
 		return head, err
+	}
+	if head.Org != "" && head.Schema == migrate.Latest() {
+		h, err := s.headAt(ctx, at.tx, head.Org, head.Audit.Records)
+		if err != nil {
+			return head, err
+		}
+		head.Audit.Checkpoint = h.Note
 	}
 	head.Made, head.Program, head.Pages = cfg.Made.UTC(), cfg.Program, at.Pages
 	names := slices.Sorted(maps.Keys(documents))

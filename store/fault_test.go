@@ -70,7 +70,7 @@ func TestDiskFull(t *testing.T) {
 // runs the store is told. What was acknowledged before is there at the next start.
 func TestSyncFails(t *testing.T) {
 	lost := 0
-	for n := range 30 {
+	for n := range 12 {
 		dir := rotatable(t, 5)
 		s, err := Open(t.Context(), dir)
 		if err != nil {
@@ -119,7 +119,7 @@ func TestSyncFails(t *testing.T) {
 		s.Close()
 		wantWhole(t, dir, len(snap.Systems))
 	}
-	t.Logf("30 failed syncs: stopped 30 of 30, %d lost", lost)
+	t.Logf("12 failed syncs: stopped 12 of 12, %d lost", lost)
 }
 
 // TestPageFailsWhileOpen: a page that is damaged under a running store is not served,

@@ -208,30 +208,17 @@ func (out *Restored) check(ctx context.Context, dir, path string, keys *seal.Key
 	if have.Org == "" {
 		return nil
 	}
-	if out.Checked, err = followChain(ctx, dir, read, keys, have); err != nil {
+	t := trail{&Store{dir: dir, read: read, keys: keys}, have}
+	t.s.org.Store(&have.Org)
+	if out.Checked, err = t.follow(ctx); err != nil {
 		return err
 	}
-	return out.remembered(ctx, read, cfg)
-}
-
-// remembered compares the backup with what was seen before.
-func (out *Restored) remembered(ctx context.Context, r reader, cfg RestoreConfig) error {
-	for _, m := range cfg.Remembered {
-		err := error(nil)
-		if m.Records > out.Head.Audit.Records {
-			err = fmt.Errorf("%w: it ends at record %d, record %d was seen", ErrRollback, out.Head.Audit.Records, m.Records)
-		} else if have, bad := recordAt(ctx, r, out.Head.Org, out.Head.Schema, m.Records); bad != nil {
-			return bad
-		} else if m.Last != "" && have != "" && have != m.Last {
-			err = fmt.Errorf("%w: record %d is another", ErrForked, m.Records)
-		}
-		if err == nil {
-			continue
-		}
-		if !cfg.AcceptRollback {
+	for _, seen := range cfg.Remembered {
+		err := t.holds(ctx, seen)
+		if forked := errors.Is(err, ErrRollback) || errors.Is(err, ErrForked); err != nil && !(forked && cfg.AcceptRollback) {
 			return err
 		}
-		out.Rollback = true
+		out.Rollback = out.Rollback || err != nil
 	}
 	return nil
 }

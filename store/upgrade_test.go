@@ -88,7 +88,7 @@ func wantFixture(t *testing.T, dir string) {
 	if len(snap.Systems) != 5 || len(snap.Policies) != 1 || len(tokens) != 1 || len(keys) != 1 || keys[0].Used != 5 || org.Name != "fixture" || org.CAKey[0] != 2 {
 		t.Errorf("%d systems, %d policies, %d tokens, %d keys, %q", len(snap.Systems), len(snap.Policies), len(tokens), len(keys), org.Name)
 	}
-	if _, _, err := s.CheckActivity(t.Context()); err != nil {
+	if _, err := s.VerifyAudit(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
