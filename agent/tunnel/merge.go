@@ -144,28 +144,35 @@ func sameRest(a, b []byte, ip, head int) bool {
 		bytes.Equal(a[18:], b[18:])
 }
 
-// view copies a run into one packet for the stack. The TCP checksum of a merged one is
+// packet copies a run into one packet for the stack. The TCP checksum of a merged one is
 // that of its first part: the tunnel has authenticated every byte and the stack is told
-// not to look (CapabilityRXChecksumOffload).
-func (m *merger) view(r *run, pkts [][]byte, offset int) *buffer.View {
+// not to look (CapabilityRXChecksumOffload). Headers have a part of their own, because
+// the stack copies the whole part when it shares one and looks at the headers in it.
+func (m *merger) packet(r *run, pkts [][]byte, offset int) buffer.Buffer {
 	first := pkts[r.first][offset:]
-	if r.first == r.last {
-		return buffer.NewViewWithData(first)
+	if r.size == 0 {
+		return buffer.MakeWithData(first)
 	}
-	v := buffer.NewView(r.total)
-	v.Write(first)
-	for i := m.next[r.first]; i >= 0; i = m.next[i] {
-		v.Write(pkts[i][offset+int(r.head):])
-	}
-	b := v.AsSlice()
-	if r.ip == header.IPv4MinimumSize {
+	heads := buffer.NewViewWithData(first[:r.head])
+	switch b := heads.AsSlice(); {
+	case r.first == r.last:
+	case r.ip == header.IPv4MinimumSize:
 		h := header.IPv4(b)
 		h.SetTotalLength(uint16(r.total))
 		h.SetChecksum(0)
 		h.SetChecksum(^h.CalculateChecksum())
-	} else {
+	default:
 		header.IPv6(b).SetPayloadLength(uint16(r.total - int(r.ip)))
 	}
-	b[r.ip+13] |= pkts[r.last][offset+int(r.ip)+13] & uint8(header.TCPFlagPsh)
-	return v
+	heads.AsSlice()[r.ip+13] |= pkts[r.last][offset+int(r.ip)+13] & uint8(header.TCPFlagPsh)
+	whole := buffer.MakeWithView(heads)
+	if r.total == int(r.head) {
+		return whole
+	}
+	data := buffer.NewView(r.total - int(r.head))
+	for i := r.first; i >= 0; i = m.next[i] {
+		data.Write(pkts[i][offset+int(r.head):])
+	}
+	whole.Append(data)
+	return whole
 }

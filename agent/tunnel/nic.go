@@ -10,7 +10,6 @@ import (
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/tun"
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
@@ -195,7 +194,7 @@ func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
 		default:
 			return int(r.first), syscall.EAFNOSUPPORT
 		}
-		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(m.view(r, bufs, offset))})
+		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: m.packet(r, bufs, offset)})
 		n.port.InjectInbound(proto, p)
 		p.DecRef()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -33,10 +34,14 @@ func stockPair(b *testing.B) func() (net.Conn, error) {
 
 func benchStream(b *testing.B, streams int, dial func() (net.Conn, error)) {
 	var each time.Duration = time.Second
-	var total float64
+	var total, cpu float64
 	n := 0
+	var before, after syscall.Rusage
 	for b.Loop() {
+		syscall.Getrusage(0, &before)
 		v, err := goodput(streams, each, dial)
+		syscall.Getrusage(0, &after)
+		cpu += time.Duration(after.Utime.Nano()+after.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano()).Seconds() / 1.25
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -44,6 +49,7 @@ func benchStream(b *testing.B, streams int, dial func() (net.Conn, error)) {
 		n++
 	}
 	b.ReportMetric(total/float64(n), "Gbit/s")
+	b.ReportMetric(total/cpu, "Gbit/cpu-s")
 }
 
 func BenchmarkStock(b *testing.B) { d := stockPair(b); benchStream(b, 1, d) }
