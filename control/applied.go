@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -18,6 +17,40 @@ func (n *node) applied(rev wire.Revision) bool {
 	return n.stream.good >= min(rev, n.needs) && n.stream.good > 0 && n.acked >= n.stream.sent
 }
 
+// settle notes whether n is behind; mu is held. It is called whenever that may differ.
+func (h *hub) settle(n *node) {
+	if n != nil && n.stream != nil && !n.sys.Revoked && !n.applied(h.revision) {
+		h.late[n] = true
+	} else {
+		delete(h.late, n)
+	}
+}
+
+// waiting lists who is connected and has not applied rev, sorted; mu is held. Whoever
+// has applied the present revision has applied every one.
+func (h *hub) waiting(rev wire.Revision) (ids []wire.SystemID) {
+	for n := range h.late {
+		if !n.applied(rev) {
+			ids = append(ids, n.sys.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// followed is whether rev is there and nobody waits; mu is held.
+func (h *hub) followed(rev wire.Revision) bool {
+	if rev == 0 {
+		rev = h.revision
+	}
+	for n := range h.late {
+		if !n.applied(rev) {
+			return false
+		}
+	}
+	return rev <= h.revision
+}
+
 // Status implements admin.Control. Revision zero asks about the present one.
 func (h *hub) Status(rev wire.Revision) api.RevisionStatus {
 	h.mu.Lock()
@@ -29,14 +62,8 @@ func (h *hub) status(rev wire.Revision) api.RevisionStatus {
 	if rev == 0 {
 		rev = h.revision
 	}
-	st := api.RevisionStatus{Revision: h.revision, At: h.revisedAt, Applied: rev <= h.revision}
-	for id, n := range h.nodes {
-		if n.stream != nil && !n.sys.Revoked && !n.applied(rev) {
-			st.Applied = false
-			st.Waiting = append(st.Waiting, id)
-		}
-	}
-	slices.SortFunc(st.Waiting, func(a, b wire.SystemID) int { return cmp.Compare(a, b) })
+	st := api.RevisionStatus{Revision: h.revision, At: h.revisedAt, Waiting: h.waiting(rev)}
+	st.Applied = rev <= h.revision && len(st.Waiting) == 0
 	st.Warnings = h.warnings()
 	if p := h.rules.Pending; p != nil {
 		st.ConfirmBy = &p.Deadline
@@ -48,16 +75,21 @@ func (h *hub) status(rev wire.Revision) api.RevisionStatus {
 func (h *hub) WaitApplied(ctx context.Context, rev wire.Revision) (api.RevisionStatus, error) {
 	for {
 		h.mu.Lock()
-		st, news, stopping := h.status(rev), h.news, h.stopping
+		if !h.stopping && ctx.Err() == nil && !h.followed(rev) {
+			news := h.news
+			h.mu.Unlock()
+			select {
+			case <-news:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		st := h.status(rev)
 		h.mu.Unlock()
-		if st.Applied || stopping {
+		if st.Applied {
 			return st, nil
 		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return st, ctx.Err()
-		}
+		return st, ctx.Err()
 	}
 }
 

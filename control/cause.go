@@ -77,14 +77,17 @@ func actorName(a store.Actor) string {
 	return string(a)
 }
 
-// ended says what has begun or ended by the clock alone since the last look; mu is
-// held. It is not told apart by who is concerned: a receiver knows its grants.
-func (h *hub) ended(now time.Time) string {
+// ended says what of the systems and policies in t has begun or ended by the clock alone
+// since the last look; mu is held. It is not told apart by who is concerned: a receiver
+// knows its grants.
+func (h *hub) ended(t *policy.Touched, now time.Time) string {
 	since := func(at time.Time) bool { return !at.IsZero() && at.After(h.advanced) && !at.After(now) }
 	var causes []string
-	for id, p := range h.policies {
+	systems, policies := t.Edges()
+	for _, id := range policies {
+		p := h.policies[id]
 		switch {
-		case p.served == nil:
+		case p == nil || p.served == nil:
 		case since(p.ends):
 			causes = append(causes, fmt.Sprintf("policy %q expired", p.Name))
 		case len(p.served.ActiveHours) > 0:
@@ -96,7 +99,11 @@ func (h *hub) ended(now time.Time) string {
 			}
 		}
 	}
-	for _, n := range h.nodes {
+	for _, id := range systems {
+		n := h.nodes[id]
+		if n == nil {
+			continue
+		}
 		if since(n.sys.ExpiresAt) {
 			causes = append(causes, fmt.Sprintf("system %q expired", n.sys.Name))
 		}
@@ -107,5 +114,5 @@ func (h *hub) ended(now time.Time) string {
 		}
 	}
 	slices.Sort(causes)
-	return joinCauses(causes)
+	return joinCauses(slices.Compact(causes))
 }

@@ -161,7 +161,17 @@ func wireRelays(list []store.Relay) []wire.Relay {
 // apply puts what was read into effect and returns how many connected systems it
 // concerns; mu is held.
 func (h *hub) apply(f fresh, now time.Time) int {
+	h.advanceHeld(now) // what the clock has ended has a cause of its own
 	h.missing(&f)
+	if f.whole { // everybody looks at everything; noting whom each step concerns costs more
+		h.engine.Record(nil)
+		defer h.engine.Record(h.touched)
+		for _, n := range h.nodes {
+			if n.stream != nil {
+				n.stream.owed = debt{all: true}
+			}
+		}
+	}
 	cause := h.cause(&f)
 	concerned := make(map[wire.SystemID]bool)
 	concern := func(ids []wire.SystemID) {
@@ -171,7 +181,7 @@ func (h *hub) apply(f fresh, now time.Time) int {
 	}
 	concern(h.compile(&f, now))
 	for id, s := range f.systems {
-		concern(h.seat(id, s, now))
+		concern(h.seat(id, s, now, cause))
 	}
 	for id, p := range f.policies {
 		h.note(id, p)
@@ -192,10 +202,11 @@ func (h *hub) apply(f fresh, now time.Time) int {
 		ids = append(ids, id)
 		if n := h.nodes[id]; n != nil {
 			n.needs = h.revision
+			h.settle(n)
 		}
 	}
 	h.announce()
-	return h.wake(ids, cause)
+	return h.follow(ids, cause)
 }
 
 // missing completes a whole reading with what the hub has and the store has not.
@@ -216,30 +227,55 @@ func (h *hub) missing(f *fresh) {
 }
 
 // seat keeps what the store says of a system, and returns whose maps show it.
-func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time) (affected []wire.SystemID) {
+func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time, cause string) (affected []wire.SystemID) {
 	n := h.nodes[id]
+	h.rename(id, n, s)
 	if (s == nil || s.Revoked) && n != nil && n.stream != nil {
 		n.stream.end(wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"})
 	}
 	if s == nil {
 		delete(h.nodes, id)
+		delete(h.late, n)
+		h.expiries.set(expiring{system: id}, time.Time{})
+		h.lapses.set(id, time.Time{})
 		return nil
 	}
 	if n == nil {
 		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied, judged: h.met(s)}
 		n.refresh(now)
 		h.nodes[id] = n
+		h.schedule(n)
 		return []wire.SystemID{id}
 	}
 	live, before := n.sys.Live, n.entry // memory is ahead of the store about Live
 	n.sys = *s
 	n.sys.Live = live
 	n.refresh(now)
+	h.schedule(n)
+	h.settle(n)
 	affected = []wire.SystemID{id} // its own map shows its state, name and tags
 	if !discovery.SameToPeers(before, n.entry) {
-		affected = append(affected, h.peersOf(id, now)...)
+		peers := h.engine.Peers(id, now)
+		h.show(id, peers, cause)
+		affected = append(affected, peers...)
 	}
 	return affected
+}
+
+// rename keeps the index of names.
+func (h *hub) rename(id wire.SystemID, n *node, s *store.System) {
+	if n != nil && s != nil && n.sys.Name == s.Name {
+		return
+	}
+	if n != nil {
+		rest := slices.DeleteFunc(h.named[n.sys.Name], func(o wire.SystemID) bool { return o == id })
+		if h.named[n.sys.Name] = rest; len(rest) == 0 {
+			delete(h.named, n.sys.Name)
+		}
+	}
+	if s != nil {
+		h.named[s.Name] = append(h.named[s.Name], id)
+	}
 }
 
 // load reads everything, at the start.

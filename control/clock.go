@@ -47,7 +47,7 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 			h.log.Error(what, "error", err)
 		}
 	}
-	due := h.dueExpiries(now)
+	due, _ := h.dueExpiries(now)
 	if len(due) > 0 {
 		_, err := h.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 			return h.expire(ctx, due, now)
@@ -62,28 +62,28 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 		note("a change that was not confirmed stands still", err)
 		deadline = h.pendingUntil()
 	}
-	lapse := h.nextLapse()
-	if !lapse.IsZero() && !now.Before(lapse) {
+	lapsed, lapse := h.dueLapses(now)
+	if len(lapsed) > 0 {
 		_, err := h.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 			gone, rev, err := h.store.DeleteLapsed(ctx, store.Change{By: store.Expiry, At: now})
 			return admin.Touched{Systems: gone}, rev, err
 		})
 		note("ephemeral systems are kept too long", err)
-		if lapse = h.nextLapse(); !lapse.IsZero() && !now.Before(lapse) {
+		if lapsed, lapse = h.dueLapses(now); len(lapsed) > 0 {
 			failed = true // the store sees it otherwise; do not ask in a loop
 		}
 	}
 	note("what the store says is not in effect yet", h.catchUp(ctx))
-	h.tickets.sweep(now)
 
+	_, expiry := h.dueExpiries(now)
 	next := now.Add(lookAgain)
 	if failed {
-		next, lapse = now.Add(retryAfter), time.Time{}
+		next = now.Add(retryAfter)
 	}
 	if over(deadline, now) {
 		deadline = time.Time{} // it failed, and is tried again with the rest
 	}
-	for _, at := range []time.Time{edge, h.nextExpiry(now), keys, lapse, deadline} {
+	for _, at := range []time.Time{edge, expiry, keys, lapse, deadline} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -101,8 +101,9 @@ func (h *hub) advance(now time.Time) (next time.Time) {
 // advanceHeld is advance with mu held.
 func (h *hub) advanceHeld(now time.Time) (next time.Time) {
 	ids, next := h.engine.Advance(now)
-	if len(ids) > 0 {
-		h.wake(ids, h.ended(now))
+	selves, _ := h.touched.Edges() // its own map shows that it has expired, whoever knows it
+	if ids = append(ids, selves...); len(ids) > 0 {
+		h.follow(ids, h.ended(h.touched, now))
 	}
 	h.advanced = now
 	return next
@@ -131,23 +132,62 @@ type expiry struct {
 	remove bool
 }
 
-// dueExpiries lists the actions whose instant has come and that have not run.
-func (h *hub) dueExpiries(now time.Time) (due []expiry) {
+// expiring is what an expiry acts on; one of the two is empty.
+type expiring struct {
+	system wire.SystemID
+	policy wire.PolicyID
+}
+
+// schedule notes when something is to be done about a system; mu is held.
+func (h *hub) schedule(n *node) {
+	s := &n.sys
+	expires, lapses := s.ExpiresAt, time.Time{}
+	if s.Revoked || s.ExpiryAction != wire.DeleteOnExpiry && !s.Enabled {
+		expires = time.Time{}
+	}
+	if s.Kind != store.General && n.stream == nil {
+		since := s.Live.DisconnectedAt
+		if since.IsZero() {
+			since = s.EnrolledAt.Add(neverConnected)
+		}
+		lapses = since.Add(s.Retention)
+	}
+	h.expiries.set(expiring{system: s.ID}, expires)
+	h.lapses.set(s.ID, lapses)
+}
+
+// schedulePolicy is schedule for a policy; nil is gone.
+func (h *hub) schedulePolicy(id wire.PolicyID, p *stored) {
+	var expires time.Time
+	if p != nil && p.Broken == "" && (p.Enabled || p.ExpiryAction == wire.DeleteOnExpiry) {
+		expires = p.EndsAt
+	}
+	h.expiries.set(expiring{policy: id}, expires)
+}
+
+// dueExpiries lists the actions whose instant has come and that have not run, and says
+// when the next one comes.
+func (h *hub) dueExpiries(now time.Time) (due []expiry, next time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, n := range h.nodes {
-		remove := n.sys.ExpiryAction == wire.DeleteOnExpiry
-		if over(n.sys.ExpiresAt, now) && !n.sys.Revoked && (remove || n.sys.Enabled) {
-			due = append(due, expiry{system: id, remove: remove})
+	come, next := h.expiries.due(now)
+	for _, x := range come {
+		switch n, p := h.nodes[x.system], h.policies[x.policy]; {
+		case n != nil:
+			due = append(due, expiry{system: x.system, remove: n.sys.ExpiryAction == wire.DeleteOnExpiry})
+		case p != nil:
+			due = append(due, expiry{policy: x.policy, remove: p.ExpiryAction == wire.DeleteOnExpiry})
 		}
 	}
-	for id, p := range h.policies {
-		remove := p.ExpiryAction == wire.DeleteOnExpiry
-		if p.Broken == "" && over(p.EndsAt, now) && (remove || p.Enabled) {
-			due = append(due, expiry{policy: id, remove: remove})
-		}
-	}
-	return due
+	return due, next
+}
+
+// dueLapses lists the ephemeral systems that have been away for their retention, and
+// says when the next one will have been.
+func (h *hub) dueLapses(now time.Time) (due []wire.SystemID, next time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lapses.due(now)
 }
 
 // expire runs actions, as many as go well.
@@ -191,44 +231,6 @@ func (h *hub) expireKeys(ctx context.Context, now time.Time) (time.Time, error) 
 		return time.Time{}, err
 	}
 	return h.store.KeyExpiry(ctx)
-}
-
-// nextExpiry is the first instant after now at which an action is due.
-func (h *hub) nextExpiry(now time.Time) (next time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	consider := func(at time.Time) {
-		if at.After(now) && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	for _, n := range h.nodes {
-		consider(n.sys.ExpiresAt)
-	}
-	for _, p := range h.policies {
-		consider(p.EndsAt)
-	}
-	return next
-}
-
-// nextLapse is the first instant at which an ephemeral system has been away for its
-// retention; it may be past.
-func (h *hub) nextLapse() (next time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, n := range h.nodes {
-		if n.sys.Kind == store.General || n.stream != nil {
-			continue
-		}
-		since := n.sys.Live.DisconnectedAt
-		if since.IsZero() {
-			since = n.sys.EnrolledAt.Add(neverConnected)
-		}
-		if at := since.Add(n.sys.Retention); next.IsZero() || at.Before(next) {
-			next = at
-		}
-	}
-	return next
 }
 
 // over reports whether end has come at now; the zero time is never.

@@ -84,9 +84,11 @@ func (h *hub) compile(f *fresh, now time.Time) (affected []wire.SystemID) {
 	if f.rules != nil {
 		again := !reflect.DeepEqual(f.rules.Requirements, h.rules.Requirements)
 		h.rules = *f.rules
-		for id, n := range h.nodes {
-			if _, also := f.systems[id]; again && !also {
-				affected = append(affected, h.judge(n, now)...)
+		if again { // of a requirement that is described otherwise, anybody may be concerned
+			for id, n := range h.nodes {
+				if _, also := f.systems[id]; !also {
+					affected = append(affected, h.judge(n, now)...)
+				}
 			}
 		}
 	}
@@ -131,6 +133,7 @@ func (h *hub) engineSystem(s *store.System) policy.System {
 
 // note keeps what the store says of a policy, and what is to be reported of it.
 func (h *hub) note(id wire.PolicyID, p *stored) {
+	h.schedulePolicy(id, p)
 	if p == nil {
 		delete(h.policies, id)
 		return

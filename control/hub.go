@@ -36,14 +36,19 @@ type hub struct {
 
 	mu        sync.Mutex // guards what follows; never held across I/O or a send that can block
 	engine    *policy.Engine
+	touched   *policy.Touched // what the engine has changed since follow
 	nodes     map[wire.SystemID]*node
-	relays    []wire.Relay              // replaced whole
-	policies  map[wire.PolicyID]*stored // every stored one, also those the engine refused
-	trust     map[wire.Tag][]string     // requirements of tags, as the engine has them
-	rules     store.Rules               // what else the policy set says
-	refused   []refusal                 // to be reported
-	asks      map[string]*ask           // open questions to agents
-	advanced  time.Time                 // the last instant that the engine was told by the timer
+	named     map[string][]wire.SystemID // the systems of each name
+	late      map[*node]bool             // connected, and behind what was changed
+	expiries  agenda[expiring]           // actions that have not run
+	lapses    agenda[wire.SystemID]      // when an ephemeral system has been away for its retention
+	relays    []wire.Relay               // replaced whole
+	policies  map[wire.PolicyID]*stored  // every stored one, also those the engine refused
+	trust     map[wire.Tag][]string      // requirements of tags, as the engine has them
+	rules     store.Rules                // what else the policy set says
+	refused   []refusal                  // to be reported
+	asks      map[string]*ask            // open questions to agents
+	advanced  time.Time                  // the last instant that the engine was told by the timer
 	revision  wire.Revision
 	revisedAt time.Time
 	behind    admin.Touched // what a failed reload still owes
@@ -68,10 +73,12 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 	h := &hub{
 		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
-		engine: policy.New(), nodes: make(map[wire.SystemID]*node), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
+		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
+		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
 		revision: org.Revision, news: make(chan struct{}), logged: make(chan struct{}),
 	}
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
+	h.harvest()
 	return h
 }
 
@@ -111,32 +118,58 @@ func (h *hub) life() time.Duration {
 	return h.mapLife
 }
 
-// view returns what the map of a stream's system is made of now, or why the stream
-// has to end.
-func (h *hub) view(st *stream, now time.Time) (_ discovery.View, cause string, _ *wire.Bye) {
+// derive is how many pairs are derived before others get their turn with the hub.
+const derive = 512
+
+// view returns what the map of a stream's system is made of now, or why the stream has
+// to end: all of it if that is asked for or owed, and else the peers that may differ
+// from what was sent. Grants reach to horizon, or to a new one with all of it.
+func (h *hub) view(st *stream, now, horizon time.Time, all bool) (v discovery.View, cause string, _ *wire.Bye) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.advanceHeld(now) // before anybody sees what the clock has ended, it is said why
 	n := h.nodes[st.id]
 	switch {
 	case n == nil || n.sys.Revoked:
-		return discovery.View{}, "", &wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"}
+		h.mu.Unlock()
+		return v, "", &wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"}
 	case n.stream != st:
-		return discovery.View{}, "", &wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again"}
+		h.mu.Unlock()
+		return v, "", &wire.Bye{Code: wire.ByeReplaced, Message: "this system connected again"}
 	}
 	cause, st.causes = joinCauses(st.causes), nil
+	owed := st.owed
+	st.owed = debt{}
 	self := *n.entry
 	self.State = n.sys.State(now)
-	v := discovery.View{
+	v = discovery.View{
 		Revision: h.revision, ValidUntil: h.validUntil(now), Org: h.org, Zone: h.zone,
 		Self: &self, Relays: h.relays,
 	}
-	if !self.Counts() {
+	counted := st.counted
+	st.counted = self.Counts()
+	v.Part = !all && !owed.all && counted == st.counted // who begins to count, or ceases, knows all others or none
+	introduce := func(peer wire.SystemID, grants []wire.Grant) {
+		if p := h.nodes[peer]; p != nil && len(grants) > 0 {
+			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: grants})
+		}
+	}
+	if !v.Part {
+		for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
+			introduce(pair.Peer, pair.Grants)
+		}
+	}
+	h.mu.Unlock()
+	if !v.Part {
 		return v, cause, nil
 	}
-	for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
-		if p := h.nodes[pair.Peer]; p != nil {
-			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: pair.Grants})
+	// Whatever changes from here on is owed again: the stream looks at it once more.
+	v.Of = owed.of(st.id)
+	for peers := range slices.Chunk(v.Of, derive) {
+		h.mu.Lock()
+		for _, peer := range peers {
+			introduce(peer, h.engine.Between(st.id, peer, now, horizon))
 		}
+		h.mu.Unlock()
 	}
 	return v, cause, nil
 }
@@ -146,6 +179,7 @@ func (h *hub) sent(st *stream, sent, good wire.Revision) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.sent, st.good = sent, max(st.good, good)
+	h.settle(h.nodes[st.id])
 	h.announce()
 }
 
@@ -182,12 +216,20 @@ func (h *hub) connect(ctx context.Context, st *stream) error {
 	if h.stopping {
 		st.end(goingDown())
 	}
+	h.join(n, st)
+	return nil
+}
+
+// join is connect in memory; mu is held.
+func (h *hub) join(n *node, st *stream) {
 	n.stream, n.needs, n.seen = st, h.revision, st.at
 	n.sys.Live.Online, n.sys.Live.ConnectedAt, n.sys.Live.SeenFrom = true, st.at, st.from
 	n.refresh(st.at)
-	h.wake(h.judge(n, st.at), "where "+string(st.id)+" connects from")
+	h.schedule(n)
+	h.settle(n)
+	h.advanceHeld(st.at) // what the clock has ended has a cause of its own
+	h.follow(h.judge(n, st.at), "where "+string(st.id)+" connects from")
 	h.announce()
-	return nil
 }
 
 // disconnect ends st, unless a newer stream has taken its place. It keeps what was
@@ -203,12 +245,8 @@ func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
 		h.mu.Unlock()
 		return nil
 	}
-	n.stream, n.seen = nil, now
-	n.sys.Live.Online, n.sys.Live.DisconnectedAt = false, now
-	n.refresh(now)
-	h.wake(h.judge(n, now), "")
+	h.leave(n, now)
 	acked := n.acked
-	h.announce()
 	h.mu.Unlock()
 
 	h.look() // an ephemeral system's time starts now
@@ -216,6 +254,18 @@ func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
 		return err
 	}
 	return h.store.SetDisconnected(ctx, st.id, now)
+}
+
+// leave is disconnect in memory; mu is held.
+func (h *hub) leave(n *node, now time.Time) {
+	n.stream, n.seen = nil, now
+	n.sys.Live.Online, n.sys.Live.DisconnectedAt = false, now
+	n.refresh(now)
+	h.schedule(n)
+	h.settle(n)
+	h.advanceHeld(now)
+	h.follow(h.judge(n, now), "")
+	h.announce()
 }
 
 // look tells the timer loop that there may be an earlier edge than it knows.
@@ -252,36 +302,54 @@ func (h *hub) heard(id wire.SystemID, r *wire.Report, now time.Time) bool {
 		return false
 	}
 	n.acked, n.seen = max(n.acked, min(r.Applied, h.revision)), now
+	h.settle(n)
 	h.announce()
 	if r.Reach == nil || discovery.EqualReach(r.Reach, &n.sys.Live.Reach) {
 		return false
 	}
 	n.sys.Live.Reach = *r.Reach
 	n.refresh(now)
-	h.wake(h.peersOf(id, now), "")
+	h.show(id, h.engine.Peers(id, now), "")
 	return true
 }
 
-// peersOf lists the systems that id is introduced to; mu is held.
-func (h *hub) peersOf(id wire.SystemID, now time.Time) []wire.SystemID {
-	pairs := h.engine.Pairs(id, now, now)
-	ids := make([]wire.SystemID, len(pairs))
-	for i, p := range pairs {
-		ids[i] = p.Peer
-	}
-	return ids
+// harvest returns what the engine has changed since it was called last; mu is held.
+func (h *hub) harvest() *policy.Touched {
+	t := h.touched
+	h.touched = new(policy.Touched)
+	h.engine.Record(h.touched)
+	return t
 }
 
-// wake lets streams look at their maps again, and tells why; mu is held.
-func (h *hub) wake(ids []wire.SystemID, cause string) (connected int) {
+// follow lets the streams of systems whose pairs may differ look at those, and tells
+// why. It is called after everything that changes the engine; mu is held.
+func (h *hub) follow(ids []wire.SystemID, cause string) (connected int) {
+	t := h.touched
+	if !t.Empty() {
+		h.harvest()
+	}
 	for _, id := range ids {
 		if n := h.nodes[id]; n != nil && n.stream != nil {
+			if !t.Empty() {
+				n.stream.owed.change(t)
+			}
 			n.stream.because(cause)
 			n.stream.poke()
 			connected++
 		}
 	}
 	return connected
+}
+
+// show lets the streams of peers look at the entry of a system; mu is held.
+func (h *hub) show(id wire.SystemID, peers []wire.SystemID, cause string) {
+	for _, peer := range peers {
+		if n := h.nodes[peer]; n != nil && n.stream != nil {
+			n.stream.owed.peer(id)
+			n.stream.because(cause)
+			n.stream.poke()
+		}
+	}
 }
 
 // refresh rebuilds the entry after sys has changed.

@@ -103,8 +103,8 @@ func TestAppliedMeansLookedAtSentAndAcknowledged(t *testing.T) {
 	now := time.Now()
 	for _, s := range senders {
 		s.next(now)
-		h.sent(s.st, s.last.Revision, s.last.Revision)
-		h.heard(s.st.id, &wire.Report{Applied: s.last.Revision}, now)
+		h.sent(s.st, s.told.Revision(), s.told.Revision())
+		h.heard(s.st.id, &wire.Report{Applied: s.told.Revision()}, now)
 	}
 	if st := h.Status(0); !st.Applied {
 		t.Fatalf("before any change: %+v", st)
@@ -120,14 +120,14 @@ func TestAppliedMeansLookedAtSentAndAcknowledged(t *testing.T) {
 	}
 	for _, s := range senders {
 		if s.next(now) != nil {
-			h.sent(s.st, s.last.Revision, s.last.Revision)
+			h.sent(s.st, s.told.Revision(), s.told.Revision())
 		}
 	}
 	if st := h.Status(rev); st.Applied || len(st.Waiting) != 10 {
 		t.Fatalf("sent and not acknowledged: %+v", st)
 	}
 	for _, s := range senders {
-		h.heard(s.st.id, &wire.Report{Applied: s.last.Revision}, now)
+		h.heard(s.st.id, &wire.Report{Applied: s.told.Revision()}, now)
 	}
 	if st := h.Status(rev); !st.Applied {
 		t.Errorf("acknowledged by all: %+v", st)

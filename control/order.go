@@ -90,7 +90,7 @@ type tried struct {
 	impact   api.Impact
 	revision wire.Revision // that the change would make
 
-	before, after *policy.Outline // of ids
+	before, after *policy.Outline // of the pairs of ids that may differ
 	ids           []wire.SystemID
 }
 
@@ -136,13 +136,13 @@ func (h *hub) compare(f *fresh, t *tried, now time.Time) {
 	h.missing(f)
 	undo := h.remember(f)
 	kept := h.rules.Tests // those that count are the ones kept before the change
-	ids := h.compile(f, now)
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	t.ids, t.after = ids, h.engine.Outline(ids, now)
+	h.compile(f, now)
+	touched := h.harvest()
+	t.ids, t.after = touched.Systems(), h.engine.Outline(touched, now)
 	afterTests := h.runTests(kept, f, now)
 	h.compile(undo, now)
-	t.before = h.engine.Outline(ids, now)
+	h.harvest() // nobody has to follow what is as it was
+	t.before = h.engine.Outline(touched, now)
 	t.impact = t.before.Diff(t.after)
 	for i, b := range h.runTests(kept, nil, now) {
 		if b.Passed != afterTests[i].Passed {
@@ -192,7 +192,7 @@ func (h *hub) nameOf(id wire.SystemID) string {
 // runTests judges assertions in the engine as it is; mu is held. With f, systems are
 // those that it has read, where it has.
 func (h *hub) runTests(list []wire.Assertion, f *fresh, now time.Time) []api.TestResult {
-	resolve := h.resolver(list, f)
+	resolve := h.resolver(f)
 	out := make([]api.TestResult, len(list))
 	for i := range list {
 		out[i] = h.engine.Check(&list[i], resolve, now)
@@ -200,57 +200,49 @@ func (h *hub) runTests(list []wire.Assertion, f *fresh, now time.Time) []api.Tes
 	return out
 }
 
-// resolver finds the systems that tests name. It walks over the systems once, however
-// many tests there are.
-func (h *hub) resolver(list []wire.Assertion, f *fresh) policy.Resolve {
-	found := make(map[string][]wire.SystemID)
-	for _, a := range list {
-		found[a.From], found[a.To] = nil, nil
-	}
-	ids := make(map[string]bool) // names that are an ID count as that alone
-	add := func(name string, id wire.SystemID) {
-		if _, wanted := found[name]; wanted {
-			found[name] = append(found[name], id)
+// resolver finds the systems that tests name, by the indexes of names and of tags. With
+// f, systems are those that it has read, where it has; tags are the engine's, into which
+// f was compiled.
+func (h *hub) resolver(f *fresh) policy.Resolve {
+	read := func(id wire.SystemID) (s *store.System, ok bool) {
+		if f != nil {
+			s, ok = f.systems[id]
 		}
+		return s, ok
 	}
-	visit := func(s *store.System) {
-		if _, wanted := found[string(s.ID)]; wanted {
-			ids[string(s.ID)] = true
+	return func(name string) ([]wire.SystemID, error) {
+		if tag, ok := strings.CutPrefix(name, "tag:"); ok {
+			at := h.engine.Tagged(wire.Tag(tag))
+			if len(at) == 0 {
+				return nil, fmt.Errorf("there is no system %s", name)
+			}
+			return at, nil
 		}
-		add(s.Name, s.ID)
-		for _, t := range s.Tags {
-			add("tag:"+string(t), s.ID)
+		id := wire.SystemID(name)
+		if s, ok := read(id); s != nil || !ok && h.nodes[id] != nil {
+			return []wire.SystemID{id}, nil // a name that is an ID counts as that alone
 		}
-	}
-	if len(found) > 0 {
-		for id, n := range h.nodes {
-			if f == nil {
-				visit(&n.sys)
-			} else if _, also := f.systems[id]; !also {
-				visit(&n.sys)
+		var at []wire.SystemID
+		for _, id := range h.named[name] {
+			if _, ok := read(id); !ok {
+				at = append(at, id)
 			}
 		}
 		if f != nil {
-			for _, s := range f.systems {
-				if s != nil {
-					visit(s)
+			for id, s := range f.systems {
+				if s != nil && s.Name == name {
+					at = append(at, id)
 				}
 			}
 		}
-	}
-	return func(name string) ([]wire.SystemID, error) {
-		if ids[name] {
-			return []wire.SystemID{wire.SystemID(name)}, nil
-		}
-		at := found[name]
 		slices.Sort(at)
-		switch {
-		case len(at) == 0:
+		switch len(at) {
+		case 0:
 			return nil, fmt.Errorf("there is no system %s", name)
-		case len(at) > 1 && !strings.HasPrefix(name, "tag:"):
-			return nil, fmt.Errorf("%s fits several systems: %v", name, at)
+		case 1:
+			return at, nil
 		}
-		return at, nil
+		return nil, fmt.Errorf("%s fits several systems: %v", name, at)
 	}
 }
 

@@ -58,6 +58,14 @@ func randomFresh(r *rand.Rand, h *hub, now time.Time) fresh {
 		}
 		if r.IntN(3) == 0 {
 			s.Trust = []store.TrustMark{{Requirement: "mfa", Claims: map[string][]string{"role": {"dev"}}}}
+			if r.IntN(2) == 0 {
+				s.Trust[0].Until = now.Add(time.Duration(1+r.IntN(5)) * time.Hour)
+			}
+		}
+		if len(s.Tags) == 0 {
+			for range r.IntN(20) {
+				s.Adds = append(s.Adds, wire.SystemID(fmt.Sprintf("s%04d", r.IntN(40))))
+			}
 		}
 		if r.IntN(4) == 0 {
 			s.ExpiresAt = now.Add(time.Duration(r.IntN(4)-1) * time.Hour)
@@ -74,7 +82,18 @@ func randomFresh(r *rand.Rand, h *hub, now time.Time) fresh {
 		p.ID, p.Enabled = id, r.IntN(6) > 0
 		p.ACLs[0].Ports = []wire.Ports{nil, {{Lo: 22, Hi: 22}}, {{Lo: 1, Hi: 99}}}[r.IntN(3)]
 		if r.IntN(4) == 0 {
-			p.SenderTrust = []string{"mfa"}
+			p.SenderTrust = []string{[]string{"mfa", "office"}[r.IntN(2)]}
+		}
+		if r.IntN(4) == 0 {
+			p.ActiveHours = wire.Windows{{Zone: "UTC", Days: []string{"mon", "tue", "wed", "thu", "fri"}, Start: fmt.Sprintf("%02d:00", r.IntN(12)), End: fmt.Sprintf("%02d:30", 12+r.IntN(12))}}
+		}
+		if r.IntN(6) == 0 {
+			end := now.Add(time.Duration(1+r.IntN(5)) * time.Hour)
+			p.ExpiresAt = &end
+		}
+		if r.IntN(6) == 0 {
+			p.Kind, p.ReceiverTags = wire.Gateway, nil
+			p.Gateways = []wire.GatewayRoute{{System: wire.SystemID(fmt.Sprintf("s%04d", r.IntN(40))), Subnets: []string{"10.0.0.0/8"}}}
 		}
 		f.policies[id] = asStored(p)
 	}
@@ -88,6 +107,8 @@ func randomFresh(r *rand.Rand, h *hub, now time.Time) fresh {
 			f.rules.Requirements = []store.Requirement{{Requirement: wire.Requirement{ID: "mfa", Kind: wire.UserAuthentication,
 				Claims: []wire.ClaimCondition{{Claim: "role", Value: []string{"dev", "ops"}[r.IntN(2)]}}}}}
 		}
+		f.rules.Requirements = append(f.rules.Requirements, store.Requirement{Requirement: wire.Requirement{ID: "office", Kind: wire.PublicIP,
+			Ranges: []wire.RangeCondition{{Range: "192.0.2.0/24"}}}})
 	}
 	return f
 }
@@ -468,11 +489,11 @@ func TestUnreadablePoliciesHaveNoAction(t *testing.T) {
 	h := emptyHub()
 	end := time.Now().Add(-time.Hour)
 	p := direct("a", "b")
-	h.policies["fine"] = asStored(p)
-	h.policies["broken"] = asStored(p)
-	h.policies["broken"].Broken = "why"
-	h.policies["fine"].EndsAt, h.policies["broken"].EndsAt = end, end
-	if due := h.dueExpiries(time.Now()); len(due) != 1 || due[0].policy != "fine" {
+	fine, broken := asStored(p), asStored(p)
+	fine.EndsAt, broken.EndsAt, broken.Broken = end, end, "why"
+	h.note("fine", fine)
+	h.note("broken", broken)
+	if due, _ := h.dueExpiries(time.Now()); len(due) != 1 || due[0].policy != "fine" {
 		t.Errorf("due %+v", due)
 	}
 }

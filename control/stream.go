@@ -21,7 +21,10 @@ type stream struct {
 	sent wire.Revision // of the map last sent; guarded by hub.mu
 	good wire.Revision // up to which the sent map was found right; guarded by hub.mu
 
+	counted bool // the system, when it was last looked at; guarded by hub.mu
+
 	causes []string       // of what was not sent yet; guarded by hub.mu
+	owed   debt           // what was not looked at yet; guarded by hub.mu
 	asks   chan *wire.Ask // capacity maxAsks: an agent that is behind is not asked more
 }
 
@@ -48,42 +51,38 @@ func (st *stream) end(bye wire.Bye) {
 type sender struct {
 	hub     *hub
 	st      *stream
-	last    *wire.Map // as the agent has it; nil before the first
-	renewAt time.Time // when a ticket or the horizon of its grants wants renewal
+	told    discovery.Ledger
+	horizon time.Time // how far the grants that were sent reach ahead
+	renewAt time.Time // when a ticket or the horizon wants renewal; zero before the first map
 }
 
-// next returns what brings the agent to where things are at now, or nil.
+// next returns what brings the agent to where things are at now, or nil. It looks at
+// all peers for the first map and for a renewal, and else at those that may differ.
 func (s *sender) next(now time.Time) *wire.Message {
-	view, cause, bye := s.hub.view(s.st, now)
+	view, cause, bye := s.hub.view(s.st, now, s.horizon, !now.Before(s.renewAt))
 	if bye != nil {
 		return &wire.Message{Bye: bye}
 	}
-	s.renewAt = now.Add(s.hub.life() / 2)
-	view.Ticket = func(peer wire.SystemID) []byte {
-		raw, renew := s.hub.tickets.get(s.st.id, peer, now)
-		if renew.Before(s.renewAt) {
-			s.renewAt = renew
-		}
-		return raw
+	tickets := &turn{tickets: s.hub.tickets, self: s.st.id, now: now, renewAt: s.renewAt}
+	if view.Tickets = tickets; !view.Part {
+		s.horizon, tickets.renewAt = s.hub.horizon(now), now.Add(s.hub.life()/2)
 	}
-	m := view.Map()
-	if s.last == nil {
-		s.last = m
-		return &wire.Message{Map: m}
+	defer func() { s.renewAt = tickets.renewAt }()
+	if !s.told.Begun() {
+		return &wire.Message{Map: s.told.Map(&view)}
 	}
-	d := discovery.Diff(s.last, m)
-	if discovery.Empty(d) {
-		s.hub.sent(s.st, s.last.Revision, m.Revision)
+	d := s.told.Delta(&view)
+	if d == nil {
+		s.hub.sent(s.st, s.told.Revision(), view.Revision)
 		return nil
 	}
-	s.last, d.Cause = m, cause
+	d.Cause = cause
 	return &wire.Message{Delta: d}
 }
 
 // heartbeat extends the map that was sent.
 func (s *sender) heartbeat(now time.Time) *wire.Message {
-	s.last.ValidUntil = s.hub.validUntil(now)
-	return &wire.Message{Heartbeat: &wire.Heartbeat{Now: now, Revision: s.last.Revision, ValidUntil: s.last.ValidUntil}}
+	return &wire.Message{Heartbeat: &wire.Heartbeat{Now: now, Revision: s.told.Revision(), ValidUntil: s.hub.validUntil(now)}}
 }
 
 // run sends until the stream ends. until is when the agent's SVID does.
@@ -95,7 +94,7 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 	for {
 		if m := s.next(time.Now()); m != nil {
 			if m.Bye == nil { // before the write: the agent may answer before it returns
-				s.hub.sent(s.st, s.last.Revision, s.last.Revision)
+				s.hub.sent(s.st, s.told.Revision(), s.told.Revision())
 			}
 			if err := out.write(m); err != nil || m.Bye != nil {
 				return err

@@ -2,6 +2,7 @@ package control
 
 import (
 	"crypto/ed25519"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -9,21 +10,29 @@ import (
 	"enclave/wire/ticket"
 )
 
-// maxTicketLife bounds a ticket when maps count for ever.
-const maxTicketLife = 24 * time.Hour
+const (
+	// maxTicketLife bounds a ticket when maps count for ever.
+	maxTicketLife = 24 * time.Hour
+	// ticketTurns spreads the renewals of an organisation over half a life: not all
+	// pairs at one instant, and no stream at more than so many.
+	ticketTurns = 8
+	// maxHeldTickets bounds the signatures that are remembered, some 250 bytes each. A
+	// signature that was forgotten is made again, in 25 microseconds.
+	maxHeldTickets = 1 << 16
+)
 
-// tickets signs pair tickets and keeps them: both ends of a pair must get the same
-// one, and a map that is rebuilt must not differ by a fresh signature alone. A ticket
-// is replaced when half of its life is spent, so whoever hears of it late still has
-// the other half.
+// tickets signs pair tickets. When a ticket of a pair ends follows from the pair and
+// the clock alone, and signatures are deterministic: both ends of a pair get the same
+// ticket, also from a server that has restarted, and nothing has to be kept for each of
+// millions of pairs. A ticket is replaced when half of its life is left, so whoever
+// hears of it late still has the other half.
 type tickets struct {
 	key  ed25519.PrivateKey
 	org  wire.OrgID
 	life time.Duration
 
-	mu    sync.Mutex // guards what follows; a signature is made under it, some 20 microseconds
-	held  map[pair]held
-	swept time.Time
+	mu        sync.Mutex // guards what follows; a signature is made under it
+	held, old map[pair]held
 }
 
 // pair is two systems, the lower ID first.
@@ -31,7 +40,6 @@ type pair struct{ a, b wire.SystemID }
 
 type held struct {
 	raw      []byte
-	renewAt  time.Time
 	notAfter time.Time
 }
 
@@ -43,32 +51,56 @@ func newTickets(key ed25519.PrivateKey, org wire.OrgID, mapLife time.Duration) *
 	return &tickets{key: key, org: org, life: life, held: make(map[pair]held)}
 }
 
-// get returns the ticket of a pair and the instant from which there is a newer one.
-func (t *tickets) get(a, b wire.SystemID, now time.Time) ([]byte, time.Time) {
+// until returns the end of the ticket of a pair at now, and the instant from which
+// there is a newer one.
+func (t *tickets) until(a, b wire.SystemID, now time.Time) (notAfter, renewAt time.Time) {
+	half := max(t.life/2, 1)
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(min(a, b))) // a hash takes everything
+	_, _ = h.Write([]byte(max(a, b)))
+	turn := half / ticketTurns * time.Duration(h.Sum32()%ticketTurns)
+	begun := now.Add(-turn).Truncate(half).Add(turn)
+	return begun.Add(2 * half).UTC(), begun.Add(half).UTC()
+}
+
+// get returns the ticket of a pair that ends at notAfter.
+func (t *tickets) get(a, b wire.SystemID, notAfter time.Time) []byte {
 	p := pair{min(a, b), max(a, b)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h, ok := t.held[p]
-	if !ok || !now.Before(h.renewAt) {
-		h = held{notAfter: now.Add(t.life), renewAt: now.Add(t.life / 2)}
-		h.raw = ticket.Sign(t.key, t.org, p.a, p.b, h.notAfter)
+	if !ok {
+		h, ok = t.old[p]
+	}
+	if !ok || !h.notAfter.Equal(notAfter) {
+		h = held{ticket.Sign(t.key, t.org, p.a, p.b, notAfter), notAfter}
+		if len(t.held) >= maxHeldTickets/2 {
+			t.held, t.old = make(map[pair]held), t.held
+		}
 		t.held[p] = h
 	}
-	return h.raw, h.renewAt
+	return h.raw
 }
 
-// sweep forgets tickets that are over, once a life; pairs that no policy introduces
-// any more are not renewed and leave this way.
-func (t *tickets) sweep(now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now.Sub(t.swept) < t.life {
-		return
+// turn is the tickets of one system while its map is looked at; a discovery.Tickets. It
+// notes when the first of them is to be renewed.
+type turn struct {
+	tickets *tickets
+	self    wire.SystemID
+	now     time.Time
+	renewAt time.Time
+}
+
+// Until implements discovery.Tickets.
+func (t *turn) Until(peer wire.SystemID) time.Time {
+	notAfter, renew := t.tickets.until(t.self, peer, t.now)
+	if renew.Before(t.renewAt) {
+		t.renewAt = renew
 	}
-	t.swept = now
-	for p, h := range t.held {
-		if !now.Before(h.notAfter) {
-			delete(t.held, p)
-		}
-	}
+	return notAfter
+}
+
+// Ticket implements discovery.Tickets.
+func (t *turn) Ticket(peer wire.SystemID) []byte {
+	return t.tickets.get(t.self, peer, t.Until(peer))
 }

@@ -7,7 +7,7 @@
 // when to send is control's, and whether to believe a map is the agent's. It owns no
 // socket and no clock, so the same view always gives the same map.
 //
-// The law of this package is Apply(old, Diff(old, new)) == new
-// (docs/decisions/0080). A system learns of another only through an introduction:
+// The law of this package: the map that an agent has after the deltas of a [Ledger] is
+// the map that [View.Map] builds from nothing (docs/decisions/0080, 0028). A system learns of another only through an introduction:
 // there is no list of systems to leak.
 package discovery

@@ -37,7 +37,7 @@ type Introduction struct {
 	Grants []wire.Grant
 }
 
-// View is everything one map is made of.
+// View is everything one map is made of, or what a change may have altered of it.
 type View struct {
 	Revision   wire.Revision
 	ValidUntil time.Time // zero is for ever
@@ -46,51 +46,73 @@ type View struct {
 	Self       *System
 	Introduced []Introduction
 	Relays     []wire.Relay
-	// Ticket returns the ticket with which Self and the peer meet at a relay; nil
-	// leaves tickets out.
-	Ticket func(peer wire.SystemID) []byte
+	Tickets    Tickets // nil leaves tickets out
+
+	// Part says that the view is about the peers in Of alone: those of them that are not
+	// introduced are gone, and all others are as they were.
+	Part bool
+	Of   []wire.SystemID
 }
 
-// Map builds the map. A self that does not count gets neither peers nor relays,
-// whatever the introductions say: this is the second lock on the door, the first is
-// in control/policy.
+// Tickets are what Self and a peer meet at a relay with. The end tells one ticket of a
+// pair from the next, so that only what is sent is signed.
+type Tickets interface {
+	Until(peer wire.SystemID) time.Time
+	Ticket(peer wire.SystemID) []byte
+}
+
+// Map builds the map of a view that is no part. A self that does not count gets neither
+// peers nor relays, whatever the introductions say: this is the second lock on the door,
+// the first is in control/policy.
 func (v *View) Map() *wire.Map {
-	m := &wire.Map{
-		Revision:   v.Revision,
-		ValidUntil: v.ValidUntil,
-		Self: wire.Self{
-			ID: v.Self.ID, Org: v.Org, Name: v.Self.Name, Zone: v.Zone,
-			IPv4: v.Self.IPv4, IPv6: v.Self.IPv6, State: v.Self.State, Tags: v.Self.Tags,
-		},
-		Peers:  []wire.Peer{},
-		Relays: []wire.Relay{},
-	}
+	m := &wire.Map{Revision: v.Revision, ValidUntil: v.ValidUntil, Self: v.self(), Peers: []wire.Peer{}, Relays: []wire.Relay{}}
 	if !v.Self.Counts() {
 		return m
 	}
 	m.Peers = make([]wire.Peer, 0, len(v.Introduced))
-	for _, in := range v.Introduced {
-		if p := in.Peer; p != nil && p.ID != v.Self.ID && p.Counts() {
-			m.Peers = append(m.Peers, v.peer(p, in.Grants))
+	for i := range v.Introduced {
+		if in := &v.Introduced[i]; v.admits(in) {
+			m.Peers = append(m.Peers, v.ticketed(peer(in)))
 		}
 	}
-	slices.SortFunc(m.Peers, func(a, b wire.Peer) int { return cmp.Compare(a.ID, b.ID) })
-	m.Relays = slices.Clone(v.Relays)
+	slices.SortFunc(m.Peers, comparePeers)
+	m.Relays = append(m.Relays, v.Relays...)
 	return m
 }
 
-func (v *View) peer(p *System, grants []wire.Grant) wire.Peer {
-	peer := wire.Peer{
+func (v *View) self() wire.Self {
+	return wire.Self{
+		ID: v.Self.ID, Org: v.Org, Name: v.Self.Name, Zone: v.Zone,
+		IPv4: v.Self.IPv4, IPv6: v.Self.IPv6, State: v.Self.State, Tags: v.Self.Tags,
+	}
+}
+
+// admits reports whether an introduction makes a peer.
+func (v *View) admits(in *Introduction) bool {
+	return v.Self.Counts() && in.Peer != nil && in.Peer.ID != v.Self.ID && in.Peer.Counts()
+}
+
+// peer is a peer without its ticket.
+func peer(in *Introduction) wire.Peer {
+	p, grants := in.Peer, in.Grants
+	if !slices.IsSortedFunc(grants, compareGrants) {
+		grants = slices.SortedFunc(slices.Values(grants), compareGrants)
+	}
+	return wire.Peer{
 		ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6,
 		WireGuard: p.WireGuard, Disco: p.Disco, SVID: p.SVID, KeySignature: p.KeySignature,
-		Reach: p.Reach, Grants: slices.Clone(grants),
+		Reach: p.Reach, Grants: grants,
 	}
-	slices.SortFunc(peer.Grants, compareGrants)
-	if v.Ticket != nil {
-		peer.Ticket = v.Ticket(p.ID)
-	}
-	return peer
 }
+
+func (v *View) ticketed(p wire.Peer) wire.Peer {
+	if v.Tickets != nil {
+		p.Ticket = v.Tickets.Ticket(p.ID)
+	}
+	return p
+}
+
+func comparePeers(a, b wire.Peer) int { return cmp.Compare(a.ID, b.ID) }
 
 // compareGrants gives grants one order, so that equal rights compare equal and make
 // no delta.

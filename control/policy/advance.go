@@ -98,8 +98,11 @@ func (e *Engine) catchUp(now time.Time) *affected {
 	e.now = now
 	for len(e.queue) > 0 && !e.queue[0].at.After(now) {
 		d := heap.Pop(&e.queue).(edge)
+		if d.stale() {
+			continue
+		}
+		out.touched.edge(d)
 		switch {
-		case d.stale():
 		case d.policy != nil:
 			e.sides(d.policy, last).addTo(out)
 			d.policy.next = time.Time{}

@@ -76,12 +76,15 @@ func differs(t *testing.T, what string, e *Engine, before, after map[wire.System
 	}
 	for i := range 6 {
 		id := wire.SystemID(fmt.Sprintf("sys%02d", i))
-		peers := touched.Peers(id)
+		peers, known := touched.Peers(id), e.Peers(id, now)
 		for j := range 6 {
 			peer := wire.SystemID(fmt.Sprintf("sys%02d", j))
 			is := between(after[id], peer)
 			if got := e.Between(id, peer, now, horizon); !reflect.DeepEqual(got, is) {
 				t.Fatalf("%s: between %s and %s %v, of all pairs %v", what, id, peer, got, is)
+			}
+			if is != nil && !slices.Contains(known, peer) {
+				t.Fatalf("%s: %s knows %s, which is not among its peers %v", what, id, peer, known)
 			}
 			if !reflect.DeepEqual(between(before[id], peer), is) && !slices.Contains(peers, peer) {
 				t.Fatalf("%s: what is between %s and %s differs, but was not touched", what, id, peer)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -8,44 +9,44 @@ import (
 	"enclave/wire/api"
 )
 
-// Outline is whom some systems know and what they may open at an instant. One engine
-// is asked before a change and after it, so that comparing costs what the change
-// touches; Diff of two whole engines says the same.
+// Outline is which of some pairs know each other and what they may open at an instant.
+// One engine is asked before a change and after it, so that comparing costs what the
+// change touches; Diff of two whole engines says the same.
 type Outline struct {
 	at    time.Time
 	may   map[wire.SystemID]map[wire.SystemID][]wire.Grant
 	known map[[2]wire.SystemID]bool
 }
 
-// Outline notes what the systems may do at an instant. What PutPolicy and its kin
-// return is what to ask for: nobody else's pairs differ.
-func (e *Engine) Outline(ids []wire.SystemID, at time.Time) *Outline {
+// Outline notes what the pairs that a change has touched may do at an instant. Whatever
+// it did not touch is as it was, and in no outline.
+func (e *Engine) Outline(t *Touched, at time.Time) *Outline {
 	o := &Outline{at: at, may: make(map[wire.SystemID]map[wire.SystemID][]wire.Grant), known: make(map[[2]wire.SystemID]bool)}
-	for _, id := range ids {
-		may := make(map[wire.SystemID][]wire.Grant)
-		for _, p := range e.Pairs(id, at, at) {
-			o.known[[2]wire.SystemID{min(id, p.Peer), max(id, p.Peer)}] = true
-			for _, g := range p.Grants {
-				if g.From == id {
-					may[p.Peer] = append(may[p.Peer], g)
-				}
-			}
+	for a, b := range t.Pairs() {
+		grants := e.Between(a, b, at, at)
+		if len(grants) > 0 {
+			o.known[[2]wire.SystemID{a, b}] = true
 		}
-		o.may[id] = may
+		for _, g := range grants {
+			may := o.may[g.From]
+			if may == nil {
+				may = make(map[wire.SystemID][]wire.Grant)
+				o.may[g.From] = may
+			}
+			may[g.To] = append(may[g.To], g)
+		}
 	}
 	return o
 }
 
-// Diff tells what is different after a change; both outlines are of the same systems.
+// Diff tells what is different after a change; both outlines are of the same pairs.
 // Names, flows and tests are the caller's to fill in.
 func (o *Outline) Diff(after *Outline) api.Impact {
 	out := api.Impact{At: o.at, Gained: []api.Access{}, Lost: []api.Access{}, Flows: []api.LiveFlow{}, Tests: []api.TestResult{}}
 	out.Introduced, out.Forgotten = beside(after.known, o.known), beside(o.known, after.known)
-	ids := make([]wire.SystemID, 0, len(o.may))
-	for id := range o.may {
-		ids = append(ids, id)
-	}
+	ids := slices.AppendSeq(slices.Collect(maps.Keys(o.may)), maps.Keys(after.may))
 	slices.Sort(ids)
+	ids = slices.Compact(ids)
 	for _, id := range ids {
 		old, new := o.may[id], after.may[id]
 		for _, to := range peers(old, new) {
@@ -63,7 +64,7 @@ func (o *Outline) Diff(after *Outline) api.Impact {
 }
 
 // Allows reports whether from may open a flow to an address of, or behind, to. own is
-// whether the address is to's own. Only systems of the outline are known as from.
+// whether the address is to's own. Only pairs of the outline are known.
 func (o *Outline) Allows(from, to wire.SystemID, f wire.Flow, own bool) bool {
 	return slices.ContainsFunc(o.may[from][to], func(g wire.Grant) bool {
 		if g.Proto != wire.Any && g.Proto != f.Proto || own != (g.Subnets == nil) || !own && !covers(g.Subnets, f.Dst.Addr()) {

@@ -29,18 +29,21 @@ func TestOutlineAgreesWithDiff(t *testing.T) {
 		doc("p", "a", "b", 22, 22), doc("p", "a", "c", 22, 80), doc("q", "b", "c", 443, 443), doc("r", "a", "b", 80, 90), doc("r", "c", "c", 1, 2),
 	} {
 		before, old := e.Clone(), e.policies[change.ID]
+		touched := new(Touched)
+		e.Record(touched)
 		ids, bad := e.PutPolicy(change, now)
+		e.Record(nil)
 		if len(bad) > 0 {
 			t.Fatal(bad)
 		}
 		want := Diff(before, e, now)
-		after := e.Outline(ids, now)
+		after := e.Outline(touched, now)
 		if old == nil {
 			e.DropPolicy(change.ID, now)
 		} else {
 			e.PutPolicy(old.doc, now)
 		}
-		if got := e.Outline(ids, now).Diff(after); !reflect.DeepEqual(got, want) {
+		if got := e.Outline(touched, now).Diff(after); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v:\ngot  %+v\nwant %+v", change, got, want)
 		}
 		for _, id := range e.Systems() {

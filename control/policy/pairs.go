@@ -47,6 +47,50 @@ func (e *Engine) Pairs(id wire.SystemID, now, horizon time.Time) []Pair {
 	return out
 }
 
+// Peers names whom Pairs introduces to id at now, in no order, without deriving what
+// they may do. It may name a gateway that carries nothing, and never misses anybody.
+func (e *Engine) Peers(id wire.SystemID, now time.Time) (out []wire.SystemID) {
+	s := e.systems[id]
+	if s == nil || !s.counts() || over(s.ExpiresAt, now) {
+		return nil
+	}
+	seen := map[*system]struct{}{s: {}}
+	add := func(peer *system) {
+		seen[peer] = struct{}{}
+		out = append(out, peer.ID)
+	}
+	for side := range s.slots {
+		for slot := range s.slots[side].all() {
+			r := e.slots[slot]
+			if !r.active(now) || !s.stands(r, side, now) {
+				continue
+			}
+			for peer := range e.members(r, 1-side) {
+				if _, known := seen[peer]; !known && peer.stands(r, 1-side, now) {
+					add(peer)
+				}
+			}
+		}
+	}
+	for peer := range e.joins(s, now) {
+		if _, known := seen[peer]; !known {
+			add(peer)
+		}
+	}
+	return out
+}
+
+// Tagged returns the systems that carry a tag, whether it counts or not, sorted.
+func (e *Engine) Tagged(name wire.Tag) (out []wire.SystemID) {
+	if t := e.tags[name]; t != nil {
+		for s := range t.members {
+			out = append(out, s.ID)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // walk gathers the pairs of one system.
 type walk struct {
 	e            *Engine

@@ -26,10 +26,11 @@ type rules struct {
 	doc      wire.Policy
 	next     time.Time // its edge that stands in the queue; zero: none
 
-	// What openingsAt last found: pairs are asked for by the thousand at one instant.
+	// What openingsAt last found, which is right in [since, until) for every horizon up
+	// to this one: pairs are asked for by the thousand, each stream at its own instant.
 	found struct {
-		now, horizon time.Time
-		list         []opening
+		since, until, horizon time.Time
+		list                  []opening
 	}
 }
 
@@ -154,12 +155,19 @@ func (r *rules) openings(out []opening, now, horizon time.Time) []opening {
 	}
 }
 
-// openingsAt is openings, remembered until another instant is asked for.
+// openingsAt is openings, remembered until the next edge. A nearer horizon sees the
+// first of what a further one does.
 func (r *rules) openingsAt(now, horizon time.Time) []opening {
-	if f := &r.found; f.list == nil || f.now != now || f.horizon != horizon {
-		f.now, f.horizon, f.list = now, horizon, r.openings(f.list[:0], now, horizon)
+	f := &r.found
+	if f.list == nil || now.Before(f.since) || over(f.until, now) || f.horizon.Before(horizon) {
+		f.horizon = horizon.Add(horizon.Sub(now) / 4) // the next stream may ask a little further
+		f.since, f.until, f.list = now, r.edge(now), r.openings(f.list[:0], now, f.horizon)
 	}
-	return r.found.list
+	n := len(f.list)
+	for n > 0 && !f.list[n-1].from.IsZero() && !f.list[n-1].from.Before(horizon) {
+		n--
+	}
+	return f.list[:n]
 }
 
 // sameTerms reports whether two versions grant the same to the same sides; who stands

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"math/bits"
 	"slices"
 	"time"
@@ -17,6 +18,9 @@ import (
 type Touched struct {
 	blocks [][2][]wire.SystemID
 	at     map[wire.SystemID][]blockSide
+
+	systems  []wire.SystemID // of which an edge has come
+	policies []wire.PolicyID
 }
 
 type blockSide struct{ block, side int }
@@ -40,6 +44,24 @@ func (t *Touched) add(a, b []wire.SystemID) {
 	t.blocks = append(t.blocks, [2][]wire.SystemID{a, b})
 }
 
+// edge notes that something of a system or a policy has begun or ended by the clock.
+func (t *Touched) edge(d edge) {
+	switch {
+	case t == nil:
+	case d.policy != nil:
+		t.policies = append(t.policies, d.policy.id)
+	default:
+		t.systems = append(t.systems, d.system.ID)
+	}
+}
+
+// Edges returns the systems and the policies of which something has begun or ended by
+// the clock alone.
+func (t *Touched) Edges() ([]wire.SystemID, []wire.PolicyID) { return t.systems, t.policies }
+
+// Empty reports whether nothing is in it.
+func (t *Touched) Empty() bool { return len(t.blocks)+len(t.systems)+len(t.policies) == 0 }
+
 // Systems returns the systems of which some pair may differ, sorted.
 func (t *Touched) Systems() []wire.SystemID {
 	out := make([]wire.SystemID, 0, len(t.at))
@@ -59,6 +81,19 @@ func (t *Touched) Peers(id wire.SystemID) (out []wire.SystemID) {
 	slices.Sort(out)
 	out = slices.Compact(out)
 	return slices.DeleteFunc(out, func(peer wire.SystemID) bool { return peer == id })
+}
+
+// Pairs yields each pair that may differ from before, once, the lower ID first.
+func (t *Touched) Pairs() iter.Seq2[wire.SystemID, wire.SystemID] {
+	return func(yield func(a, b wire.SystemID) bool) {
+		for _, a := range t.Systems() {
+			for _, b := range t.Peers(a) {
+				if a < b && !yield(a, b) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Between returns the grants of the pair of id and a peer as Pairs(id, ...) gives them;
