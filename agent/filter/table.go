@@ -42,9 +42,9 @@ type Table struct {
 	// under it while packets still pass by the old ones.
 	update sync.Mutex
 
-	// mu guards what follows. It is held for one packet, a tenth of a microsecond,
-	// or for one pass over the flows when rules change; never across anything that
-	// can block. Parsing is done before it is taken.
+	// mu guards what follows. It is held for a few packets, about a microsecond, or
+	// for one pass over the flows when rules change; never across anything that can
+	// block. Parsing is done before it is taken.
 	mu     sync.Mutex
 	base   time.Time // the first instant seen; the table's own clock counts from it
 	clock  clock
@@ -138,7 +138,7 @@ func (t *Table) pass(pkt []byte, d direction, now time.Time) Verdict {
 	defer t.mu.Unlock()
 	t.tick(now)
 	if v == Accept {
-		v = t.judge(&p, d)
+		v = t.judge(&p, d, new(run))
 	}
 	t.counters.verdicts[d][v]++
 	return v
@@ -154,7 +154,7 @@ func (t *Table) tick(now time.Time) {
 
 // judge finds the flow of a packet, or lets it open one. A live flow implies known
 // addresses, so the common case is one lookup.
-func (t *Table) judge(p *packet, d direction) Verdict {
+func (t *Table) judge(p *packet, d direction, last *run) Verdict {
 	if p.fragOff > 0 {
 		return t.laterFragment(p, d)
 	}
@@ -162,7 +162,7 @@ func (t *Table) judge(p *packet, d direction) Verdict {
 		return t.aboutFlow(p, d)
 	}
 	k := p.key(d)
-	f := t.live(k)
+	f := last.live(t, &k)
 	if f != nil && f.state == closing && !f.dead && p.opensTCP() {
 		t.remove(f) // its endpoints are done with it: the ports are free again
 		f = nil

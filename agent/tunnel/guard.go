@@ -27,6 +27,7 @@ type link interface {
 type guard struct {
 	link
 	filter Filter
+	out    [batchLen]filter.Verdict // of Read, which is for one goroutine
 
 	// waiting spares Read the lock while urgent is empty, which is nearly always.
 	waiting atomic.Bool
@@ -49,9 +50,14 @@ func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 		kept := 0
 		if n > 0 {
 			now := time.Now()
+			out := g.out[:min(n, len(g.out))]
 			for i := range n {
+				if i%len(g.out) == 0 {
+					out = g.out[:min(n-i, len(g.out))]
+					g.filter.OutBatch(bufs[i:], sizes[i:], offset, now, out)
+				}
 				pkt := bufs[i][offset : offset+sizes[i]]
-				if v := g.filter.Out(pkt, now); v != filter.Accept {
+				if v := out[i%len(g.out)]; v != filter.Accept {
 					g.rejectOut(pkt, v, now)
 					continue
 				}
@@ -91,24 +97,34 @@ func (g *guard) rejectIn(pkt []byte, v filter.Verdict, now time.Time) {
 // batch of the caller stays as it is.
 func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
 	now := time.Now()
-	start := 0
-	for i, buf := range bufs {
-		if len(buf) > offset {
-			v := g.filter.In(buf[offset:], now)
-			if v == filter.Accept {
-				continue
-			}
-			g.rejectIn(buf[offset:], v, now)
+	vs := verdicts.Get().(*[batchLen]filter.Verdict)
+	defer verdicts.Put(vs)
+	for done := 0; done < len(bufs); done += len(vs) {
+		some := bufs[done:min(len(bufs), done+len(vs))]
+		if n, err := g.write(some, offset, now, vs[:len(some)]); err != nil {
+			return done + n, err
 		}
+	}
+	return len(bufs), nil
+}
+
+// verdicts are shared: every peer has a goroutine that delivers.
+var verdicts = sync.Pool{New: func() any { return new([batchLen]filter.Verdict) }}
+
+func (g *guard) write(bufs [][]byte, offset int, now time.Time, vs []filter.Verdict) (int, error) {
+	g.filter.InBatch(bufs, offset, now, vs)
+	start := 0
+	for i, v := range vs {
+		if v == filter.Accept {
+			continue
+		}
+		g.rejectIn(bufs[i][offset:], v, now)
 		if err := g.deliver(bufs[start:i], offset); err != nil {
 			return start, err
 		}
 		start = i + 1
 	}
-	if err := g.deliver(bufs[start:], offset); err != nil {
-		return start, err
-	}
-	return len(bufs), nil
+	return start, g.deliver(bufs[start:], offset)
 }
 
 func (g *guard) deliver(bufs [][]byte, offset int) error {

@@ -11,8 +11,17 @@ import (
 // markFilter accepts the packets that start with an even byte.
 type markFilter struct{ switchFilter }
 
-func (*markFilter) In(pkt []byte, _ time.Time) filter.Verdict  { return verdict(pkt[0]%2 != 0) }
-func (*markFilter) Out(pkt []byte, _ time.Time) filter.Verdict { return verdict(pkt[0]%2 != 0) }
+func (*markFilter) InBatch(bufs [][]byte, offset int, _ time.Time, out []filter.Verdict) {
+	for i := range out {
+		out[i] = verdict(bufs[i][offset]%2 != 0)
+	}
+}
+
+func (*markFilter) OutBatch(bufs [][]byte, _ []int, offset int, _ time.Time, out []filter.Verdict) {
+	for i := range out {
+		out[i] = verdict(bufs[i][offset]%2 != 0)
+	}
+}
 
 // tray is a link with a fixed batch that records what it is given.
 type tray struct {

@@ -140,13 +140,19 @@ type switchFilter struct {
 	tap             atomic.Pointer[func(pkt []byte)] // sees what goes out
 }
 
-func (f *switchFilter) In([]byte, time.Time) filter.Verdict { return verdict(f.denyIn.Load()) }
-
-func (f *switchFilter) Out(pkt []byte, _ time.Time) filter.Verdict {
-	if tap := f.tap.Load(); tap != nil {
-		(*tap)(pkt)
+func (f *switchFilter) InBatch(_ [][]byte, _ int, _ time.Time, out []filter.Verdict) {
+	for i := range out {
+		out[i] = verdict(f.denyIn.Load())
 	}
-	return verdict(f.denyOut.Load())
+}
+
+func (f *switchFilter) OutBatch(bufs [][]byte, sizes []int, offset int, _ time.Time, out []filter.Verdict) {
+	for i := range out {
+		if tap := f.tap.Load(); tap != nil {
+			(*tap)(bufs[i][offset : offset+sizes[i]])
+		}
+		out[i] = verdict(f.denyOut.Load())
+	}
 }
 
 func (*switchFilter) RejectIn([]byte, filter.Verdict, time.Time) []byte  { return nil }

@@ -28,15 +28,17 @@ const DefaultMTU = 1280
 // maxMTU keeps an inner packet with WireGuard's overhead inside one message buffer.
 const maxMTU = 65535 - 128
 
-// Filter decides on every packet; *filter.Table is the one. A packet is a whole IP
-// packet that the filter must neither keep nor change. All methods are called from
+// Filter decides on every packet; *filter.Table is the one. Each is a whole IP packet of
+// at most the MTU, that the filter must neither keep nor change. All methods are called from
 // several goroutines at once and must not block: the whole data plane waits for them.
 type Filter interface {
-	// In judges a packet that was decrypted, before the local stack sees it. Its
-	// source is one of the peer's own addresses: WireGuard has dropped all others.
-	In(pkt []byte, now time.Time) filter.Verdict
-	// Out judges a packet of the local stack before it is encrypted.
-	Out(pkt []byte, now time.Time) filter.Verdict
+	// InBatch judges packets that were decrypted, before the local stack sees them:
+	// out[i] is the verdict on what bufs[i] has at offset. Their source is one of the
+	// peer's own addresses: WireGuard has dropped all others.
+	InBatch(bufs [][]byte, offset int, now time.Time, out []filter.Verdict)
+	// OutBatch judges packets of the local stack before they are encrypted: out[i] is
+	// the verdict on the sizes[i] bytes at offset in bufs[i].
+	OutBatch(bufs [][]byte, sizes []int, offset int, now time.Time, out []filter.Verdict)
 	// RejectIn returns what to send to the peer for a packet that In refused, RejectOut
 	// what to hand to the local stack for one that Out refused; nil is silence. They
 	// bound how often they answer, and never answer with what provokes an answer.
