@@ -44,7 +44,7 @@ func (w *walk) report(offset, length int, severity Severity, rule, code, message
 	if severity == Refused {
 		w.refused = true
 	}
-	if len(w.findings) >= maxFindings {
+	if len(w.findings) >= maxFindings && (severity != Refused || len(w.findings) >= 2*maxFindings) {
 		return
 	}
 	line, column := w.lines.at(offset)
@@ -54,8 +54,11 @@ func (w *walk) report(offset, length int, severity Severity, rule, code, message
 		chars = max(1, utf8.RuneCountInString(w.lines.src[offset:end]))
 	}
 	f := Finding{Rule: rule, Code: code, Severity: severity, Message: message, Line: line, Column: column, Length: chars}
-	for _, old := range w.findings {
+	for i, old := range w.findings {
 		if old.Code == code && old.Line == line && old.Column == column {
+			if severity == Refused && old.Severity != Refused {
+				w.findings[i] = f
+			}
 			return
 		}
 	}
