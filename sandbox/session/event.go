@@ -1,0 +1,207 @@
+package session
+
+import (
+	"encoding/json"
+	"sync"
+	"time"
+
+	"enclave/wire/envelope"
+)
+
+// ProtocolVersion is the version of the events.
+//
+//	2  the one of the clients that this follows
+const ProtocolVersion = 2
+
+// Event is one line of a session's log.
+type Event struct {
+	Version int             `json:"protocolVersion"`
+	Session string          `json:"sessionId"`
+	Seq     uint64          `json:"seq"`
+	Type    string          `json:"type"`
+	Payload json.RawMessage `json:"payload"`
+}
+
+// The types of events.
+const (
+	TypeInit      = "session_init"
+	TypeStdout    = "stdout"
+	TypeLog       = "log"
+	TypeCall      = "tool_call"
+	TypeResult    = "tool_result_applied"
+	TypeFinal     = "final"
+	TypeHeartbeat = "heartbeat"
+	TypeError     = "error"
+	TypeDeadline  = "deadline_exceeded"
+	TypeSealed    = "enc"
+)
+
+// CodeLost is the code of the error that tells a reader which events it has missed.
+const CodeLost = "EVENTS_LOST"
+
+// Log is the events of one session. Appending never waits; reading never loses without
+// saying so. Old events go when the buffer is full, the last one never.
+type Log struct {
+	session string
+	max     int // events
+	room    int // bytes of payloads
+
+	mu      sync.Mutex // guards what follows
+	sealer  *envelope.Sealer
+	events  []Event // the numbers are without gaps
+	bytes   int
+	next    uint64
+	ended   bool
+	changed chan struct{} // closed and replaced when something is appended
+}
+
+// NewLog makes a log; sealer may be nil.
+func NewLog(session string, max, room int, sealer *envelope.Sealer) *Log {
+	return &Log{session: session, max: max, room: room, sealer: sealer, next: 1, changed: make(chan struct{})}
+}
+
+// Append adds an event; after final there is none. With a sealer what is added is a
+// sealed event with type and payload inside.
+func (l *Log) Append(kind string, payload any) {
+	text, err := json.Marshal(payload)
+	if err != nil {
+		text = json.RawMessage(`{}`) // our own types; they marshal
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	last := kind == TypeFinal
+	if l.sealer != nil {
+		inner, err := json.Marshal(struct {
+			Type    string          `json:"type"`
+			Payload json.RawMessage `json:"payload"`
+		}{kind, text})
+		if err != nil {
+			return
+		}
+		box, seq, err := l.sealer.Seal(TypeSealed, inner)
+		if err != nil || seq != l.next {
+			l.ended = true // no reader can go on from here, and none may be told in the clear
+			l.wake()
+			return
+		}
+		if text, err = json.Marshal(box); err != nil {
+			return
+		}
+		kind = TypeSealed
+	}
+	l.events = append(l.events, Event{ProtocolVersion, l.session, l.next, kind, text})
+	l.next++
+	l.bytes += len(text)
+	for len(l.events) > 1 && (len(l.events) > l.max || l.bytes > l.room) {
+		l.bytes -= len(l.events[0].Payload)
+		l.events[0] = Event{}
+		l.events = l.events[1:]
+	}
+	l.ended = last
+	l.wake()
+}
+
+func (l *Log) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Read returns the events from a number on, at most a screenful of them, whether those
+// are the last, and what to wait for when there are none. lost is the highest number
+// that is wanted but gone, 0 when none is.
+func (l *Log) Read(from uint64) (events []Event, lost uint64, ended bool, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from = max(from, 1)
+	first := l.next - uint64(len(l.events))
+	if from < first {
+		lost, from = first-1, first
+	}
+	if from < l.next {
+		events = l.events[from-first:]
+		if len(events) > batch {
+			return append([]Event(nil), events[:batch]...), lost, false, l.changed
+		}
+		events = append([]Event(nil), events...)
+	}
+	return events, lost, l.ended, l.changed
+}
+
+// batch is how many events are read at once.
+const batch = 64
+
+// Last is the number of the newest event.
+func (l *Log) Last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next - 1
+}
+
+// Payloads of the events.
+type (
+	// InitPayload opens a session.
+	InitPayload struct {
+		CancelURL  string    `json:"cancelUrl"`
+		ReplayURL  string    `json:"replayUrl"`
+		ExpiresAt  time.Time `json:"expiresAt"`
+		Encryption string    `json:"encryption"` // "none" or "sealed"
+		Run        string    `json:"run"`
+	}
+	// StdoutPayload is a piece of the script's output.
+	StdoutPayload struct {
+		Chunk string `json:"chunk"`
+	}
+	// LogPayload is a line of console.warn or console.error.
+	LogPayload struct {
+		Level   string `json:"level"`
+		Message string `json:"message"`
+	}
+	// CallPayload tells of a call before it is made.
+	CallPayload struct {
+		CallID string          `json:"callId"`
+		Tool   string          `json:"toolName"`
+		Args   json.RawMessage `json:"args"` // redacted
+	}
+	// ResultPayload tells of its end.
+	ResultPayload struct {
+		CallID   string `json:"callId"`
+		OK       bool   `json:"ok"`
+		Code     string `json:"code,omitempty"`
+		Duration int64  `json:"durationMs"`
+	}
+	// ErrorPayload is a message about the stream itself.
+	ErrorPayload struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		From    uint64 `json:"from,omitempty"` // the first and last number lost
+		To      uint64 `json:"to,omitempty"`
+	}
+	// DeadlinePayload comes before the final event of a run that took too long.
+	DeadlinePayload struct {
+		Elapsed int64 `json:"elapsedMs"`
+	}
+	// HeartbeatPayload says that the stream lives; its event's number is the newest.
+	HeartbeatPayload struct {
+		At time.Time `json:"timestamp"`
+	}
+	// FinalPayload is the end.
+	FinalPayload struct {
+		OK       bool            `json:"ok"`
+		Result   json.RawMessage `json:"result,omitempty"`
+		Error    any             `json:"error,omitempty"`
+		Stats    FinalStats      `json:"stats"`
+		Findings any             `json:"findings,omitempty"`
+		Verdict  any             `json:"verdict,omitempty"`
+	}
+	// FinalStats is what a run used.
+	FinalStats struct {
+		Duration   int64 `json:"durationMs"`
+		ToolCalls  int   `json:"toolCallCount"`
+		Stdout     int64 `json:"stdoutBytes"`
+		Iterations int64 `json:"iterationCount"`
+		Memory     int64 `json:"memoryBytes"`
+	}
+)

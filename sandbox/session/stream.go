@@ -1,0 +1,132 @@
+package session
+
+import (
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	_ "embed"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// How events travel.
+const (
+	kindLines  = "application/x-ndjson"
+	kindEvents = "text/event-stream"
+)
+
+// writeTimeout bounds how long a reader may take for a batch; a reader that hangs
+// longer is cut off and can come back.
+const writeTimeout = 30 * time.Second
+
+func accepts(r *http.Request, kind string) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept"), ",") {
+		if one, _, err := mime.ParseMediaType(part); err == nil && one == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// replay streams a session from a number on: fromSeq is the first that is wanted. An
+// EventSource that comes back says the last it had instead.
+func (s *Server) replay(w http.ResponseWriter, r *http.Request, l *live) error {
+	from := uint64(1)
+	if text := r.URL.Query().Get("fromSeq"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 62)
+		if err != nil {
+			return bad("fromSeq: want a number")
+		}
+		from = n
+	} else if text := r.Header.Get("Last-Event-ID"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 62)
+		if err != nil {
+			return bad("Last-Event-ID: want a number")
+		}
+		from = n + 1
+	}
+	return s.stream(w, r, l, from)
+}
+
+// stream sends events until the log has ended, the reader is gone, or it is too slow.
+// It returns no error: the answer has begun.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from uint64) error {
+	sse := accepts(r, kindEvents)
+	h := w.Header()
+	h.Set("Content-Type", kindLines)
+	if sse {
+		h.Set("Content-Type", kindEvents)
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	c := http.NewResponseController(w)
+	beat := time.NewTicker(s.cfg.Limits.Heartbeat)
+	defer beat.Stop()
+	for {
+		events, lost, ended, changed := l.log.Read(from)
+		c.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // a recorder in tests has none
+		if lost > 0 {
+			gap := ErrorPayload{CodeLost, fmt.Sprintf("events %d to %d are no longer kept", from, lost), max(from, 1), lost}
+			if write(w, sse, local(l.id, lost, TypeError, gap)) != nil {
+				return nil
+			}
+			from = lost + 1
+		}
+		for _, e := range events {
+			if write(w, sse, e) != nil {
+				return nil
+			}
+			from = e.Seq + 1
+		}
+		if c.Flush() != nil || ended {
+			return nil
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return nil
+		case now := <-beat.C:
+			c.SetWriteDeadline(now.Add(writeTimeout)) //nolint:errcheck // as above
+			if write(w, sse, local(l.id, l.log.Last(), TypeHeartbeat, HeartbeatPayload{now.UTC()})) != nil || c.Flush() != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// local makes an event of this connection alone; it takes no number of its own.
+func local(session string, seq uint64, kind string, payload any) Event {
+	text, err := json.Marshal(payload)
+	if err != nil {
+		text = json.RawMessage(`{}`)
+	}
+	return Event{ProtocolVersion, session, seq, kind, text}
+}
+
+func write(w http.ResponseWriter, sse bool, e Event) error {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if !sse {
+		_, err = w.Write(append(text, '\n'))
+		return err
+	}
+	id := ""
+	if e.Type != TypeHeartbeat {
+		id = "id: " + strconv.FormatUint(e.Seq, 10) + "\n"
+	}
+	_, err = fmt.Fprintf(w, "%sevent: %s\ndata: %s\n\n", id, e.Type, text)
+	return err
+}

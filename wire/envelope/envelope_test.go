@@ -1,0 +1,146 @@
+package envelope
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"testing"
+)
+
+func pair(t testing.TB) (up, down *Sealer, atServer, atClient *Opener) {
+	t.Helper()
+	pub, priv, _ := ed25519.GenerateKey(nil)
+	c, err := NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, down, atServer, err := Accept(&c.Hello, "s_1", priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, atClient, err = c.Finish(w, pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return up, down, atServer, atClient
+}
+
+func TestBothWays(t *testing.T) {
+	up, down, atServer, atClient := pair(t)
+	for _, way := range []struct {
+		s *Sealer
+		o *Opener
+	}{{up, atServer}, {down, atClient}} {
+		for _, text := range []string{"one", "", "three"} {
+			box, seq, err := way.s.Seal("enc", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := way.o.Open(box, seq, "enc"); err != nil || string(got) != text {
+				t.Errorf("%q, %v", got, err)
+			}
+		}
+	}
+}
+
+func TestWhatIsBound(t *testing.T) {
+	up, down, atServer, atClient := pair(t)
+	_, other, _, _ := pair(t)
+	first, _, _ := down.Seal("enc", []byte("first"))
+	second, _, _ := down.Seal("enc", []byte("second"))
+	mine, _, _ := up.Seal("enc", []byte("mine"))
+	theirs, _, _ := other.Seal("enc", []byte("theirs"))
+	changed := first
+	changed.Ciphertext = "A" + changed.Ciphertext[1:]
+	if changed == first {
+		changed.Ciphertext = "B" + changed.Ciphertext[1:]
+	}
+	for name, try := range map[string]func() error{
+		"left out":         func() error { _, err := atClient.Open(second, 2, "enc"); return err },
+		"number changed":   func() error { _, err := atClient.Open(second, 1, "enc"); return err },
+		"type changed":     func() error { _, err := atClient.Open(first, 1, "final"); return err },
+		"another session":  func() error { _, err := atClient.Open(theirs, 1, "enc"); return err },
+		"reflected":        func() error { _, err := atClient.Open(mine, 1, "enc"); return err },
+		"text changed":     func() error { _, err := atClient.Open(changed, 1, "enc"); return err },
+		"wrong side opens": func() error { _, err := atServer.Open(first, 1, "enc"); return err },
+	} {
+		if err := try(); !errors.Is(err, ErrSealed) && !errors.Is(err, ErrOrder) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := atClient.Open(first, 1, "enc"); err != nil {
+		t.Error(err)
+	}
+	if _, err := atClient.Open(first, 1, "enc"); !errors.Is(err, ErrOrder) {
+		t.Errorf("replayed: %v", err)
+	}
+}
+
+func TestAnActiveMiddlemanIsFound(t *testing.T) {
+	pub, priv, _ := ed25519.GenerateKey(nil)
+	_, evil, _ := ed25519.GenerateKey(nil)
+	for name, meddle := range map[string]func(h *Hello, w *Welcome) *Welcome{
+		"speaks for itself": func(h *Hello, _ *Welcome) *Welcome {
+			w, _, _, _ := Accept(h, "s_1", evil)
+			return w
+		},
+		"claims the identity": func(h *Hello, w *Welcome) *Welcome {
+			m, _, _, _ := Accept(h, "s_1", evil)
+			m.Identity = w.Identity
+			return m
+		},
+		"swaps its key in": func(h *Hello, w *Welcome) *Welcome {
+			m, _, _, _ := Accept(h, "s_1", evil)
+			n := *w
+			n.Key = m.Key
+			return &n
+		},
+		"moves the session": func(_ *Hello, w *Welcome) *Welcome { n := *w; n.Session = "s_2"; return &n },
+		"answers another hello": func(h *Hello, _ *Welcome) *Welcome {
+			c, _ := NewClient()
+			w, _, _, _ := Accept(&c.Hello, "s_1", priv)
+			return w
+		},
+	} {
+		c, _ := NewClient()
+		w, _, _, err := Accept(&c.Hello, "s_1", priv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Finish(meddle(&c.Hello, w), pub); !errors.Is(err, ErrIdentity) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	_, down, _, _ := pair(f)
+	box, seq, _ := down.Seal("enc", []byte("text"))
+	text, _ := json.Marshal(box)
+	f.Add(text, seq, "enc")
+	f.Add([]byte(`{"kid":"1","nonceB64":"AAAAAAAAAAAAAAAB","ciphertextB64":"AAAA"}`), uint64(1), "enc")
+	f.Fuzz(func(t *testing.T, text []byte, seq uint64, kind string) {
+		var b Box
+		if json.Unmarshal(text, &b) != nil {
+			return
+		}
+		_, _, _, o := pair(t)
+		if _, err := o.Open(b, seq, kind); err == nil {
+			t.Fatal("opened what nobody sealed")
+		}
+	})
+}
+
+func FuzzHandshake(f *testing.F) {
+	c, _ := NewClient()
+	text, _ := json.Marshal(c.Hello)
+	f.Add(text)
+	f.Add([]byte(`{"keyB64":"","nonceB64":""}`))
+	_, priv, _ := ed25519.GenerateKey(nil)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var h Hello
+		if json.Unmarshal(text, &h) == nil {
+			Accept(&h, "s", priv)
+		}
+	})
+}
