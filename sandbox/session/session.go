@@ -79,7 +79,7 @@ func (s *live) finish(ctx context.Context, result sandbox.Result) {
 	case errors.Is(cause, context.DeadlineExceeded) || (result.Error != nil && result.Error.Code == sandbox.CodeTimeout):
 		state = Failed
 		s.log.Append(TypeDeadline, DeadlinePayload{time.Since(s.began).Milliseconds()})
-		if result.Error == nil || result.Error.Code == sandbox.CodeCancelled {
+		if errors.Is(cause, context.DeadlineExceeded) {
 			result.Error = sandbox.Errorf(sandbox.CodeTimeout, "the session's life has ended")
 		}
 	default:

@@ -26,7 +26,7 @@ func (p puppet) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) sa
 }
 
 const someTools = `{"version":1,"tools":[{"name":"users:list","serve":{"canned":{"result":{"items":[1,2,3]}}}},
-	{"name":"slow","serve":{"canned":{"delay":"1h"}}},{"name":"bobs","users":["bob"],"serve":{"canned":{}}}]}`
+	{"name":"slow","limits":{"deadline":"10m"},"serve":{"canned":{"delay":"1h"}}},{"name":"bobs","users":["bob"],"serve":{"canned":{}}}]}`
 
 const (
 	aliceToken = "alice-token-0123456789"

@@ -1,0 +1,51 @@
+// Run by the Go test against a real server: node client.test.mjs URL TOKEN IDENTITY WRONG
+import assert from "node:assert/strict";
+import { SandboxClient } from "./client.js";
+
+const [url, token, identity, wrong] = process.argv.slice(2);
+
+// What comes is cut off after every few hundred bytes; nothing may be lost or repeated.
+let cuts = 0;
+const cutting = async (input, init) => {
+  const response = await fetch(input, init);
+  if (!response.body || !(response.headers.get("content-type") ?? "").includes("ndjson")) return response;
+  let left = 400;
+  const body = response.body.pipeThrough(new TransformStream({
+    transform(chunk, c) {
+      if (left <= 0) return;
+      c.enqueue(chunk.slice(0, left));
+      left -= chunk.length;
+      if (left <= 0) { cuts++; c.error(new Error("cut")); }
+    },
+  }));
+  return new Response(body, { status: response.status, headers: response.headers });
+};
+for (const id of [undefined, identity]) {
+  const plain = new SandboxClient({ url, token, identity: id });
+  assert.deepEqual(await plain.eval({ code: "return 1" }), { items: [1, 2, 3] });
+  assert.equal((await plain.tools()).length, 1);
+  await assert.rejects(plain.eval({ code: "throw" }), { name: "SandboxError", code: "EXECUTION_ERROR" });
+
+  const session = await new SandboxClient({ url, token, identity: id, fetch: cutting, tries: 100, wait: 1 }).run({ code: "print" });
+  let seq = 0, out = "", last;
+  for await (const event of session) {
+    assert.equal(event.seq, ++seq);
+    if (event.type === "stdout") out += event.payload.chunk;
+    last = event;
+  }
+  assert.equal(last.type, "final");
+  assert.equal(out, Array.from({ length: 20 }, (_, i) => "line " + i + "\n").join(""));
+  assert.ok(cuts > 3, "the connection was cut");
+
+  const hanging = await plain.run({ code: "hang" });
+  const types = [];
+  for await (const event of hanging) {
+    types.push(event.type);
+    if (event.type === "session_init") await hanging.cancel();
+    if (event.type === "final") assert.equal(event.payload.error.code, "CANCELLED");
+  }
+  assert.equal(types.at(-1), "final");
+}
+await assert.rejects(new SandboxClient({ url, token, identity: wrong }).eval({ code: "return 1" }), { code: "ENCRYPTION_FAILED" });
+await assert.rejects(new SandboxClient({ url, token: "nobody" }).eval({ code: "return 1" }), { code: "UNAUTHORIZED" });
+console.log("ok");

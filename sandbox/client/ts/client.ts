@@ -1,0 +1,277 @@
+// Client of a sandbox server, for Node 20 and browsers. No dependencies. The types can be
+// erased: client.js is this file without them (tsc --target es2022), and Node 22 and
+// newer run this one as it is. The wire is docs/format/sandbox-session.md.
+
+export interface Options {
+  url: string;
+  token: string;
+  /** The server's Ed25519 public key, base64. Given, every session is sealed. */
+  identity?: string;
+  fetch?: typeof fetch;
+  /** Tries to get a dropped connection back; 5 unless given. */
+  tries?: number;
+  /** Milliseconds of silence after which a connection counts as dropped; 45,000. */
+  silence?: number;
+  /** Milliseconds before the first try to reconnect; 1,000, doubling to 30,000. */
+  wait?: number;
+}
+
+export interface Request {
+  code: string;
+  level?: "STRICT" | "SECURE" | "STANDARD" | "PERMISSIVE";
+  join?: boolean;
+  tags?: string[];
+  limits?: { sessionTtlMs?: number; timeoutMs?: number; maxToolCalls?: number; maxStdoutBytes?: number };
+}
+
+export interface SandboxEvent {
+  protocolVersion: number;
+  sessionId: string;
+  seq: number;
+  type: string;
+  payload: any;
+}
+
+export class SandboxError extends Error {
+  code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = "SandboxError";
+    this.code = code;
+  }
+}
+
+const maxEvent = 48 * 1024 * 1024;
+const text = new TextEncoder();
+
+export class SandboxClient {
+  options: Options;
+  constructor(options: Options) {
+    this.options = options;
+  }
+
+  /** Runs code and returns what it returned. */
+  async eval(request: Request, signal?: AbortSignal): Promise<any> {
+    const session = await this.run(request, signal);
+    for await (const event of session) {
+      if (event.type !== "final") continue;
+      if (event.payload.ok) return event.payload.result;
+      const e = event.payload.error ?? { code: "INTERNAL_ERROR", message: "the run failed" };
+      throw new SandboxError(e.code, e.message);
+    }
+    throw new SandboxError("PROTOCOL", "the stream ended without a final event");
+  }
+
+  /** Starts a session. A start is never repeated by itself: the script may have run. */
+  async run(request: Request, signal?: AbortSignal): Promise<SandboxSession> {
+    let body: any = request;
+    let keys: Keys | undefined;
+    let id = "";
+    if (this.options.identity) {
+      const greeted = await handshake(this);
+      keys = greeted.keys;
+      id = greeted.id;
+      const payload = await keys.seal(1, text.encode(JSON.stringify(request)));
+      body = { sealed: { sessionId: id, seq: 1, payload } };
+    }
+    const response = await this.call("POST", "/sessions", body, "application/x-ndjson", signal);
+    if (!id) {
+      const m = /^\/sessions\/([^/?#]+)$/.exec(response.headers.get("location") ?? "");
+      if (!m) throw new SandboxError("PROTOCOL", "the server named no session");
+      id = m[1];
+    }
+    return new SandboxSession(this, id, response, keys, signal);
+  }
+
+  async tools(): Promise<any[]> {
+    return (await (await this.call("GET", "/tools", undefined, "application/json")).json()).tools;
+  }
+
+  async call(method: string, path: string, body: any, accept: string, signal?: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = { authorization: "Bearer " + this.options.token, accept };
+    if (body !== undefined) headers["content-type"] = "application/json";
+    const response = await (this.options.fetch ?? fetch)(this.options.url.replace(/\/$/, "") + path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: signal ?? null,
+    });
+    if (response.ok) return response;
+    let e: any = {};
+    try {
+      e = (await response.json()).error ?? {};
+    } catch {
+      // the status says enough
+    }
+    throw new SandboxError(e.code ?? "HTTP_" + response.status, e.message ?? "the server answered " + response.status);
+  }
+}
+
+/** The events of a session, in order, each once; a dropped connection is made again. */
+export class SandboxSession {
+  client: SandboxClient;
+  id: string;
+  last = 0;
+  response: Response | undefined;
+  keys: Keys | undefined;
+  signal: AbortSignal | undefined;
+
+  constructor(client: SandboxClient, id: string, response: Response, keys?: Keys, signal?: AbortSignal) {
+    this.client = client;
+    this.id = id;
+    this.response = response;
+    this.keys = keys;
+    this.signal = signal;
+  }
+
+  async cancel(): Promise<void> {
+    await this.client.call("POST", "/sessions/" + this.id + "/cancel", undefined, "application/json");
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SandboxEvent> {
+    const tries = this.client.options.tries ?? 5;
+    const first = this.client.options.wait ?? 1000;
+    let wait = first;
+    for (let failed = 0; ; ) {
+      try {
+        this.response ??= await this.client.call(
+          "GET", "/sessions/" + this.id + "/stream?fromSeq=" + (this.last + 1), undefined, "application/x-ndjson", this.signal);
+        const response = this.response;
+        this.response = undefined;
+        for await (const line of lines(response, this.client.options.silence ?? 45000)) {
+          const event = await this.take(JSON.parse(line));
+          if (!event) continue;
+          failed = 0;
+          wait = first;
+          yield event;
+          if (event.type === "final") return;
+        }
+      } catch (e) {
+        if (e instanceof SandboxError && !/^HTTP_5|^TOO_MANY/.test(e.code)) throw e;
+        if (e instanceof SyntaxError) throw new SandboxError("PROTOCOL", "the server's stream is malformed");
+        if (this.signal?.aborted) throw e;
+      }
+      if (++failed >= tries) throw new SandboxError("DISCONNECTED", "the connection could not be made again");
+      await new Promise((done) => setTimeout(done, wait * (0.85 + 0.3 * Math.random())));
+      wait = Math.min(2 * wait, 30000);
+    }
+  }
+
+  /** Checks an event and opens it; undefined for what is of the connection alone. */
+  async take(event: SandboxEvent): Promise<SandboxEvent | undefined> {
+    if (event.sessionId !== this.id) throw new SandboxError("PROTOCOL", "an event of another session");
+    if (event.type === "heartbeat") return undefined;
+    if (event.type === "error") throw new SandboxError(event.payload.code, event.payload.message);
+    if (event.seq !== this.last + 1) throw new SandboxError("PROTOCOL", "event " + event.seq + " after " + this.last);
+    if (this.keys) {
+      if (event.type !== "enc") throw new SandboxError("ENCRYPTION_FAILED", "an event that is not sealed");
+      const inner = JSON.parse(new TextDecoder().decode(await this.keys.open(event.seq, event.payload)));
+      event = { ...event, type: inner.type, payload: inner.payload };
+    }
+    this.last = event.seq;
+    return event;
+  }
+}
+
+async function* lines(response: Response, silence: number): AsyncGenerator<string> {
+  const reader = response.body!.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for (;;) {
+      let timer: any;
+      const late = new Promise<never>((_, no) => {
+        timer = setTimeout(() => no(new Error("silence")), silence);
+      });
+      const { done, value } = await Promise.race([reader.read(), late]).finally(() => clearTimeout(timer));
+      if (done) return;
+      rest += decoder.decode(value, { stream: true });
+      if (rest.length > maxEvent) throw new SandboxError("PROTOCOL", "an event is too long");
+      const parts = rest.split("\n");
+      rest = parts.pop()!;
+      for (const line of parts) if (line) yield line;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+// Envelopes: docs/format/sandbox-envelope.md.
+
+const b64 = (b: Uint8Array): string => btoa(Array.from(b, (c) => String.fromCharCode(c)).join(""));
+const unb64 = (s: string): Uint8Array => Uint8Array.from(atob(s), (c) => c.charCodeAt(0));
+
+function join(...parts: Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    out.set(p, at);
+    at += p.length;
+  }
+  return out;
+}
+
+function number(n: number, bytes: number): Uint8Array {
+  const out = new Uint8Array(bytes);
+  new DataView(out.buffer).setUint32(bytes - 4, n);
+  return out;
+}
+
+class Keys {
+  up: CryptoKey;
+  down: CryptoKey;
+  session: string;
+  constructor(up: CryptoKey, down: CryptoKey, session: string) {
+    this.up = up;
+    this.down = down;
+    this.session = session;
+  }
+
+  params(seq: number, direction: number): any {
+    const session = text.encode(this.session);
+    const kind = text.encode("enc");
+    return {
+      name: "AES-GCM", iv: join(new Uint8Array(4), number(seq, 8)),
+      additionalData: join(text.encode("enclave envelope v1\0"), Uint8Array.of(direction), number(seq, 8),
+        Uint8Array.of(kind.length), kind, Uint8Array.of(session.length), session),
+    };
+  }
+
+  async seal(seq: number, plain: Uint8Array): Promise<any> {
+    const params = this.params(seq, 1);
+    const sealed = await crypto.subtle.encrypt(params, this.up, plain as any);
+    return { kid: "1", nonceB64: b64(params.iv), ciphertextB64: b64(new Uint8Array(sealed)) };
+  }
+
+  async open(seq: number, box: any): Promise<ArrayBuffer> {
+    try {
+      const params = this.params(seq, 2);
+      if (box.kid !== "1" || box.nonceB64 !== b64(params.iv)) throw new Error("nonce");
+      return await crypto.subtle.decrypt(params, this.down, unb64(box.ciphertextB64) as any);
+    } catch {
+      throw new SandboxError("ENCRYPTION_FAILED", "a sealed event does not open");
+    }
+  }
+}
+
+async function handshake(client: SandboxClient): Promise<{ id: string; keys: Keys }> {
+  const own = (await crypto.subtle.generateKey({ name: "ECDH", namedCurve: "P-256" }, false, ["deriveBits"])) as CryptoKeyPair;
+  const key = new Uint8Array(await crypto.subtle.exportKey("raw", own.publicKey));
+  const nonce = crypto.getRandomValues(new Uint8Array(32));
+  const w = await (await client.call("POST", "/handshake", { keyB64: b64(key), nonceB64: b64(nonce) }, "application/json")).json();
+  const fail = () => new SandboxError("ENCRYPTION_FAILED", "the server does not prove the identity that was pinned");
+  if (w.identityB64 !== client.options.identity) throw fail();
+  const theirs = unb64(w.keyB64);
+  const identity = unb64(w.identityB64);
+  const parts = [text.encode(w.sessionId), key, nonce, theirs, unb64(w.nonceB64), identity];
+  const said = join(text.encode("enclave sandbox handshake v1\0"), ...parts.flatMap((p) => [number(p.length, 4), p]));
+  const transcript = new Uint8Array(await crypto.subtle.digest("SHA-256", said as any));
+  const verifier = await crypto.subtle.importKey("raw", identity as any, { name: "Ed25519" }, false, ["verify"]);
+  if (!(await crypto.subtle.verify({ name: "Ed25519" }, verifier, unb64(w.signatureB64) as any, transcript as any))) throw fail();
+  const peer = await crypto.subtle.importKey("raw", theirs as any, { name: "ECDH", namedCurve: "P-256" }, false, []);
+  const shared = await crypto.subtle.deriveBits({ name: "ECDH", public: peer }, own.privateKey, 256);
+  const base = await crypto.subtle.importKey("raw", shared, "HKDF", false, ["deriveKey"]);
+  const derive = (info: string, use: KeyUsage) =>
+    crypto.subtle.deriveKey({ name: "HKDF", hash: "SHA-256", salt: transcript as any, info: text.encode(info) as any }, base,
+      { name: "AES-GCM", length: 256 }, false, [use]);
+  const up = await derive("enclave sandbox v1 client to server", "encrypt");
+  const down = await derive("enclave sandbox v1 server to client", "decrypt");
+  return { id: w.sessionId, keys: new Keys(up, down, w.sessionId) };
+}
