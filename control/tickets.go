@@ -31,7 +31,7 @@ type tickets struct {
 	org  wire.OrgID
 	life time.Duration
 
-	mu        sync.Mutex // guards what follows; a signature is made under it
+	mu        sync.Mutex // guards what follows; never held while signing
 	held, old map[pair]held
 }
 
@@ -67,18 +67,22 @@ func (t *tickets) until(a, b wire.SystemID, now time.Time) (notAfter, renewAt ti
 func (t *tickets) get(a, b wire.SystemID, notAfter time.Time) []byte {
 	p := pair{min(a, b), max(a, b)}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	h, ok := t.held[p]
 	if !ok {
 		h, ok = t.old[p]
 	}
-	if !ok || !h.notAfter.Equal(notAfter) {
-		h = held{ticket.Sign(t.key, t.org, p.a, p.b, notAfter), notAfter}
-		if len(t.held) >= maxHeldTickets/2 {
-			t.held, t.old = make(map[pair]held), t.held
-		}
-		t.held[p] = h
+	t.mu.Unlock()
+	if ok && h.notAfter.Equal(notAfter) {
+		return h.raw
 	}
+	// Without the lock: if both ends sign at once, they sign the same.
+	h = held{ticket.Sign(t.key, t.org, p.a, p.b, notAfter), notAfter}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.held) >= maxHeldTickets/2 {
+		t.held, t.old = make(map[pair]held), t.held
+	}
+	t.held[p] = h
 	return h.raw
 }
 

@@ -9,68 +9,22 @@ import (
 	"testing"
 	"time"
 
+	"enclave/control/policy/estate"
 	"enclave/wire"
 )
 
-// Tags of an estate: everybody carries one of the broad ones, and up to two teams. Teams
-// and services keep their size however large the organisation is.
-const (
-	teams, teamSize       = 45, 40
-	services, serviceSize = 3, 4
-	broadRules            = 4 // policies from everybody of a broad tag to a service
-)
+const broadRules = estate.Broad
 
-// estate is a large world of 50 tags (2 broad, 45 teams, 3 services), one to three on
-// each system. All but four policies name one or two teams on either side; a third have
-// hours. At 50,000 systems and 1,000 policies that is four million of pair and policy.
-func estate(systems, policies int) (ss []System, ps []wire.Policy) {
-	r := rand.New(rand.NewPCG(7, 7))
-	team := func() wire.Tag { return wire.Tag(fmt.Sprintf("team%02d", r.IntN(teams))) }
-	some := func() []wire.Tag {
-		out := []wire.Tag{team()}
-		if other := team(); r.IntN(2) == 0 && other != out[0] {
-			out = append(out, other)
-		}
-		return out
-	}
-	for i := range systems {
-		broad := wire.Tag("staff")
-		if i%5 >= 3 {
-			broad = "fleet"
-		}
-		ss = append(ss, System{
-			ID: wire.SystemID(fmt.Sprintf("%05d", i)), IPs: []netip.Addr{netip.AddrFrom4([4]byte{100, 64 + byte(i>>16), byte(i >> 8), byte(i)})},
-			Tags: []wire.Tag{broad}, Approved: true, Enabled: true,
-		})
-	}
-	order := r.Perm(systems)
-	for k := range teams*teamSize + services*serviceSize {
-		name := wire.Tag(fmt.Sprintf("team%02d", k/teamSize))
-		if k >= teams*teamSize {
-			name = wire.Tag(fmt.Sprintf("service%d", k%services))
-		}
-		if s := &ss[order[k%systems]]; len(s.Tags) < 3 && !slices.Contains(s.Tags, name) {
-			s.Tags = append(s.Tags, name)
-		}
-	}
-	for i := range policies {
-		p := wire.Policy{
-			ID: wire.PolicyID(fmt.Sprintf("p%04d", i)), Kind: wire.Direct, Enabled: true, SenderTags: some(), ReceiverTags: some(),
-			ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 22, Hi: 22}, {Lo: 443, Hi: 443}}}, {Proto: wire.ICMP}},
-		}
-		if i%3 == 0 {
-			p.ActiveHours = wire.Windows{{Zone: "Europe/London", Days: []string{"mon", "tue", "wed", "thu", "fri"}, Start: "08:00", End: "18:00"}}
-		}
-		if i < broadRules {
-			p.SenderTags = []wire.Tag{[]wire.Tag{"staff", "fleet"}[i%2]}
-			p.ReceiverTags = []wire.Tag{wire.Tag(fmt.Sprintf("service%d", i%services))}
-		}
-		ps = append(ps, p)
+// newEstate is estate.New as the engine takes it.
+func newEstate(systems, policies int) (ss []System, ps []wire.Policy) {
+	all, ps := estate.New(systems, policies)
+	for _, s := range all {
+		ss = append(ss, System{ID: s.ID, IPs: []netip.Addr{s.Addr}, Tags: s.Tags, Approved: true, Enabled: true})
 	}
 	return ss, ps
 }
 
-var workday = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+var workday = estate.Workday()
 
 func build(b testing.TB, ss []System, ps []wire.Policy) *Engine {
 	e := New()
@@ -86,7 +40,7 @@ func build(b testing.TB, ss []System, ps []wire.Policy) *Engine {
 func eachSize(b *testing.B, run func(b *testing.B, ss []System, ps []wire.Policy)) {
 	for _, systems := range []int{1_000, 10_000, 50_000} {
 		b.Run(fmt.Sprintf("systems=%d", systems), func(b *testing.B) {
-			ss, ps := estate(systems, 1_000)
+			ss, ps := newEstate(systems, 1_000)
 			b.ReportAllocs()
 			run(b, ss, ps)
 		})
@@ -214,7 +168,7 @@ func BenchmarkEvaluate(b *testing.B) {
 }
 
 func TestEvaluateAllocates(t *testing.T) {
-	ss, ps := estate(100, 200)
+	ss, ps := newEstate(100, 200)
 	gate := wire.Policy{ID: "gate", Kind: wire.Gateway, Enabled: true, SenderTags: ss[0].Tags, ACLs: []wire.ACL{{Proto: wire.Any}}, Gateways: []wire.GatewayRoute{{System: ss[1].ID, Subnets: []string{"0.0.0.0/0"}}}}
 	e := build(t, ss, append(ps, gate))
 	qs := append(allowed(t, e, ss), Packet{Src: ss[0].IPs[0], Dst: netip.MustParseAddr("8.8.8.8"), Proto: wire.UDP})
