@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,42 +12,73 @@ import (
 )
 
 func (a *app) bench() *cobra.Command {
-	var rounds int
-	var each time.Duration
-	mesh := &cobra.Command{Use: "mesh", Short: "Measure the overlay between two agents of this machine",
-		Long: `Measures TCP goodput and round trips between two agents over loopback, in one process,
-in turns with what the machine can do at most: the cipher alone and plain loopback TCP.
-Prints medians with their spread and the ratios, which are what compares across machines.`,
+	var cmds []*cobra.Command
+	for _, b := range bench.All() {
+		cmds = append(cmds, a.benchOf(b.Name, b.Short, b.Long, b))
+	}
+	cmds = append(cmds, a.benchOf("all", "Measure everything, one after the other",
+		"Runs every bench. With --json the answer is a list of their results.", bench.All()...))
+	return a.group("bench", "Measure this machine: figures beside their limits, as ratios", cmds...)
+}
+
+// benchOf is a command that runs benches; one alone answers with its result and not
+// with a list.
+func (a *app) benchOf(name, short, long string, list ...bench.Bench) *cobra.Command {
+	var cfg bench.Config
+	cmd := &cobra.Command{Use: name, Short: short,
+		Long: long + "\nPrints medians with their spread and the ratios, which are what compares across machines.",
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-			if rounds < 1 || each < 10*time.Millisecond {
+			if cfg.Rounds < 1 || cfg.Each < 10*time.Millisecond {
 				return usage("want at least one round of 10ms")
+			}
+			if cfg.Systems < minBenchSystems || cfg.Systems > maxBenchSystems {
+				return usage("want %d to %d systems", minBenchSystems, maxBenchSystems)
 			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			cfg := bench.MeshConfig{Rounds: rounds, Each: each}
 			if !a.json {
 				cfg.Progress = a.Err
 			}
-			res, err := bench.Mesh(ctx, cfg)
-			if err != nil {
-				return err
+			var results []bench.Result
+			for _, b := range list {
+				res, err := b.Run(ctx, cfg)
+				if err != nil {
+					return err
+				}
+				results = append(results, res)
 			}
-			return a.print(res, func(w io.Writer) { benchText(w, &res) })
+			var answer any = results
+			if len(list) == 1 && name != "all" {
+				answer = results[0]
+			}
+			return a.print(answer, func(w io.Writer) { benchText(w, results) })
 		}}
-	f := mesh.Flags()
-	f.IntVar(&rounds, "rounds", 5, "how many rounds the medians are taken from")
-	f.DurationVar(&each, "each", time.Second, "length of one measurement")
-	return a.group("bench", "Measure this machine: figures beside their limits, as ratios", mesh)
+	f := cmd.Flags()
+	f.IntVar(&cfg.Rounds, "rounds", 5, "how many rounds the medians are taken from")
+	f.DurationVar(&cfg.Each, "each", time.Second, "length of one measurement")
+	cfg.Systems = minBenchSystems
+	if slices.ContainsFunc(list, func(b bench.Bench) bool { return b.Sized }) {
+		f.IntVar(&cfg.Systems, "systems", 1_000, "size of the organisation that is measured")
+	}
+	return cmd
 }
 
-func benchText(w io.Writer, r *bench.Result) {
+// Below, teams do not fit into the organisation; above, its addresses do not.
+const (
+	minBenchSystems = 100
+	maxBenchSystems = 100_000
+)
+
+func benchText(w io.Writer, results []bench.Result) {
 	rows := [][]string{{"FIGURE", "MEDIAN", "SPREAD", "UNIT", "RATIO", "OF"}}
-	for _, f := range r.Figures {
-		ratio := "-"
-		if f.Of != "" {
-			ratio = digits(f.Ratio)
+	for _, r := range results {
+		for _, f := range r.Figures {
+			ratio := "-"
+			if f.Of != "" {
+				ratio = digits(f.Ratio)
+			}
+			rows = append(rows, []string{f.Name, digits(f.Median), digits(f.Min) + " to " + digits(f.Max), f.Unit, ratio, orDash(f.Of)})
 		}
-		rows = append(rows, []string{f.Name, digits(f.Median), digits(f.Min) + " to " + digits(f.Max), f.Unit, ratio, orDash(f.Of)})
 	}
 	table(w, rows...)
 }

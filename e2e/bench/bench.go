@@ -7,6 +7,9 @@
 package bench
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"slices"
 	"time"
 )
@@ -34,8 +37,43 @@ func (f Figure) of(g Figure) Figure {
 	return f
 }
 
-// Result is a whole run.
+// Config says how to measure.
+type Config struct {
+	Rounds   int
+	Each     time.Duration // of one measurement, at least
+	Systems  int           // of the organisation that Policy measures
+	Progress io.Writer     // a line a round; may be nil
+}
+
+func (c *Config) progress(bench string, round int) {
+	if c.Progress != nil {
+		fmt.Fprintf(c.Progress, "%s: round %d of %d\n", bench, round+1, c.Rounds)
+	}
+}
+
+// Bench is something that can be measured.
+type Bench struct {
+	Name, Short, Long string
+	Sized             bool // it measures an organisation of Config.Systems
+	Run               func(context.Context, Config) (Result, error)
+}
+
+// All lists what can be measured, in the order in which all of it is.
+func All() []Bench {
+	return []Bench{
+		{"mesh", "Measure the overlay between two agents of this machine",
+			`Measures TCP goodput and round trips between two agents over loopback, in one process,
+in turns with what the machine can do at most: the cipher alone and plain loopback TCP.`, false, Mesh},
+		{"policy", "Measure the policy engine and what follows from changes",
+			`Measures an organisation of many systems, 50 tags and 1,000 policies, everybody connected:
+all of it compiled from nothing, beside one policy, one tag of one system and one
+explanation, up to the encoded messages; and verdicts beside look-ups in a hash table.`, true, Policy},
+	}
+}
+
+// Result is a whole run of one bench.
 type Result struct {
+	Bench   string        `json:"bench"`
 	Rounds  int           `json:"rounds"`
 	Each    time.Duration `json:"each_ns"`
 	CPUs    int           `json:"cpus"`

@@ -9,6 +9,28 @@ import (
 	"time"
 )
 
+// TestPolicyMeasures runs the bench in a small organisation: every figure is there, and
+// a change costs less than all of it.
+func TestPolicyMeasures(t *testing.T) {
+	res, err := Policy(t.Context(), Config{Rounds: 2, Each: 10 * time.Millisecond, Systems: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Figures) != 8 || res.Bench != "policy" {
+		t.Fatalf("result %+v", res)
+	}
+	for _, f := range res.Figures {
+		if f.Median <= 0 || len(f.Rounds) != 2 {
+			t.Errorf("figure %+v", f)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Policy(ctx, Config{Rounds: 1, Each: time.Millisecond, Systems: 100}); err == nil {
+		t.Error("a run that was ended has a result")
+	}
+}
+
 func stockPair(b *testing.B) func() (net.Conn, error) {
 	x, err := newStockNode(netip.MustParseAddr("100.64.0.1"))
 	if err != nil {

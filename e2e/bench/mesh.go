@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -24,21 +23,14 @@ import (
 	"enclave/wire/api"
 )
 
-// MeshConfig says how long to measure.
-type MeshConfig struct {
-	Rounds   int
-	Each     time.Duration // of one measurement
-	Progress io.Writer     // a line a round; may be nil
-}
-
 // echoes is how many round trips one round takes.
 const echoes = 2000
 
 // Mesh measures two agents of this machine over loopback, in one process, beside the
 // cipher's limit and plain loopback TCP. The kinds take turns within each round, so
 // that a slow minute of the machine hits them alike.
-func Mesh(ctx context.Context, cfg MeshConfig) (Result, error) {
-	res := Result{Rounds: cfg.Rounds, Each: cfg.Each, CPUs: runtime.NumCPU()}
+func Mesh(ctx context.Context, cfg Config) (Result, error) {
+	res := Result{Bench: "mesh", Rounds: cfg.Rounds, Each: cfg.Each, CPUs: runtime.NumCPU()}
 	dir, err := os.MkdirTemp("", "enclave-bench-")
 	if err != nil {
 		return res, err
@@ -67,9 +59,7 @@ func Mesh(ctx context.Context, cfg MeshConfig) (Result, error) {
 		return ctx.Err()
 	}
 	for i := range cfg.Rounds {
-		if cfg.Progress != nil {
-			fmt.Fprintf(cfg.Progress, "round %d of %d\n", i+1, cfg.Rounds)
-		}
+		cfg.progress("mesh", i)
 		v, err := cipher(cfg.Each)
 		if err := add("cipher", v, err); err != nil {
 			return res, err
