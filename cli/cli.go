@@ -104,7 +104,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent()},
-		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays(), a.seal()},
+		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays(), a.token(), a.seal()},
 		"look":   {a.status(), a.explain(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.version()},
 	} {
 		for _, c := range commands {

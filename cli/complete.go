@@ -130,6 +130,39 @@ func (a *app) completeRevisions(n int) completion {
 	})
 }
 
+func (a *app) completeTokens() completion {
+	return a.offer(firstArg(func(ctx context.Context, cl *client.Client) (out []string) {
+		tokens, _ := cl.Tokens(ctx)
+		for _, t := range tokens {
+			out = append(out, t.Name+"\t"+t.ID)
+		}
+		return out
+	}))
+}
+
+// completeTrust offers a system and then a requirement.
+func (a *app) completeTrust() completion {
+	return a.offer(func(ctx context.Context, cl *client.Client, args []string) []string {
+		switch len(args) {
+		case 0:
+			return systemWords(ctx, cl)
+		case 1:
+			return requirementWords(ctx, cl)
+		}
+		return nil
+	})
+}
+
+// completePair offers a system and then another.
+func (a *app) completePair() completion {
+	return a.offer(func(ctx context.Context, cl *client.Client, args []string) []string {
+		if len(args) > 1 {
+			return nil
+		}
+		return systemWords(ctx, cl)
+	})
+}
+
 // completePeers offers whom the agent that runs on --state knows.
 func (a *app) completePeers(c *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {
 	l, err := a.local()

@@ -14,6 +14,7 @@ import (
 	"enclave/agent/uplink"
 	"enclave/cli/client"
 	"enclave/cli/node"
+	"enclave/control"
 	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire"
@@ -64,6 +65,7 @@ var known = []struct {
 	code string
 	hint string
 }{
+	{control.ErrCountries, exitUsage, "usage", "it holds lines of range,country: 192.0.2.0/24,GB"},
 	{seal.ErrNoIdentity, exitUsage, "no_identity", "pass --identity FILE or set ENCLAVE_IDENTITY_FILE"},
 	{seal.ErrWrongIdentity, exitUsage, "wrong_identity", "pass the --identity or the --passphrase-file that it was sealed for"},
 	{seal.ErrNoKeyring, exitDamaged, "no_keyring", "nothing opens the state without it"},
@@ -89,6 +91,7 @@ var known = []struct {
 	{svid.ErrNotYetValid, exitTryAgain, "clock", "set this machine's clock and try again"},
 	{svid.ErrExpired, exitTryAgain, "clock", "if this machine's clock is right, enrol again"},
 	{agent.ErrNeedKey, exitUsage, "need_key", "run \"enclave key create --name …\" and pass its secret with --key-file"},
+	{agent.ErrClock, exitTryAgain, "clock", "set this machine's clock, or let it follow a time server, and try again"},
 	{agent.ErrRevoked, exitForbidden, "revoked", "enrol again with a new state directory and a new key"},
 	{agent.ErrReplaced, exitTryAgain, "replaced", "one state directory belongs to one machine; was it copied?"},
 	{agent.ErrUnknownName, exitNotFound, "unknown_name", "no policy introduces a system of that name to this one; see \"enclave policy list\""},
@@ -128,10 +131,11 @@ func (a *app) fail(c *cobra.Command, err error) int {
 // lookUp is what to do about something that was not found, by the noun of the command.
 var lookUp = map[string]string{
 	"system": "see \"enclave system list\"",
-	"tag":    "see \"enclave system list\"",
-	"trust":  "see \"enclave system list\"",
+	"tag":    "see \"enclave tag list\" and \"enclave system list\"",
+	"trust":  "see \"enclave trust list\" and \"enclave system list\"",
 	"key":    "see \"enclave key list\"",
 	"policy": "see \"enclave policy list\"",
+	"token":  "see \"enclave token list\"",
 }
 
 func explain(err error) *failure {
@@ -157,7 +161,7 @@ func explain(err error) *failure {
 
 func exitFor(p *api.Problem) int {
 	switch p.Code {
-	case api.CodeKeyUnknown, api.CodeKeyExpired, api.CodeKeyUsedUp:
+	case api.CodeKeyUnknown, api.CodeKeyExpired, api.CodeKeyUsedUp, api.CodeKeyElsewhere:
 		return exitRefused // 403 on the wire, but nobody who signs in could change it
 	case api.CodeClockSkew:
 		return exitTryAgain

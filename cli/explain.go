@@ -17,7 +17,7 @@ func (a *app) explain() *cobra.Command {
 	var at string
 	c := &cobra.Command{Use: "explain FROM TO PROTO[/PORT]", Short: "Say why a flow passes or not, and what would allow it",
 		Example: "  enclave explain laptop web tcp/8080\n  enclave explain laptop web tcp/22 --at 2026-05-02T02:00:00Z",
-		Args:    exactly("FROM", "TO", "PROTO[/PORT]"), ValidArgsFunction: a.completeSystems(),
+		Args:    exactly("FROM", "TO", "PROTO[/PORT]"), ValidArgsFunction: a.completePair(),
 		RunE: func(c *cobra.Command, args []string) error {
 			acl, err := parseAllow(args[2])
 			if err != nil {
@@ -70,7 +70,7 @@ func explainText(w io.Writer, e *api.Explanation, args []string) {
 		if s.Policy != last {
 			last = s.Policy
 			if s.Policy != "" {
-				fmt.Fprintf(w, "  policy %s %s\n", s.Policy, clean(s.Name))
+				fmt.Fprintf(w, "  policy %s\n", clean(first(s.Name, string(s.Policy))))
 			}
 		}
 		mark := "no"
@@ -158,7 +158,7 @@ func (a *app) flows() *cobra.Command {
 		return a.print(list, func(w io.Writer) {
 			rows := [][]string{{"FROM", "TO", "FLOW", "POLICY", "RULE", "SINCE", "BYTES"}}
 			for _, f := range list {
-				rows = append(rows, []string{string(f.From), string(f.To), f.Flow.String(), string(f.Policy), num(f.Rule), f.Since.Format(time.RFC3339), num(int(f.Bytes))})
+				rows = append(rows, []string{clean(first(f.Names[0], string(f.From))), clean(first(f.Names[1], string(f.To))), f.Flow.String(), clean(first(f.PolicyName, string(f.Policy))), num(f.Rule), f.Since.Format(time.RFC3339), num(int(f.Bytes))})
 			}
 			table(w, rows...)
 		})

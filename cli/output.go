@@ -123,6 +123,16 @@ func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Cha
 	})
 }
 
+// warn says what a change has made and probably did not mean. Under --json it stands in
+// the answer.
+func (a *app) warn(list []string) {
+	for _, text := range list {
+		if !a.json {
+			fmt.Fprintf(a.Err, "warning: %s\n", clean(text))
+		}
+	}
+}
+
 // tagArgs checks tags given as arguments.
 func tagArgs(args []string) ([]wire.Tag, error) {
 	tags := make([]wire.Tag, 0, len(args))

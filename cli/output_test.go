@@ -148,7 +148,9 @@ func TestCompletion(t *testing.T) {
 	s := newSite(t, nil)
 	id := string(s.mustEnrol("web"))
 	s.ok("tag", "add", "web", "servers")
-	s.ok("policy", "create", "Web", "--from", "laptops", "--to", "servers", "--allow", "tcp/80")
+	if _, errs, exit := s.run("policy", "create", "Web", "--from", "laptops", "--to", "servers", "--allow", "tcp/80"); exit != exitOK || errs != "warning: no system carries the tag laptops of policy \"Web\"\n" {
+		t.Errorf("exit %d, %q", exit, errs)
+	}
 	for line, want := range map[string]string{
 		"system approve ":             "web\n" + id,
 		"system list --state-is ":     "pending",

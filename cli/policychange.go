@@ -126,6 +126,7 @@ func (a *app) policyCreate() *cobra.Command {
 			if err != nil {
 				return a.trial(err)
 			}
+			a.warn(out.Warnings)
 			if err := a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, "created "+args[0]+" ("+string(out.ID)+", "+out.State+")"); err != nil {
 				return err
 			}
@@ -200,5 +201,6 @@ func (a *app) replace(c *cobra.Command, cl *client.Client, w changing, doc wire.
 	if err != nil {
 		return a.trial(err)
 	}
+	a.warn(out.Warnings)
 	return a.done(c.Context(), cl, w, api.Changed{Revision: out.Version}, out, said+" ("+strings.TrimSpace(out.State)+")")
 }

@@ -41,6 +41,7 @@ in time: a change that locks you out mends itself.`,
 			if out.ConfirmBy != nil {
 				said += "; reverts at " + out.ConfirmBy.Format(time.RFC3339) + " unless \"enclave policy confirm\" comes"
 			}
+			a.warn(out.Impact.Warnings)
 			return a.done(c.Context(), cl, w, out.Changed, out, said)
 		}})
 	c.Flags().DurationVar(&confirm, "confirm-within", 0, "revert by itself unless confirmed within this `TIME`")
@@ -79,7 +80,7 @@ func impactText(w io.Writer, im *api.Impact) {
 			if x.Ports != nil {
 				what += "/" + x.Ports.String()
 			}
-			fmt.Fprintf(w, "%s %s → %s %s  (policy %s, rule %d)\n", sign, clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, x.Policy, x.Rule)
+			fmt.Fprintf(w, "%s %s → %s %s  (policy %s, rule %d)\n", sign, clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, clean(first(x.PolicyName, string(x.Policy))), x.Rule)
 		}
 		if more := count - len(list); more > 0 {
 			fmt.Fprintf(w, "%s … and %d more\n", sign, more)
@@ -88,10 +89,13 @@ func impactText(w io.Writer, im *api.Impact) {
 	access("+", im.Gained, im.GainedCount)
 	access("-", im.Lost, im.LostCount)
 	for _, f := range im.Flows {
-		fmt.Fprintf(w, "! cuts the live flow %s (since %s)\n", f.Flow, f.Since.Format(time.RFC3339))
+		fmt.Fprintf(w, "! cuts the live flow %s → %s, %s (since %s)\n", clean(first(f.Names[0], string(f.From))), clean(first(f.Names[1], string(f.To))), f.Flow, f.Since.Format(time.RFC3339))
 	}
 	for _, t := range im.Tests {
 		fmt.Fprintf(w, "! flips the test %s: %s\n", clean(testName(&t.Assertion)), clean(t.Why))
+	}
+	for _, text := range im.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", clean(text))
 	}
 	fmt.Fprintf(w, "%d gained, %d lost, %d pairs introduced, %d forgotten, %d live flows cut, %d tests flipped\n",
 		im.GainedCount, im.LostCount, len(im.Introduced), len(im.Forgotten), len(im.Flows), len(im.Tests))

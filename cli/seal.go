@@ -130,6 +130,9 @@ func printSeal(w io.Writer, st node.SealState) {
 	if st.Beside {
 		fmt.Fprintf(w, "Identity    %s, beside the state: whoever copies the whole directory reads it\n", seal.IdentityName)
 	}
+	for _, name := range st.Open {
+		fmt.Fprintf(w, "Warning     others on this machine may read %s: chmod go= it\n", clean(name))
+	}
 	if st.Pages != nil {
 		fmt.Fprintf(w, "Pages       %d, all whole\n", *st.Pages)
 	}

@@ -146,7 +146,7 @@ func (a *app) systemUpdate() *cobra.Command {
 
 func (a *app) systemAdd(verb, short, past string, do func(*client.Client, context.Context, string, string) (api.Changed, error)) *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: verb + " SYSTEM OTHER", Short: short, Args: exactly("SYSTEM", "OTHER"), ValidArgsFunction: a.completeSystems(),
+	return w.flags(&cobra.Command{Use: verb + " SYSTEM OTHER", Short: short, Args: exactly("SYSTEM", "OTHER"), ValidArgsFunction: a.completePair(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, past+": "+args[0]+" wants "+args[1], func(cl *client.Client) (api.Changed, error) {
 				return do(cl, c.Context(), args[0], args[1])
@@ -192,7 +192,7 @@ func (a *app) tagSet() *cobra.Command {
 	var w changing
 	var trust []string
 	var notes string
-	c := w.flags(&cobra.Command{Use: "set TAG", Short: "Keep a tag while nothing uses it, and say what it takes to count", Args: exactly("TAG"),
+	c := w.flags(&cobra.Command{Use: "set TAG", Short: "Keep a tag while nothing uses it, and say what it takes to count", Args: exactly("TAG"), ValidArgsFunction: a.offer(firstArg(tagWords)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "set "+args[0], func(cl *client.Client) (api.Changed, error) {
 				return cl.SetTag(c.Context(), args[0], trust, notes)
@@ -205,7 +205,7 @@ func (a *app) tagSet() *cobra.Command {
 
 func (a *app) tagRename() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "rename TAG NEW", Short: "Rename a tag wherever it stands", Args: exactly("TAG", "NEW"),
+	return w.flags(&cobra.Command{Use: "rename TAG NEW", Short: "Rename a tag wherever it stands", Args: exactly("TAG", "NEW"), ValidArgsFunction: a.offer(firstArg(tagWords)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "renamed "+args[0]+" to "+args[1], func(cl *client.Client) (api.Changed, error) {
 				return cl.RenameTag(c.Context(), args[0], args[1])

@@ -77,7 +77,7 @@ func (a *app) trustSet() *cobra.Command {
 
 func (a *app) trustDelete() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "delete REQUIREMENT", Short: "Remove a trust requirement that nothing asks for", Args: exactly("REQUIREMENT"),
+	return w.flags(&cobra.Command{Use: "delete REQUIREMENT", Short: "Remove a trust requirement that nothing asks for", Args: exactly("REQUIREMENT"), ValidArgsFunction: a.completeRequirements(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "removed "+args[0], func(cl *client.Client) (api.Changed, error) { return cl.DeleteRequirement(c.Context(), args[0]) })
 		}})
@@ -87,7 +87,7 @@ func (a *app) trustMet() *cobra.Command {
 	var w changing
 	var until string
 	var claims []string
-	c := w.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
+	c := w.flags(&cobra.Command{Use: "met SYSTEM REQUIREMENT", Short: "Mark a requirement as met by a system", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeTrust(),
 		RunE: func(c *cobra.Command, args []string) error {
 			end, err := instant(until, time.Now())
 			if err != nil {
@@ -112,7 +112,7 @@ func (a *app) trustMet() *cobra.Command {
 
 func (a *app) trustUnmet() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeSystems(),
+	return w.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeTrust(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "marked "+args[0]+": "+args[1]+" is not met", func(cl *client.Client) (api.Changed, error) {
 				return cl.DropTrust(c.Context(), args[0], args[1])

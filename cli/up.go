@@ -172,7 +172,7 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 	a.printf("  first enrolment key     %s   (shown once; approves automatically)\n\n", line.EnrolmentKey)
 	a.printf("Next, in other terminals, with that key in a file named key:\n")
 	for _, name := range []string{"web --expose 8080=127.0.0.1:9000", "laptop --socks 127.0.0.1:1080"} {
-		a.printf("  enclave agent --state %s-agent --control %s --ca-fingerprint %s --key-file key --name %s\n", firstWord(name), line.URL, line.Fingerprint, name)
+		a.printf("  enclave agent --state %s --control %s --ca-fingerprint %s --key-file key --name %s\n", firstWord(name), line.URL, line.Fingerprint, name)
 	}
 	a.printf("  enclave tag add web servers --state %s\n  enclave tag add laptop laptops --state %s\n", dir, dir)
 	a.printf("  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait --state %s\n", dir)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"slices"
@@ -149,7 +150,11 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.log.Info("enrolled", "system", resp.System, "relay", resp.Relay, "state", resp.State, "from", r.RemoteAddr)
+	who := slog.String("system", string(resp.System))
+	if resp.Relay != "" {
+		who = slog.String("relay", string(resp.Relay))
+	}
+	s.log.Info("enrolled", who, "name", req.Name, "state", resp.State, "from", r.RemoteAddr)
 	return answer(w, resp)
 }
 

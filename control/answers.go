@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"enclave/wire"
@@ -15,11 +16,7 @@ func (h *hub) Explain(from, to netip.Addr, proto wire.Proto, port uint16, at tim
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.engine.Explain(from, to, proto, port, at)
-	for i := range x.Chain {
-		if p := h.policies[x.Chain[i].Policy]; p != nil {
-			x.Chain[i].Name = p.Name
-		}
-	}
+	h.people().explanation(&x)
 	return x
 }
 
@@ -28,12 +25,13 @@ func (h *hub) Graph(at time.Time) api.Graph {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	g := h.engine.Graph(at)
+	// The revoked are only there to be told so.
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n api.Node) bool { return h.nodes[n.ID] != nil && h.nodes[n.ID].sys.Revoked })
+	p := h.people()
 	for i := range g.Nodes {
-		g.Nodes[i].Name = h.nameOf(g.Nodes[i].ID)
+		g.Nodes[i].Name = p.system(g.Nodes[i].ID)
 	}
-	for i := range g.Edges {
-		g.Edges[i].Names = [2]string{h.nameOf(g.Edges[i].From), h.nameOf(g.Edges[i].To)}
-	}
+	p.access(g.Edges)
 	return g
 }
 
@@ -67,15 +65,27 @@ func (h *hub) Forecast(ctx context.Context, now, until time.Time) ([]api.Coming,
 	}
 	h.mu.Lock()
 	list := h.engine.Forecast(now, until)
+	names := h.people()
 	for i := range list {
 		c := &list[i]
+		about := make(map[wire.SystemID]bool)
+		if c.Object != "policy" {
+			about[wire.SystemID(c.ID)] = true
+		}
+		c.Detail = names.say(c.Detail, about)
+		if left, ok := strings.CutPrefix(c.Warning, leavesNobody); ok {
+			for _, id := range strings.Fields(left) {
+				about[wire.SystemID(id)] = true
+			}
+			c.Warning = leavesNobody + names.say(left, about)
+		}
 		switch c.Object {
 		case "policy":
 			if p := h.policies[wire.PolicyID(c.ID)]; p != nil {
 				c.Name = p.Name
 			}
 		case "system", "trust":
-			c.Name = h.nameOf(wire.SystemID(c.ID))
+			c.Name = names.system(wire.SystemID(c.ID))
 			if n := h.nodes[wire.SystemID(c.ID)]; n != nil && c.Object == "system" {
 				c.Detail += onTheClock(n.sys.ExpiresLocal) + thenDeleted(n.sys.ExpiryAction)
 			}
@@ -90,6 +100,9 @@ func (h *hub) Forecast(ctx context.Context, now, until time.Time) ([]api.Coming,
 	slices.SortStableFunc(list, func(a, b api.Coming) int { return a.At.Compare(b.At) })
 	return list, nil
 }
+
+// leavesNobody is how the engine begins a warning; IDs follow.
+const leavesNobody = "leaves no sender for "
 
 // onTheClock is the wall clock that an expiry was written as, to put behind it.
 func onTheClock(l *wire.LocalTime) string {

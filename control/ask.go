@@ -132,7 +132,9 @@ func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	return received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool { return h.engine.Introduced(to, f.Peer, now) })
+	list := received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool { return h.engine.Introduced(to, f.Peer, now) })
+	h.people().flows(list)
+	return list
 }
 
 // flowsCut returns the live flows that nothing would allow after a change.
@@ -146,10 +148,14 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 		}
 	}
 	h.mu.Unlock()
-	return received(h.askFlows(ctx, receivers), func(to wire.SystemID, f *wire.ReportedFlow) bool {
+	list := received(h.askFlows(ctx, receivers), func(to wire.SystemID, f *wire.ReportedFlow) bool {
 		return t.before.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String())) &&
 			!t.after.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String()))
 	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.people().flows(list)
+	return list
 }
 
 func received(reports map[wire.SystemID][]wire.ReportedFlow, keep func(wire.SystemID, *wire.ReportedFlow) bool) []api.LiveFlow {

@@ -223,7 +223,7 @@ func TestExpiryActsAtItsInstant(t *testing.T) {
 		w.api("PATCH", "/systems/b", map[string]any{"expires_at": begin.Add(time.Hour), "expiry_action": "delete"}, nil)
 		p := direct("mesh", "mesh")
 		until := begin.Add(30 * time.Minute)
-		p.ExpiresAt = &until
+		p.Name, p.ExpiresAt = "second", &until
 		var second api.Policy
 		w.api("POST", "/policies", p, &second)
 		for len(fa.Map.Peers[0].Grants) != 4 { // of two policies, each way

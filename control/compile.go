@@ -93,7 +93,7 @@ func (h *hub) compile(f *fresh, now time.Time) (affected []wire.SystemID) {
 		}
 	}
 	for id, s := range f.systems {
-		if s == nil || s.Revoked {
+		if s == nil {
 			affected = append(affected, h.engine.DropSystem(id, now)...)
 			affected = append(affected, id)
 			continue

@@ -38,8 +38,8 @@ func TestWallClocksExpire(t *testing.T) {
 			said = append(said, c.At.Format("15:04 ")+c.Object+": "+c.Detail)
 		}
 		want := []string{
-			"01:30 policy: policy " + string(second.ID) + " expires (2000-01-01 02:30 Europe/Berlin)",
-			"02:00 system: system " + coming.Items[min(1, len(coming.Items)-1)].ID + " expires (2000-01-01 03:00 Europe/Berlin) and is deleted",
+			"01:30 policy: policy \"night\" expires (2000-01-01 02:30 Europe/Berlin)",
+			"02:00 system: system b expires (2000-01-01 03:00 Europe/Berlin) and is deleted",
 			"02:30 key: the key expires (2000-01-01 03:30 Europe/Berlin) and is deleted: nobody enrols with it from then on",
 		}
 		if !slices.Equal(said, want) {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -84,14 +86,21 @@ func (h *hub) judge(n *node, now time.Time) []wire.SystemID {
 	return h.engine.PutSystem(h.engineSystem(&n.sys), now)
 }
 
+// ErrCountries is returned for a country table that cannot be read.
+var ErrCountries = errors.New("the country table cannot be used")
+
 func readCountries(path string) (*policy.Countries, error) {
 	if path == "" {
 		return nil, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrCountries, err)
 	}
 	defer f.Close()
-	return policy.ParseCountries(f)
+	c, err := policy.ParseCountries(f)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCountries, path, err)
+	}
+	return c, nil
 }

@@ -149,11 +149,9 @@ func (h *hub) compare(f *fresh, t *tried, now time.Time) {
 			t.impact.Tests = append(t.impact.Tests, afterTests[i])
 		}
 	}
-	for _, list := range [][]api.Access{t.impact.Gained, t.impact.Lost} {
-		for i := range list {
-			list[i].Names = [2]string{h.nameOf(list[i].From), h.nameOf(list[i].To)}
-		}
-	}
+	p := h.people()
+	p.access(t.impact.Gained)
+	p.access(t.impact.Lost)
 }
 
 // remember returns what the hub has of everything that f is about; mu is held.
@@ -179,14 +177,6 @@ func (h *hub) remember(f *fresh) *fresh {
 		old.rules = &rules
 	}
 	return old
-}
-
-// nameOf is a system's name for people; mu is held.
-func (h *hub) nameOf(id wire.SystemID) string {
-	if n := h.nodes[id]; n != nil {
-		return n.sys.Name
-	}
-	return ""
 }
 
 // runTests judges assertions in the engine as it is; mu is held. With f, systems are

@@ -141,7 +141,7 @@ func TestTrialsAgreeWithTheWholeTruth(t *testing.T) {
 			tr.impact.Tests = want.Tests
 			for _, list := range [][]api.Access{tr.impact.Gained, tr.impact.Lost} {
 				for i := range list {
-					list[i].Names = [2]string{}
+					list[i].Names, list[i].PolicyName = [2]string{}, ""
 				}
 			}
 			if !reflect.DeepEqual(tr.impact, want) {
@@ -201,8 +201,8 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		in           any
 		gained, lost int
 	}{
-		{"POST", "/policies", direct("mesh", "pods"), 0, 0},
-		{"POST", "/policies", func() wire.Policy { p := direct("mesh", "mesh"); p.ACLs[0].Ports = nil; return p }(), 2, 0},
+		{"POST", "/policies", named("pods", "mesh", "pods"), 0, 0},
+		{"POST", "/policies", func() wire.Policy { p := named("all", "mesh", "mesh"); p.ACLs[0].Ports = nil; return p }(), 2, 0},
 		{"PUT", "/policies/p", func() wire.Policy {
 			p := direct("mesh", "mesh")
 			p.ACLs[0].Ports[0] = wire.PortRange{Lo: 80, Hi: 80}

@@ -54,7 +54,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.desk = &enrol.Desk{CA: s.ca, Store: cfg.Store, TicketKey: ticketKey.Public().(ed25519.PublicKey)}
 	s.hub = newHub(cfg.Store, cfg.Logger, &org, newTickets(ticketKey, org.ID, org.Settings.MapLife))
 	if s.hub.countries, err = readCountries(cfg.CountryFile); err != nil {
-		return nil, fmt.Errorf("control server: country table: %w", err)
+		return nil, fmt.Errorf("control server: %w", err)
 	}
 	if err := s.hub.load(ctx); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)

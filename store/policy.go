@@ -34,6 +34,9 @@ func (s *Store) CreatePolicy(ctx context.Context, c Change, doc wire.Policy) (p 
 	}
 	doc.ID = wire.PolicyID(wire.NewID(keyIDLen))
 	rev, err = s.change(ctx, "create policy", c, func(w *writing) error {
+		if err := w.freeName(ctx, doc.Name, ""); err != nil {
+			return err
+		}
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
@@ -54,7 +57,12 @@ func (s *Store) UpdatePolicy(ctx context.Context, c Change, id wire.PolicyID, do
 	if err := checkPolicy(&doc); err != nil {
 		return 0, fmt.Errorf("update policy: %w", err)
 	}
-	return s.changePolicy(ctx, "policy.update", c, id, func(old *wire.Policy) (any, error) {
+	return s.changePolicy(ctx, "policy.update", c, id, func(w *writing, old *wire.Policy) (any, error) {
+		if doc.Name != old.Name {
+			if err := w.freeName(ctx, doc.Name, id); err != nil {
+				return nil, err
+			}
+		}
 		*old = doc
 		return doc, nil
 	})
@@ -62,10 +70,24 @@ func (s *Store) UpdatePolicy(ctx context.Context, c Change, id wire.PolicyID, do
 
 // SetPolicyEnabled switches a policy on or off.
 func (s *Store) SetPolicyEnabled(ctx context.Context, c Change, id wire.PolicyID, enabled bool) (wire.Revision, error) {
-	return s.changePolicy(ctx, verb("policy", enabled), c, id, func(doc *wire.Policy) (any, error) {
+	return s.changePolicy(ctx, verb("policy", enabled), c, id, func(_ *writing, doc *wire.Policy) (any, error) {
 		doc.Enabled = enabled
 		return nil, nil
 	})
+}
+
+// freeName refuses a name that another policy has: people and documents know policies by
+// name. Those of one name that stand already stay as they are until they are renamed.
+func (w *writing) freeName(ctx context.Context, name string, but wire.PolicyID) error {
+	var id wire.PolicyID
+	err := w.QueryRowContext(ctx, "SELECT id FROM policies WHERE org_id = ? AND name = ? AND id <> ? LIMIT 1", w.org, name, but).Scan(&id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) || name == "":
+		return nil
+	case err != nil:
+		return err
+	}
+	return conflict("the name %q is that of policy %s already; choose another", name, id)
 }
 
 func (w *writing) addPolicy(ctx context.Context, doc *wire.Policy) error {
@@ -115,7 +137,7 @@ func (s *Store) DeletePolicy(ctx context.Context, c Change, id wire.PolicyID) (w
 // changePolicy is the frame of every change to one policy. f edits the document
 // and returns the detail for the record.
 func (s *Store) changePolicy(ctx context.Context, action string, c Change, id wire.PolicyID,
-	f func(doc *wire.Policy) (any, error)) (wire.Revision, error) {
+	f func(w *writing, doc *wire.Policy) (any, error)) (wire.Revision, error) {
 	return s.change(ctx, action, c, func(w *writing) error {
 		p, err := w.freshPolicy(ctx, id)
 		if err != nil {
@@ -124,7 +146,7 @@ func (s *Store) changePolicy(ctx context.Context, action string, c Change, id wi
 		if p.Broken != "" && action != "policy.update" {
 			return conflict("its document cannot be read (%s): replace or remove it", p.Broken)
 		}
-		detail, err := f(&p.Policy)
+		detail, err := f(w, &p.Policy)
 		if err != nil {
 			return err
 		}

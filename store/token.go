@@ -60,7 +60,28 @@ func (s *Store) CreateToken(ctx context.Context, c Change, p TokenParams) (Token
 		if err != nil {
 			return err
 		}
-		return w.record(ctx, "token.create", "token:"+t.ID, map[string]any{"name": t.Name, "scopes": t.Scopes})
+		return w.record(ctx, "token.create", "token:"+t.ID, t.detail())
+	})
+	return t, err
+}
+
+func (t *Token) detail() map[string]any {
+	d := map[string]any{"name": t.Name, "scopes": t.Scopes}
+	if !t.ExpiresAt.IsZero() {
+		d["expires_at"] = t.ExpiresAt
+	}
+	return d
+}
+
+// FindToken returns the token with this ID or, when there is none, the only one with this
+// name.
+func (s *Store) FindToken(ctx context.Context, idOrName string) (t Token, err error) {
+	err = s.view(ctx, "find token", func(r reader, org wire.OrgID) error {
+		id, err := find(ctx, r, org, "token", "api_tokens", idOrName)
+		if err == nil {
+			t, err = scanToken(r.QueryRowContext(ctx, tokenColumns+"AND id = ?", org, id).Scan)
+		}
+		return err
 	})
 	return t, err
 }

@@ -329,6 +329,21 @@ func (c *Client) DeleteKey(ctx context.Context, id string) (api.Changed, error) 
 	return c.change(ctx, http.MethodDelete, "/keys"+seg(id), nil)
 }
 
+// Tokens lists API tokens.
+func (c *Client) Tokens(ctx context.Context) ([]api.Token, error) {
+	return list[api.Token](ctx, c, "/tokens", nil)
+}
+
+// CreateToken makes an API token; the answer holds its secret, this once.
+func (c *Client) CreateToken(ctx context.Context, t api.TokenCreate) (out api.TokenCreated, err error) {
+	return out, c.call(ctx, http.MethodPost, "/tokens", nil, t, &out)
+}
+
+// RevokeToken ends an API token at once.
+func (c *Client) RevokeToken(ctx context.Context, name string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/tokens"+seg(name), nil)
+}
+
 // Policies lists policies with their state.
 func (c *Client) Policies(ctx context.Context) ([]api.Policy, error) {
 	return list[api.Policy](ctx, c, "/policies", nil)

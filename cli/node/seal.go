@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"enclave/store"
@@ -24,6 +26,7 @@ type SealState struct {
 	Recipients []SealRecipient `json:"recipients"`
 	Beside     bool            `json:"identity_beside_state"` // the directory alone opens itself
 	Pages      *int64          `json:"pages_checked,omitempty"`
+	Open       []string        `json:"open_to_others,omitempty"` // what other users of the machine may enter or read, with its mode
 }
 
 // SealRecipient is one who can open it.
@@ -71,7 +74,7 @@ func (s Seal) Status(pages bool) (st SealState, err error) {
 		return st, fmt.Errorf("unseal: %w", err)
 	}
 	defer k.Wipe()
-	st = SealState{Dir: s.Dir, Unfinished: len(k.Roots()) > 1, Beside: how.Own}
+	st = SealState{Dir: s.Dir, Open: openToOthers(s.Dir), Unfinished: len(k.Roots()) > 1, Beside: how.Own}
 	_, st.Root, st.Made = k.Newest()
 	for _, r := range k.Recipients() {
 		st.Recipients = append(st.Recipients, SealRecipient{r.Kind(), r.String()})
@@ -82,6 +85,28 @@ func (s Seal) Status(pages bool) (st SealState, err error) {
 	n, err := store.CheckPages(s.Dir, k)
 	st.Pages = &n
 	return st, err
+}
+
+// openToOthers lists the directory and the files in it that have wider modes than ours.
+func openToOthers(dir string) (list []string) {
+	if runtime.GOOS == "windows" {
+		return nil // modes say nothing there
+	}
+	note := func(name string, info fs.FileInfo, err error) {
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			list = append(list, fmt.Sprintf("%s (mode %04o)", name, info.Mode().Perm()))
+		}
+	}
+	info, err := os.Stat(dir)
+	note(dir, info, err)
+	files, _ := os.ReadDir(dir) // what cannot be listed is not open
+	for _, f := range files {
+		if f.Type().IsRegular() || f.IsDir() {
+			info, err := f.Info()
+			note(filepath.Join(dir, f.Name()), info, err)
+		}
+	}
+	return list
 }
 
 // Change changes whom the keyring is encrypted to.

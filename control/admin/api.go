@@ -73,6 +73,7 @@ func build(c Config, rules []rule) (*API, error) {
 	a.routePolicySet()
 	a.routeTrust()
 	a.routeAnswers()
+	a.routeTokens()
 	a.routeRelays()
 	a.routeStatus()
 	a.routeActivity()

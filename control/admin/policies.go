@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"enclave/control/policy"
@@ -126,7 +127,10 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 		p, rev, err = a.store.CreatePolicy(ctx, c, in.Body)
 		return Touched{Policies: []wire.PolicyID{p.ID}}, rev, err
 	})
-	return a.madePolicy(http.StatusCreated, p, out), err
+	if err != nil {
+		return nil, err
+	}
+	return a.madePolicy(http.StatusCreated, p, out, a.strayTags(ctx, &in.Body)), nil
 }
 
 func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
@@ -143,18 +147,55 @@ func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, e
 		return nil, err
 	}
 	p, err := a.store.Policy(ctx, id)
-	return a.madePolicy(http.StatusOK, p, out), refuse(err)
+	return a.madePolicy(http.StatusOK, p, out, a.strayTags(ctx, &in.Body)), refuse(err)
 }
 
 // madePolicy shows a policy after its change, or what a dry run has found.
-func (a *API) madePolicy(status int, p store.Policy, o Outcome) *policyOut {
+func (a *API) madePolicy(status int, p store.Policy, o Outcome, warnings []string) *policyOut {
 	if o.Impact != nil {
+		o.Impact.Warnings = warnings
 		return &policyOut{Status: http.StatusOK, Body: either[api.Policy]{impact: o.Impact}}
 	}
 	out := a.showPolicy(status, p)
+	out.Body.done.Warnings = warnings
 	out.Made = made(o)
 	return out
 }
+
+// strayTags warns of tags that no system carries: a policy may well come before its
+// systems, and as well hold a slip of the pen.
+func (a *API) strayTags(ctx context.Context, docs ...*wire.Policy) (out []string) {
+	used, err := a.store.Tags(ctx)
+	if err != nil {
+		a.log.Warn("no look at tags after a change of policies", "error", err)
+		return nil
+	}
+	carried := make(map[wire.Tag]*store.Tag, len(used))
+	for i := range used {
+		carried[used[i].Name] = &used[i]
+	}
+	seen := make(map[wire.Tag]bool)
+	for _, doc := range docs {
+		for _, tag := range slices.Concat(doc.SenderTags, doc.ReceiverTags) {
+			t := carried[tag]
+			if seen[tag] || t != nil && t.Systems > 0 {
+				continue
+			}
+			seen[tag] = true
+			text := fmt.Sprintf("no system carries the tag %s of policy %q", tag, doc.Name)
+			if t != nil && t.Keys > 0 {
+				text += "; an enrolment key gives it"
+			}
+			if out = append(out, text); len(out) == maxWarnings {
+				return out
+			}
+		}
+	}
+	return out
+}
+
+// maxWarnings is how many warnings one answer holds.
+const maxWarnings = 100
 
 func (a *API) showPolicy(status int, p store.Policy) *policyOut {
 	return &policyOut{Status: status, ETag: etag(p.Version), Body: either[api.Policy]{done: a.policyView(&p, time.Now())}}

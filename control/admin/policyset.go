@@ -168,6 +168,11 @@ func (a *API) setApply(ctx context.Context, in *setApply) (*setApplied, error) {
 	if err != nil {
 		return nil, err
 	}
+	docs := make([]*wire.Policy, len(set.Policies))
+	for i := range set.Policies {
+		docs[i] = &set.Policies[i]
+	}
+	out.Impact.Warnings = a.strayTags(ctx, docs...)
 	if how.DryRun {
 		return &setApplied{either[api.Applied]{impact: out.Impact}}, nil
 	}

@@ -103,6 +103,10 @@ var table = [...]rule{
 	{"GET", "/graph", Read, "graph", "Who reaches whom"},
 	{"GET", "/flows", Read, "flow-list", "Live flows, as the connected agents at their receiving ends tell them"},
 
+	{"GET", "/tokens", All, "token-list", "List API tokens, without their secrets"},
+	{"POST", "/tokens", All, "token-create", "Create an API token; its secret is shown this once"},
+	{"DELETE", "/tokens/{token}", All, "token-revoke", "End an API token at once"},
+
 	{"GET", "/relays", Read, "relay-list", "List relays"},
 	{"DELETE", "/relays/{relay}", Relays, "relay-delete", "Remove a relay and its identity"},
 }

@@ -163,7 +163,7 @@ func TestGraph(t *testing.T) {
 		Gateways: []wire.GatewayRoute{{System: "podbb", Subnets: []string{"192.168.1.0/24"}}}}, epoch)
 	g := e.Graph(epoch)
 	g.Nodes[1].Name = `a "pod"|x`
-	want(t, "text", Text(g), "alice -> podbb  any to 192.168.1.0/24, tcp 80, icmp\n")
+	want(t, "text", Text(g), "alice -> a \"pod\"|x  any to 192.168.1.0/24, tcp 80, icmp\n")
 	want(t, "dot", DOT(g), `digraph enclave {
   "alice" [label="alice\n#dev"];
   "podbb" [label="a \"pod\"|x\n#pod"];

@@ -28,8 +28,18 @@ func (e *Engine) Graph(at time.Time) api.Graph {
 // Text draws a graph as lines, one for each pair and direction, below a matrix when
 // that can be read.
 func Text(g api.Graph) string {
+	names := make(map[string]string, len(g.Nodes))
+	for _, n := range g.Nodes {
+		names[string(n.ID)] = n.Name
+	}
+	called := func(id string) string {
+		if names[id] != "" {
+			return oneLine(names[id])
+		}
+		return oneLine(id)
+	}
 	return matrix(g) + draw(g, "", "", func(b *strings.Builder, n api.Node) {}, func(b *strings.Builder, from, to, label string) {
-		fmt.Fprintf(b, "%s -> %s  %s\n", oneLine(from), oneLine(to), oneLine(label))
+		fmt.Fprintf(b, "%s -> %s  %s\n", called(from), called(to), oneLine(label))
 	})
 }
 

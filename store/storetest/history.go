@@ -49,7 +49,7 @@ func testHistory(t *testing.T, l *Lab) {
 		switch n := r.IntN(10); {
 		case n < 4 || len(ids) == 0:
 			var p store.Policy
-			p, _, err = l.CreatePolicy(l.Ctx, l.at(time.Duration(i)), document(fmt.Sprintf("p%d", r.IntN(40))))
+			p, _, err = l.CreatePolicy(l.Ctx, l.at(time.Duration(i)), document(fmt.Sprintf("new %d", i)))
 			ids = append(ids, p.ID)
 		case n < 6:
 			doc := document(fmt.Sprintf("p%d", i))

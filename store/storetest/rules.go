@@ -89,9 +89,14 @@ func testPolicies(t *testing.T, l *Lab) {
 		t.Errorf("found %s, %v", got.ID, err)
 	}
 	_, _, err = l.CreatePolicy(l.Ctx, l.C, document("day"))
+	l.want(err, store.ErrConflict)
+	taken := document("night")
+	_, err = l.UpdatePolicy(l.Ctx, l.C, second.ID, taken)
+	l.want(err, store.ErrConflict)
+	same := document("day") // its own name is no other's
+	same.Notes = "again"
+	_, err = l.UpdatePolicy(l.Ctx, l.C, second.ID, same)
 	l.must(err)
-	_, err = l.FindPolicy(l.Ctx, "day")
-	l.want(err, store.ErrAmbiguous)
 	_, err = l.DeletePolicy(l.Ctx, l.C, p.ID)
 	l.must(err)
 	_, err = l.Store.Policy(l.Ctx, p.ID)

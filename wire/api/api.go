@@ -176,11 +176,36 @@ type KeyCreated struct {
 	Secret string `json:"secret"`
 }
 
+// Token is a token for the API without its secret.
+type Token struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Scopes    []string   `json:"scopes"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+}
+
+// TokenCreate asks for a new token.
+type TokenCreate struct {
+	Name      string     `json:"name"`
+	Scopes    []string   `json:"scopes"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+}
+
+// TokenCreated carries the secret, the only time it is shown.
+type TokenCreated struct {
+	Token
+	Secret string `json:"secret"`
+}
+
 // Policy is a policy with its derived state.
 type Policy struct {
 	wire.Policy
 	State   string        `json:"state"` // active, disabled, expired, outside hours, inactive: no rules
 	Version wire.Revision `json:"version"`
+	// Warnings name what is allowed and probably not meant, such as a tag that no system
+	// carries. A change answers with them.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Changed answers every change: the revision it made and how many connected

@@ -34,6 +34,8 @@ type Access struct {
 	Ports  wire.Ports    `json:"ports,omitempty"`
 	Policy wire.PolicyID `json:"policy"`
 	Rule   int           `json:"rule"`
+	// PolicyName is what people call Policy.
+	PolicyName string `json:"policy_name,omitempty"`
 
 	// Subnets are the addresses behind To, when To is a gateway for them.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
@@ -54,6 +56,9 @@ type Impact struct {
 	Forgotten   [][2]wire.SystemID `json:"forgotten"`  // pairs that forget each other
 	Flows       []LiveFlow         `json:"flows_cut"`
 	Tests       []TestResult       `json:"tests_flipped"`
+	// Warnings name what is allowed and probably not meant, such as a tag that no system
+	// carries.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // LiveFlow is a flow as the agent at its receiving end reports it.
@@ -63,6 +68,9 @@ type LiveFlow struct {
 	To    wire.SystemID `json:"to"`
 	Since time.Time     `json:"since"`
 	Bytes uint64        `json:"bytes"`
+	// Names and PolicyName are what people call From, To and Policy.
+	Names      [2]string `json:"names"`
+	PolicyName string    `json:"policy_name,omitempty"`
 }
 
 // TestResult is what became of an assertion.
@@ -86,13 +94,16 @@ type Explanation struct {
 	Chain  []Step        `json:"chain"`
 	// Fixes are the smallest single changes that would allow a denied flow.
 	Fixes []string `json:"fixes,omitempty"`
+	// Names are what people call the systems that it is about, by ID; Why, details and
+	// fixes use them.
+	Names map[string]string `json:"names,omitempty"`
 }
 
 // Step is one condition on the way to a verdict.
 type Step struct {
 	Policy wire.PolicyID `json:"policy,omitempty"` // empty for what concerns every policy
 	Name   string        `json:"name,omitempty"`   // of the policy
-	Check  string        `json:"check"`            // system, sender, receiver, trust, hours, expiry, rule, gateway
+	Check  string        `json:"check"`            // system, sender, receiver, trust, enabled, expiry, hours, rule, gateway, mutual
 	OK     bool          `json:"ok"`
 	Detail string        `json:"detail"`
 }

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/client"
+	"enclave/control/admin"
+	"enclave/wire/api"
+)
+
+func (a *app) token() *cobra.Command {
+	return a.group("token", "Manage tokens for the API", a.tokenCreate(), a.tokenList(),
+		&cobra.Command{Use: "revoke TOKEN", Short: "End a token at once", Args: exactly("TOKEN"), ValidArgsFunction: a.completeTokens(),
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.change(c, changing{}, "revoked "+args[0], func(cl *client.Client) (api.Changed, error) { return cl.RevokeToken(c.Context(), args[0]) })
+			}})
+}
+
+// scopes are what --scope takes.
+func scopes() (out []string) {
+	for _, s := range admin.Scopes() {
+		out = append(out, string(s))
+	}
+	return out
+}
+
+func (a *app) tokenCreate() *cobra.Command {
+	var t api.TokenCreate
+	var expires, file string
+	c := &cobra.Command{Use: "create NAME --scope SCOPE", Short: "Create a token; its secret is shown this once, or goes into a file",
+		Example: "  enclave token create ci --scope read --scope policies --expires 90d --out ci.token\n" +
+			"  ENCLAVE_TOKEN_FILE=ci.token ENCLAVE_URL=https://127.0.0.1:8443 enclave policy list",
+		Args: exactly("NAME"), RunE: func(c *cobra.Command, args []string) error {
+			t.Name = args[0]
+			if len(t.Scopes) == 0 {
+				return usage("a token needs a scope: %s", strings.Join(scopes(), ", ")).hint("add --scope read")
+			}
+			for _, s := range t.Scopes {
+				if !slices.Contains(scopes(), s) {
+					return usage("--scope %.40q: want %s", s, strings.Join(scopes(), ", "))
+				}
+			}
+			if at, err := instant(expires, time.Now()); err != nil {
+				return err
+			} else if !at.IsZero() {
+				t.ExpiresAt = &at
+			}
+			if file != "" {
+				// Before it is made: a secret that cannot be kept would be lost.
+				if err := writeFile(file, nil); err != nil {
+					return usage("--out: %v", err)
+				}
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			out, err := cl.CreateToken(c.Context(), t)
+			if err != nil {
+				return err
+			}
+			if file != "" {
+				if err := writeFile(file, []byte(out.Secret+"\n")); err != nil {
+					return err
+				}
+				out.Secret = ""
+			}
+			return a.print(out, func(io.Writer) {
+				if file != "" {
+					a.printf("created %s (%s); its secret is in %s\n", clean(out.Name), out.ID, file)
+					return
+				}
+				a.printf("%s\n", out.Secret)
+				a.printf("This secret is shown once. Put it in a file and name that in ENCLAVE_TOKEN_FILE.\n")
+			})
+		}}
+	f := c.Flags()
+	f.StringArrayVar(&t.Scopes, "scope", nil, "what it may do, `SCOPE`: "+strings.Join(scopes(), ", ")+"; may be given several times")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 90d) or an instant, `WHEN` (default never)")
+	f.StringVar(&file, "out", "", "put the secret into a `FILE` that only you can read, and print none")
+	_ = c.MarkFlagFilename("out")
+	return completing(c, map[string]completion{"scope": words(scopes()...)})
+}
+
+func (a *app) tokenList() *cobra.Command {
+	return &cobra.Command{Use: "list", Short: "List tokens, without their secrets", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := cl.Tokens(c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{{"ID", "NAME", "SCOPES", "CREATED", "EXPIRES"}}
+			for _, t := range list {
+				rows = append(rows, []string{t.ID, orDash(t.Name), join(t.Scopes), when(&t.CreatedAt), when(t.ExpiresAt)})
+			}
+			table(w, rows...)
+		})
+	}}
+}
