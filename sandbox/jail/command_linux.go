@@ -1,0 +1,93 @@
+package jail
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Command returns a command that starts the program at path as name: no arguments, no
+// environment, killed when the thread that starts it ends (start it from a locked
+// one), and in new namespaces if asked. Where the kernel gives no namespaces,
+// starting it fails (NoNamespaces).
+func Command(path, name string, namespaces bool) *exec.Cmd {
+	cmd := &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}, Dir: "/"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if namespaces {
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return cmd
+}
+
+// NoNamespaces reports whether err says that this machine gives no namespaces to
+// whom asks, rather than that something else went wrong.
+func NoNamespaces(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS)
+}
+
+// Bound puts the hard limits of a run on the process: memory bytes beyond what it has
+// mapped now, and seconds of processor time beyond what it has used.
+func Bound(pid int, memory int64, seconds uint64) error {
+	mapped, err := dataOf(pid)
+	if err != nil {
+		return err
+	}
+	data := uint64(mapped + memory)
+	if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: data, Max: data}, nil); err != nil {
+		return err
+	}
+	if seconds == 0 {
+		return nil
+	}
+	return unix.Prlimit(pid, unix.RLIMIT_CPU, &unix.Rlimit{Cur: seconds, Max: seconds}, nil)
+}
+
+// dataOf reads how much private writable memory the process has mapped, which is
+// what RLIMIT_DATA counts.
+func dataOf(pid int) (int64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 6 {
+		return 0, errors.New("statm: too short")
+	}
+	pages, err := strconv.ParseInt(f[5], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// Resident is the memory of the process in bytes, 0 if it is gone.
+func Resident(pid int) int64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(f[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// Demote lets everybody else have the processor first: a run that computes for long
+// is not to slow down those that do not.
+func Demote(pid int) {
+	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil {
+		return
+	}
+	for _, t := range tasks {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			_ = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package jail
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Enter builds the walls that the process can build around itself, and returns all
+// that stand. namespaces says whether the parent started it in new ones (Command).
+// It must be called once, early: before any goroutine holds a file open that the
+// process still needs, other than the standard three.
+func Enter(namespaces bool) Walls {
+	// The clock of the runtime waits in epoll and makes its descriptors with the first
+	// timer; the count of cores is read from files until it is set by hand. Both would
+	// come too late later.
+	time.AfterFunc(time.Hour, func() {}).Stop()
+	runtime.GOMAXPROCS(2)
+	debug.SetTraceback("none")
+
+	walls := Walls{Process}
+	if namespaces {
+		walls = append(walls, UserNS, PIDNS, NetNS, IPCNS, UTSNS)
+		if emptyRoot() == nil {
+			walls = append(walls, EmptyRoot)
+		}
+	}
+	if dropCaps() == nil {
+		walls = append(walls, NoCaps)
+	}
+	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); e == 0 {
+		walls = append(walls, NoNewPrivs)
+	}
+	if landlock() == nil {
+		walls = append(walls, Landlock)
+	}
+	if rlimits() == nil {
+		walls = append(walls, Rlimits)
+	}
+	if seccomp() == nil {
+		walls = append(walls, Seccomp)
+	}
+	return walls
+}
+
+// emptyRoot makes an empty directory in memory the root of the file system, and lets
+// go of the old one.
+func emptyRoot() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("none", "/proc", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0500"); err != nil {
+		return err
+	}
+	if err := unix.Chdir("/proc"); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
+	}
+	// "." is the new root with the old one stacked on top of it: the old one goes.
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return err
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	return unix.Mount("none", "/", "", flags|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}
+
+// dropCaps empties the capability sets of every thread. The bounding set needs no
+// call of its own: without exec there is nothing it bounds.
+func dropCaps() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])), 0)
+	runtime.KeepAlive(&hdr)
+	runtime.KeepAlive(&data)
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// landlock handles every right this kernel knows and allows none of them.
+func landlock() error {
+	abi, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if e != 0 {
+		return e
+	}
+	attr := struct{ fs, net, scoped uint64 }{fs: 1<<13 - 1}
+	size := uintptr(8)
+	for _, right := range []struct {
+		abi uintptr
+		bit uint64
+	}{{2, unix.LANDLOCK_ACCESS_FS_REFER}, {3, unix.LANDLOCK_ACCESS_FS_TRUNCATE}, {5, unix.LANDLOCK_ACCESS_FS_IOCTL_DEV}} {
+		if abi >= right.abi {
+			attr.fs |= right.bit
+		}
+	}
+	if abi >= 4 {
+		attr.net, size = unix.LANDLOCK_ACCESS_NET_BIND_TCP|unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, 16
+	}
+	if abi >= 6 {
+		attr.scoped, size = 3, 24 // abstract unix sockets, signals
+	}
+	fd, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
+	if e != 0 {
+		return e
+	}
+	defer unix.Close(int(fd))
+	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// rlimits bound what a process may take. RLIMIT_DATA is set by the parent at each
+// run, whose memory limit it follows (Bound); RLIMIT_AS says nothing useful about a
+// Go process, which reserves far more than it maps.
+func rlimits() error {
+	zero := unix.Rlimit{}
+	for _, r := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE, unix.RLIMIT_NOFILE, unix.RLIMIT_MEMLOCK, unix.RLIMIT_MSGQUEUE} {
+		if err := unix.Setrlimit(r, &zero); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CPU is the processor time that this process has used.
+func CPU() time.Duration {
+	var ru unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &ru) != nil {
+		return 0
+	}
+	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
+}
+
+// Executable names the program that runs now, even if its file has been replaced.
+func Executable() (string, error) {
+	if _, err := os.Stat("/proc/self/exe"); err == nil {
+		return "/proc/self/exe", nil
+	}
+	return os.Executable()
+}
