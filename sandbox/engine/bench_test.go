@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/dop251/goja"
+
+	"enclave/sandbox"
+)
+
+const (
+	loopSource = `let s = 0; for (let i = 0; i < 1e6; i++) { s += i } return s`
+	makeSource = `const a = []; for (let i = 0; i < 1000; i++) a.push({id: i, name: "user " + i, email: "u" + i + "@example.org", active: i % 2 === 0, score: i * 1.5, tags: ["a", "b"]});`
+	jsonSource = makeSource + ` const s = JSON.stringify(a); return JSON.parse(s).length`
+)
+
+func BenchmarkEngine(b *testing.B) {
+	for name, src := range map[string]string{"trivial": "return 1+1", "loop": loopSource, "json": jsonSource} {
+		b.Run(name, func(b *testing.B) {
+			e, err := New()
+			if err != nil {
+				b.Fatal(err)
+			}
+			spec, _ := sandbox.Spec{Source: src, Limits: sandbox.Limits{Iterations: 1 << 40}}.Resolved()
+			h := &fakeHost{}
+			for b.Loop() {
+				if res := e.Run(b.Context(), spec, h, nil); !res.OK {
+					b.Fatal(res.Error)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPlain is the interpreter alone, for comparison.
+func BenchmarkPlain(b *testing.B) {
+	for name, src := range map[string]string{"trivial": "return 1+1", "loop": loopSource, "json": jsonSource} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := goja.New().RunString("(async () => {" + src + "})()"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkJSON(b *testing.B) {
+	rt := goja.New()
+	v, err := rt.RunString("(() => {" + makeSource + " return a})()")
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := &meter{max: 1 << 62, memory: 1 << 40, rt: rt}
+	limit := bounds{1 << 30, 100, 1 << 30}
+	text, err := encode(m, rt, v, limit, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	j := rt.Get("JSON").(*goja.Object)
+	stringify, _ := goja.AssertFunction(j.Get("stringify"))
+	parse, _ := goja.AssertFunction(j.Get("parse"))
+	str := rt.ToValue(string(text))
+	for name, f := range map[string]func() error{
+		"stringify/own":   func() error { _, err := encode(m, rt, v, limit, false); return err },
+		"stringify/plain": func() error { _, err := stringify(j, v); return err },
+		"parse/own":       func() error { _, err := decode(m, rt, str.String(), limit); return err },
+		"parse/plain":     func() error { _, err := parse(j, str); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"unsafe"
+
+	"github.com/dop251/goja"
+)
+
+// The engine has no hook between its instructions, and a counter written into the
+// script costs half the speed of a loop and can be looked for. So the compiled program
+// is changed instead: every jump backwards and the first instruction of every function
+// is replaced by one that counts and then does what was there. A loop without a jump
+// backwards, or a call that enters no function, does not exist.
+//
+// A program's code is a slice of an interface with one method. Interfaces with one
+// method of the same signature have the same layout whatever they are called, so the
+// slice is looked at through an interface of our own. newCounter checks every
+// assumption by reflection and refuses to count, and with it to run, if the engine
+// has changed its shape. Decision 0123.
+type instruction interface {
+	exec(vm unsafe.Pointer)
+}
+
+// counted stands where an instruction stood.
+type counted struct {
+	m    *meter
+	next instruction
+}
+
+func (c *counted) exec(vm unsafe.Pointer) {
+	c.m.n++
+	if c.m.n > c.m.max {
+		c.m.overrun()
+	}
+	c.next.exec(vm)
+}
+
+// nothing is an instruction that does nothing.
+type nothing struct{}
+
+func (nothing) exec(unsafe.Pointer) {}
+
+//go:noinline
+func step(i instruction) { i.exec(nil) }
+
+// counter knows where the code of a program is.
+type counter struct {
+	code     uintptr
+	program  reflect.Type
+	nested   map[reflect.Type]bool // whether values of a type may hold a program; filled as they are met
+	backward map[string]bool
+}
+
+func newCounter() (*counter, error) {
+	program := reflect.TypeFor[goja.Program]()
+	f, ok := program.FieldByName("code")
+	if !ok || f.Type.Kind() != reflect.Slice || f.Type.Elem().Kind() != reflect.Interface || f.Type.Elem().NumMethod() != 1 {
+		return nil, errors.New("the engine's program has another shape")
+	}
+	m := f.Type.Elem().Method(0).Type
+	if m.NumIn() != 1 || m.In(0).Kind() != reflect.Pointer || m.NumOut() != 0 {
+		return nil, errors.New("the engine's instructions have another shape")
+	}
+	// A call through our interface from code that is certainly reachable: without one
+	// the linker drops the methods that only the engine's loop calls.
+	m0 := &meter{max: 1}
+	step(&counted{m: m0, next: nothing{}})
+	if m0.n != 1 {
+		return nil, errors.New("the counter does not count")
+	}
+	// The jumps of the engine: each holds its distance.
+	backward := map[string]bool{"jump": true, "jeq": true, "jeqP": true, "jne": true, "jneP": true}
+	return &counter{code: f.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
+}
+
+// instrument makes p count with m. p must run for nobody else: it is compiled anew for
+// every run.
+func (c *counter) instrument(p *goja.Program, m *meter) {
+	seen := map[*goja.Program]bool{}
+	c.walk(p, m, seen)
+}
+
+func (c *counter) walk(p *goja.Program, m *meter, seen map[*goja.Program]bool) {
+	if p == nil || seen[p] {
+		return
+	}
+	seen[p] = true
+	code := *(*[]instruction)(unsafe.Add(unsafe.Pointer(p), c.code))
+	for i, ins := range code {
+		v := reflect.ValueOf(ins)
+		if c.mayHold(v.Type()) {
+			c.find(v, m, seen, 0)
+		}
+		if i == 0 || c.backward[v.Type().Name()] && v.Kind() == reflect.Int32 && v.Int() < 0 {
+			code[i] = &counted{m: m, next: ins}
+		}
+	}
+}
+
+// maxNesting bounds how deep an instruction is looked into for programs.
+const maxNesting = 6
+
+// find looks for programs inside an instruction: those of the functions and classes
+// that it makes.
+func (c *counter) find(v reflect.Value, m *meter, seen map[*goja.Program]bool, depth int) {
+	if depth > maxNesting || !c.mayHold(v.Type()) {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return
+		}
+		if v.Type().Elem() == c.program {
+			c.walk((*goja.Program)(v.UnsafePointer()), m, seen)
+			return
+		}
+		c.find(v.Elem(), m, seen, depth+1)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			c.find(v.Field(i), m, seen, depth+1)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			c.find(v.Index(i), m, seen, depth+1)
+		}
+	case reflect.Interface:
+		if !v.IsNil() {
+			c.find(v.Elem(), m, seen, depth+1)
+		}
+	}
+}
+
+// mayHold reports whether a value of type t may lead to a program, and remembers it.
+func (c *counter) mayHold(t reflect.Type) bool {
+	if yes, known := c.nested[t]; known {
+		return yes
+	}
+	c.nested[t] = false // a type that leads only to itself leads nowhere
+	yes := false
+	switch t.Kind() {
+	case reflect.Pointer:
+		yes = t.Elem() == c.program || (c.ofEngine(t.Elem()) && c.mayHold(t.Elem()))
+	case reflect.Struct:
+		for i := range t.NumField() {
+			yes = c.mayHold(t.Field(i).Type) || yes
+		}
+	case reflect.Slice, reflect.Array:
+		yes = c.mayHold(t.Elem())
+	}
+	c.nested[t] = yes
+	return yes
+}
+
+// ofEngine reports whether t is a type of the engine itself.
+func (c *counter) ofEngine(t reflect.Type) bool {
+	return t.PkgPath() == c.program.PkgPath() && !strings.HasSuffix(t.Name(), "Object")
+}

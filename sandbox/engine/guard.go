@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"math"
+	"strings"
+
+	"github.com/dop251/goja"
+
+	"enclave/sandbox"
+	"enclave/sandbox/script"
+)
+
+// guard puts a toll before every built-in whose work is not in proportion to the
+// instructions that call it. The toll is taken before the work is done. What passes
+// it and is still too much ends at the deadline, or at the kernel's memory limit:
+// these exist so that the usual ends are exact and clean, not to be the wall.
+func (r *realm) guard() {
+	g := func(name string) *goja.Object { return r.rt.Get(name).(*goja.Object) }
+	proto := func(name string) *goja.Object { return g(name).Get("prototype").(*goja.Object) }
+
+	array := proto("Array")
+	for _, name := range []string{"indexOf", "lastIndexOf", "includes", "reverse", "fill", "copyWithin", "unshift", "shift", "slice",
+		"map", "filter", "forEach", "every", "some", "reduce", "reduceRight", "find", "findIndex", "findLast", "findLastIndex",
+		"flatMap", "splice", "toReversed", "toSpliced", "with", "push", "pop"} {
+		r.toll(array, name, func(c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
+	}
+	for _, name := range []string{"sort", "toSorted"} {
+		r.toll(array, name, func(c *goja.FunctionCall) {
+			n := r.length(c.This)
+			r.m.charge(n * int64(1+math.Ilogb(float64(n)+1)))
+		})
+	}
+	r.toll(array, "concat", func(c *goja.FunctionCall) {
+		n := r.length(c.This)
+		for _, a := range c.Arguments {
+			if o, ok := a.(*goja.Object); ok {
+				n += r.length(o)
+			}
+		}
+		r.m.alloc(16 * n)
+	})
+	r.toll(array, "flat", func(c *goja.FunctionCall) {
+		depth := int64(1)
+		if a := c.Argument(0); !goja.IsUndefined(a) {
+			depth = integer(a)
+			c.Arguments[0] = r.rt.ToValue(depth)
+		}
+		r.m.alloc(16 * r.flattened(c.This, min(depth, 1000)))
+	})
+	for _, name := range []string{"join", "toLocaleString"} {
+		r.toll(array, name, func(c *goja.FunctionCall) { r.tollJoin(c) })
+	}
+	r.toll(g("Array"), "from", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
+
+	str := proto("String")
+	r.toll(str, "repeat", func(c *goja.FunctionCall) {
+		n := integer(c.Argument(0))
+		r.set(c, 0, n)
+		r.m.alloc(times(r.text(c), n))
+	})
+	for _, name := range []string{"padStart", "padEnd"} {
+		r.toll(str, name, func(c *goja.FunctionCall) {
+			n := integer(c.Argument(0))
+			r.set(c, 0, n)
+			r.m.alloc(2 * n)
+		})
+	}
+	for _, name := range []string{"normalize", "localeCompare", "toLocaleLowerCase", "toLocaleUpperCase", "toUpperCase", "toLowerCase"} {
+		r.toll(str, name, func(c *goja.FunctionCall) { r.m.charge(r.text(c)) })
+	}
+	r.toll(str, "split", func(c *goja.FunctionCall) {
+		n := r.text(c)
+		if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 0 {
+			r.m.charge(n / 8)
+			return
+		}
+		r.m.alloc(32 * n)
+	})
+	for _, name := range []string{"replace", "replaceAll"} {
+		r.toll(str, name, func(c *goja.FunctionCall) {
+			n := r.text(c)
+			r.m.charge(n / 8)
+			from, ok1 := c.Argument(0).(goja.String)
+			to, ok2 := c.Argument(1).(goja.String)
+			if ok1 && ok2 && name == "replaceAll" {
+				hits := int64(strings.Count(c.This.String(), from.String()))
+				r.m.alloc(n + times(int64(to.Length()), hits))
+			}
+		})
+	}
+	// These make an expression of a string on the way: it must be one of ours.
+	for _, name := range []string{"match", "matchAll", "search"} {
+		r.toll(str, name, func(c *goja.FunctionCall) {
+			r.m.charge(r.text(c) / 8)
+			a := c.Argument(0)
+			if o, ok := a.(*goja.Object); ok && o.ClassName() == "RegExp" {
+				return
+			}
+			if goja.IsUndefined(a) {
+				return
+			}
+			flags := ""
+			if name == "matchAll" {
+				flags = "g"
+			}
+			c.Arguments[0] = r.expression(a.String(), flags)
+		})
+	}
+	r.toll(g("String"), "raw", func(c *goja.FunctionCall) {
+		if o, ok := c.Argument(0).(*goja.Object); ok {
+			r.m.charge(r.length(o.Get("raw")))
+		}
+	})
+	r.toll(proto("Function"), "apply", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(1))) })
+	r.toll(proto("Function"), "bind", func(c *goja.FunctionCall) { r.m.charge(elements) })
+}
+
+// toll puts before in front of the function holder.name, which keeps its name and length.
+func (r *realm) toll(holder *goja.Object, name string, before func(*goja.FunctionCall)) {
+	was, ok := holder.Get(name).(*goja.Object)
+	if !ok {
+		return // not in this engine
+	}
+	call, _ := goja.AssertFunction(was)
+	f := r.native(name, int(was.Get("length").ToInteger()), func(c goja.FunctionCall) goja.Value {
+		before(&c)
+		return try(call(c.This, c.Arguments...))
+	})
+	r.check(holder.DefineDataProperty(name, f, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE))
+}
+
+// length is how many elements a built-in would visit in v. What is no array must hold
+// its length as a plain number, so that nothing can give another one the second time.
+func (r *realm) length(v goja.Value) int64 {
+	if s, ok := v.(goja.String); ok {
+		return int64(s.Length())
+	}
+	o, ok := v.(*goja.Object)
+	if !ok {
+		return 0
+	}
+	n := o.Get("length")
+	if n == nil || goja.IsUndefined(n) {
+		return 0
+	}
+	if _, object := n.(*goja.Object); object {
+		r.throw("TypeError", "length is no number")
+	}
+	return integer(n)
+}
+
+// integer is v as the built-ins read it, but within an int64 and never negative.
+func integer(v goja.Value) int64 {
+	f := v.ToFloat()
+	switch {
+	case !(f > 0):
+		return 0
+	case f >= 1<<53:
+		return 1 << 53
+	}
+	return int64(f)
+}
+
+func times(a, b int64) int64 {
+	if a > 0 && b > (1<<53)/a {
+		return 1 << 53
+	}
+	return a * b
+}
+
+// set makes argument i a number that has been coerced already.
+func (r *realm) set(c *goja.FunctionCall, i int, n int64) {
+	for len(c.Arguments) <= i {
+		c.Arguments = append(c.Arguments, goja.Undefined())
+	}
+	c.Arguments[i] = r.rt.ToValue(n)
+}
+
+// text makes this a string, once, and returns its length.
+func (r *realm) text(c *goja.FunctionCall) int64 {
+	s, ok := c.This.(goja.String)
+	if !ok {
+		if c.This == nil || goja.IsUndefined(c.This) || goja.IsNull(c.This) {
+			return 0
+		}
+		s, ok = c.This.ToString().(goja.String)
+		if !ok {
+			return 0
+		}
+		c.This = s
+	}
+	return int64(s.Length())
+}
+
+// flattened counts what flat would visit; shared arrays count each time.
+func (r *realm) flattened(v goja.Value, depth int64) int64 {
+	n := r.length(v)
+	r.m.charge(n)
+	o, ok := v.(*goja.Object)
+	if !ok || depth < 1 || o.ClassName() != "Array" || n > 1<<24 {
+		return n
+	}
+	var items []goja.Value
+	if r.rt.ExportTo(o, &items) != nil {
+		return n
+	}
+	total := n
+	for _, x := range items {
+		if a, ok := x.(*goja.Object); ok && a.ClassName() == "Array" {
+			total += r.flattened(a, depth-1)
+		}
+	}
+	return total
+}
+
+func (r *realm) tollJoin(c *goja.FunctionCall) {
+	n := r.length(c.This)
+	r.m.charge(elements / 2) // nested arrays join each other
+	r.m.alloc(n)
+	sep := int64(1)
+	if s, ok := c.Argument(0).(goja.String); ok {
+		sep = int64(s.Length())
+	}
+	total := times(n, sep)
+	if o, ok := c.This.(*goja.Object); ok && o.ClassName() == "Array" && n <= 1<<24 {
+		var items []goja.Value
+		if r.rt.ExportTo(o, &items) == nil {
+			for _, x := range items {
+				if s, ok := x.(goja.String); ok {
+					total += int64(s.Length())
+				}
+			}
+		}
+	}
+	r.m.alloc(total)
+}
+
+// guardKey is the helper for computed keys: the key is made a string exactly once.
+func (r *realm) guardKey(c goja.FunctionCall) goja.Value {
+	k := c.Argument(0)
+	switch x := k.(type) {
+	case goja.String:
+	case *goja.Symbol:
+		r.throw("TypeError", "a symbol is no key here")
+	case *goja.Object:
+		k = x.ToString()
+	default:
+		if t := k.ExportType(); t == typeInt || t == typeFloat {
+			return k
+		}
+		k = k.ToString()
+	}
+	if s := k.String(); script.IsDangerousKey(s) {
+		r.m.forbid.CompareAndSwap(nil, sandbox.Errorf(sandbox.CodeSecurity, "the script reached for %q through a computed key", s))
+		r.throw("TypeError", "the key %q is not available", s)
+	}
+	return k
+}
+
+// makeRegexp is the helper for expression literals, whose pattern was checked.
+func (r *realm) makeRegexp(c goja.FunctionCall) goja.Value {
+	return try(objectOf(r.rt.New(r.regex, c.Argument(0), c.Argument(1))))
+}
+
+func objectOf(o *goja.Object, err error) (goja.Value, error) { return o, err }
+
+// expression makes a regular expression of a text that nothing has checked.
+func (r *realm) expression(pattern, flags string) goja.Value {
+	if err := script.CheckRegexp(pattern, flags); err != nil {
+		r.throw("SyntaxError", "%v", err)
+	}
+	return try(objectOf(r.rt.New(r.regex, r.rt.ToValue(pattern), r.rt.ToValue(flags))))
+}
+
+// regexpConstructor is the RegExp of the realm: it takes what runs in linear time.
+func (r *realm) regexpConstructor() *goja.Object {
+	f := r.rt.ToValue(func(c goja.ConstructorCall) *goja.Object {
+		pattern, flags := "", ""
+		if o, ok := c.Argument(0).(*goja.Object); ok && o.ClassName() == "RegExp" {
+			pattern, flags = o.Get("source").String(), o.Get("flags").String()
+		} else if !goja.IsUndefined(c.Argument(0)) {
+			pattern = c.Argument(0).String()
+		}
+		if a := c.Argument(1); !goja.IsUndefined(a) {
+			flags = a.String()
+		}
+		return r.expression(pattern, flags).(*goja.Object)
+	}).(*goja.Object)
+	r.check(f.DefineDataProperty("name", r.rt.ToValue("RegExp"), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE))
+	r.check(f.DefineDataProperty("prototype", r.regex.Get("prototype"), goja.FLAG_FALSE, goja.FLAG_FALSE, goja.FLAG_FALSE))
+	return f
+}
