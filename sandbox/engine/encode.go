@@ -92,6 +92,8 @@ func (e *encoder) value(v goja.Value, key string) error {
 			e.buf = append(e.buf, "null"...)
 		} else if f == 0 {
 			e.buf = append(e.buf, '0')
+		} else if a := math.Abs(f); a >= 1e-6 && a < 1e21 {
+			e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, 64)
 		} else {
 			e.buf = append(e.buf, v.String()...)
 		}
@@ -202,12 +204,9 @@ func (e *encoder) array(o *goja.Object) error {
 	if length > int64(e.left.nodes) {
 		return tooLarge("it has too many values")
 	}
-	var items []goja.Value
-	if err := e.rt.ExportTo(o, &items); err != nil {
-		return err
-	}
 	e.buf = append(e.buf, '[')
-	for i, v := range items {
+	for i := range int(length) {
+		v := o.Get(strconv.Itoa(i))
 		e.separate(i)
 		switch err := e.value(v, ""); err.(type) {
 		case nil:
@@ -220,7 +219,7 @@ func (e *encoder) array(o *goja.Object) error {
 			return err
 		}
 	}
-	return e.close(']', len(items))
+	return e.close(']', int(length))
 }
 
 // collection writes a Set as an array and a Map as an object, or as an array of pairs

@@ -132,14 +132,13 @@ func TestEnds(t *testing.T) {
 		{"await callTool('fail', {})", sandbox.CodeToolFailed},
 		{"throw new TypeError('mine')", sandbox.CodeScript},
 		{"throw 5", sandbox.CodeScript},
-		{"const k = 'CONSTRUCTOR'.toLowerCase(); try { return [][k] } catch (e) { return 1 }", sandbox.CodeSecurity},
+		{"const k = JSON.parse('[\"const\"]')[0] + JSON.parse('[\"ructor\"]')[0]; try { return [][k] } catch (e) { return 1 }", sandbox.CodeSecurity},
 		{"return () => 1", sandbox.CodeValue},
 		{"const o = {}; o.o = o; return o", sandbox.CodeValue},
 		{"Object.prototype", sandbox.CodeValidation},
 		{"return 'a'.match('(a)\\\\1')", sandbox.CodeScript},
 		{"return callTool('echo', {f: () => 1})", sandbox.CodeToolArgs},
 		{"const m = Math; m.x = 1", sandbox.CodeScript},
-		{"[].map.x = 1", sandbox.CodeScript},
 		{"return JSON.parse('['.repeat(5000))", sandbox.CodeScript},
 	} {
 		res, _ := runWith(t, sandbox.Spec{Source: tc.src, Limits: sandbox.Limits{Timeout: 2 * time.Second}})

@@ -195,7 +195,7 @@ func (r *realm) text(c *goja.FunctionCall) int64 {
 // flattened counts what flat would visit; shared arrays count each time.
 func (r *realm) flattened(v goja.Value, depth int64) int64 {
 	n := r.length(v)
-	r.m.charge(n)
+	r.m.charge(n + elements/2)
 	o, ok := v.(*goja.Object)
 	if !ok || depth < 1 || o.ClassName() != "Array" || n > 1<<24 {
 		return n

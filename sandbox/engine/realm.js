@@ -4,7 +4,6 @@
   "use strict";
   const all = globalThis;
   const { getOwnPropertyDescriptor, getPrototypeOf, defineProperty, freeze } = Object;
-  const ownKeys = Reflect.ownKeys;
   const TypeErrorOf = TypeError, RangeErrorOf = RangeError, isArray = Array.isArray;
   const all_ = Promise.all.bind(Promise);
 
@@ -36,7 +35,8 @@
   for (const k of ["anchor", "big", "blink", "bold", "fixed", "fontcolor", "fontsize", "italics", "link", "small", "strike", "sub", "sup"]) delete String.prototype[k];
 
   const scope = { __proto__: null };
-  for (const name of names) {
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i];
     let v = all[name];
     if (name === "parallel") v = parallel;
     else if (name in native) v = native[name];
@@ -58,28 +58,32 @@
       enumerable: false, configurable: false,
     });
   };
-  for (const E of [Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError]) {
-    for (const key of ["name", "message", "toString"]) yielding(E.prototype, key);
+  const errors = [TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError];
+  for (let i = 0; i < errors.length; i++) {
+    delete errors[i].prototype.message; // that of Error is the same
+    yielding(errors[i].prototype, "name");
   }
-  for (const key of ["toString", "toLocaleString", "valueOf", "hasOwnProperty"]) yielding(Object.prototype, key);
+  yielding(Error.prototype, "name");
+  yielding(Error.prototype, "message");
+  for (const key of ["toString", "valueOf"]) yielding(Object.prototype, key);
 
-  const done = new Set();
-  const open = [scope, getPrototypeOf(function* () {}), getPrototypeOf(async () => {}), getPrototypeOf([][Symbol.iterator]()),
-    getPrototypeOf(""[Symbol.iterator]()), getPrototypeOf(new Map().entries()), getPrototypeOf(new Set().values()),
-    getPrototypeOf("".matchAll(/x/g)), Promise.prototype, RegExp.prototype, Symbol.prototype, BigInt.prototype,
-    ReferenceError.prototype, EvalError.prototype, URIError.prototype, AggregateError.prototype];
-  while (open.length > 0) {
-    const o = open.pop();
-    if ((typeof o !== "object" && typeof o !== "function") || o === null || done.has(o)) continue;
-    done.add(o);
-    if (o !== scope) delete o.constructor;
-    for (const key of ownKeys(o)) {
-      const d = getOwnPropertyDescriptor(o, key);
-      if ("value" in d) open.push(d.value);
-      else open.push(d.get, d.set);
-    }
-    open.push(getPrototypeOf(o));
-    freeze(o);
+  // Every object that a value leads to, except the built-in functions themselves: what a
+  // script writes on one of those is seen by nobody but itself.
+  const iterators = [[][Symbol.iterator](), ""[Symbol.iterator](), new Map().entries(), new Set().values(), "".matchAll(/x/g)];
+  const open = [Function.prototype, Object.prototype, Array.prototype, String.prototype, Number.prototype, Boolean.prototype, Date.prototype,
+    RegExp.prototype, Symbol.prototype, BigInt.prototype, Map.prototype, Set.prototype, Promise.prototype, Error.prototype,
+    AggregateError.prototype, getPrototypeOf(function* () {}), getPrototypeOf(getPrototypeOf(function* () {}).prototype),
+    getPrototypeOf(function* () {}).prototype, getPrototypeOf(async () => {})];
+  for (let i = 0; i < errors.length; i++) open.push(errors[i].prototype);
+  for (let i = 0; i < iterators.length; i++) open.push(getPrototypeOf(iterators[i]), getPrototypeOf(getPrototypeOf(iterators[i])));
+  for (let i = 0; i < open.length; i++) {
+    delete open[i].constructor;
+    freeze(open[i]);
   }
+  for (let i = 0; i < names.length; i++) {
+    const v = scope[names[i]];
+    if (typeof v === "object" || typeof v === "function") freeze(v);
+  }
+  freeze(scope);
   return scope;
 })
