@@ -80,6 +80,7 @@ only while a policy says so, without root.
   enclave demo             the whole mesh in one process, on a simulated internet
   enclave up               control plane and relay on this machine
   enclave agent            one system of the overlay, reached through proxies and ports
+  enclave sandbox          run scripts that an AI wrote, with nothing but their tools
 
 The verbs find the API by ENCLAVE_URL and ENCLAVE_TOKEN_FILE (or ENCLAVE_TOKEN), or by
 the context file that "enclave up" leaves in its state directory.`,
@@ -103,7 +104,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	_ = root.MarkPersistentFlagDirname("state")
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
 	for group, commands := range map[string][]*cobra.Command{
-		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent()},
+		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
 		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays(), a.token(), a.seal()},
 		"look":   {a.status(), a.explain(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.version()},
 	} {

@@ -38,6 +38,9 @@ type Tool struct {
 	Writes bool   `json:"writes"` // changes something
 	Sends  bool   `json:"sends"`  // carries data to somebody else
 	Secret bool   `json:"secret"` // gives out what must stay inside
+	// Declared says that the four were declared, so that all of them false means a tool
+	// that does none of it. One of them true says so, too.
+	Declared bool `json:"declared,omitempty"`
 }
 
-func (t Tool) says() bool { return t.Reads || t.Writes || t.Sends || t.Secret }
+func (t Tool) says() bool { return t.Declared || t.Reads || t.Writes || t.Sends || t.Secret }

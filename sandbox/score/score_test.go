@@ -42,6 +42,7 @@ func TestSignalsAndPoints(t *testing.T) {
 		{"read then send", Features{Calls: []Call{list, send}}, nil, 50, Warn, []string{"EXFIL_PATTERN 50"}},
 		{"send then read", Features{Calls: []Call{send, list}}, nil, 0, Allow, nil},
 		{"declared harmless", Features{Calls: []Call{list, send}}, []Tool{{Name: "mail:send", Writes: true}}, 0, Allow, nil},
+		{"declared to do nothing", Features{Calls: []Call{{Tool: "users:list", NoArgs: true}, send}}, []Tool{{Name: "users:list", Declared: true}}, 0, Allow, nil},
 		{"declared, whatever the names", Features{Calls: []Call{{Tool: "a:b"}, {Tool: "c:d"}}}, []Tool{{Name: "a:b", Reads: true}, {Name: "c:d", Sends: true}}, 50, Warn, []string{"EXFIL_PATTERN 50"}},
 		{"secret then send", Features{Calls: []Call{{Tool: "a:b"}, {Tool: "c:d"}}}, []Tool{{Name: "a:b", Secret: true}, {Name: "c:d", Sends: true}}, 100, Block, []string{"SENSITIVE_FIELD 55", "EXFIL_PATTERN 50"}},
 		{"extreme", Features{Calls: []Call{{Tool: "x:y", Numbers: []float64{1_000_001}}}}, nil, 30, Allow, []string{"EXTREME_VALUE 30"}},

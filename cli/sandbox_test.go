@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSandboxCheck(t *testing.T) {
+	s := newShell(t)
+	s.in = "return (await callTool('users:list', { limit: 3 })).items.length"
+	if out := s.ok("sandbox", "check", "-"); !strings.Contains(out, "admitted at STANDARD; risk 0 of 100: allow") || !strings.Contains(out, "calls users:list") {
+		t.Errorf("says %q", out)
+	}
+
+	s.in = "const a = 'é'\n\treturn a.constructor"
+	out, errs, exit := s.run("sandbox", "check", "-", "--level", "strict")
+	if exit != exitRefused || !strings.Contains(errs, "- is refused at STRICT") {
+		t.Errorf("exit %d, says %q", exit, errs)
+	}
+	if want := "-:2:11: error: "; !strings.HasPrefix(out, want) || !strings.Contains(out, "\n  2 |  return a.constructor\n    |           ^^^^^^^^^^^\n") {
+		t.Errorf("shows\n%s", out)
+	}
+
+	out, errs, exit = s.run("sandbox", "check", "-", "--json")
+	var res checked
+	if err := json.Unmarshal([]byte(out), &res); err != nil || exit != exitRefused || res.OK || res.Verdict != nil {
+		t.Fatalf("%v, exit %d: %s", err, exit, out)
+	}
+	if f := res.Findings[0]; f.Code != "NO_CONSTRUCTOR_ACCESS" || f.Rule != "no-global-access" || f.Line != 2 || f.Column != 11 || f.Length != 11 {
+		t.Errorf("finding %+v", f)
+	}
+	if !strings.Contains(errs, `"code":"script_refused"`) {
+		t.Errorf("stderr %q", errs)
+	}
+
+	s.in = "for (const u of (await callTool('users:list', { limit: 99999 })).items) await callTool('mail:send', { to: u.email })"
+	out, errs, exit = s.run("sandbox", "check", "-")
+	if exit != exitRefused || !strings.Contains(errs, "is blocked") || !strings.Contains(out, "EXFIL_PATTERN") {
+		t.Errorf("exit %d, says %q %q", exit, out, errs)
+	}
+	s.in = "{{{"
+	if _, _, exit := s.run("sandbox", "check", "-", "--level", "none"); exit != exitUsage {
+		t.Errorf("an unknown level ends with %d", exit)
+	}
+}
+
+func TestSandboxCheckKnowsTheTools(t *testing.T) {
+	s := newShell(t)
+	file := filepath.Join(s.env["ENCLAVE_STATE"], "tools.json")
+	declared := `{"version":1,"tools":[
+	  {"name":"a:b","description":"x","attributes":["reads","secret"],"serve":{"canned":{"result":1}}},
+	  {"name":"c:d","description":"x","attributes":["sends"],"serve":{"canned":{"result":1}}}]}`
+	if err := os.WriteFile(file, []byte(declared), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.in = "return await callTool('a:c', {})"
+	if out, _, exit := s.run("sandbox", "check", "-", "--tools", file); exit != exitRefused || !strings.Contains(out, "UNKNOWN_TOOL_NAME") || !strings.Contains(out, "did you mean a:b?") {
+		t.Errorf("exit %d: %s", exit, out)
+	}
+	s.in = "await callTool('a:b', { x: 1 }); await callTool('c:d', { y: 1 })"
+	if out, _, exit := s.run("sandbox", "check", "-", "--tools", file); exit != exitRefused || !strings.Contains(out, "(declared)") {
+		t.Errorf("exit %d: %s", exit, out)
+	}
+	if err := os.WriteFile(file, []byte(`{"tools":[{"name":"!"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, exit := s.run("sandbox", "check", "-", "--tools", file); exit != exitUsage {
+		t.Errorf("a broken tools.json ends with %d", exit)
+	}
+}
+
+func TestSandboxLevels(t *testing.T) {
+	s := newShell(t)
+	if out := s.ok("sandbox", "levels"); !strings.Contains(out, "PERMISSIVE") || !strings.Contains(out, "parseInt") {
+		t.Errorf("shows %s", out)
+	}
+	var all []struct {
+		Level   string
+		Globals []string
+		Run     struct{ Iterations int }
+	}
+	if err := json.Unmarshal([]byte(s.ok("sandbox", "levels", "--json")), &all); err != nil || len(all) != 4 || all[0].Run.Iterations != 1000 {
+		t.Errorf("%v: %+v", err, all)
+	}
+}
