@@ -118,6 +118,9 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"version", "/version", nil, has(`"protocol":1`)},
 		{"whoami", "/whoami", nil, has(`"name":"root"`)},
 		{"revision", "/revision", nil, has(`"applied":true`)},
+		{"seal-status", "/seal", nil, has(`"state":"open"`)},
+		{"seal-rotate", "/seal/rotate", nil, has(`"rotation":{`)},
+		{"health", "/health", nil, has(`"checked":false`)},
 		{"system-list", "/systems?state=pending&search=BO&limit=1", nil, has(`"name":"bob"`)},
 		{"system-get", "/systems/alice", nil, has(`"state":"disconnected"`)},
 		{"system-update", "/systems/alice", map[string]any{"name": "ally", "notes": "n", "expires_at": until}, has(`"name":"ally"`)},
@@ -183,7 +186,8 @@ func TestEveryRouteWorks(t *testing.T) {
 		method, _, _ := strings.Cut(route, " ")
 		byID[op.OperationID] = method
 	}
-	called := map[string]bool{"activity-stream": true} // TestActivityIsFollowed
+	called := map[string]bool{"activity-stream": true, // TestActivityIsFollowed
+		"seal-lock": true, "seal-unlock": true, "backup-create": true} // TestLock, TestBackupOverTheAPI
 	for _, s := range steps {
 		called[s.op] = true
 		if w.api(byID[s.op], s.path, s.in, &list); !s.check(string(list)) {

@@ -9,6 +9,7 @@ import (
 
 	"enclave/store"
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 // Config is what a server is made of. Zero durations and limits mean the defaults
@@ -39,6 +40,9 @@ type Config struct {
 	MaxPerAddress  int           // 256: connections from one address
 
 	Version string // of this program, for /api/v1/version
+
+	// Backups tells of the schedule of backups; may be nil.
+	Backups func() *api.BackupStatus
 }
 
 // Protocol is a protocol that shares the TLS listener, told apart by its ALPN name.

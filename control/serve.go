@@ -21,6 +21,11 @@ import (
 // or a listener fails. It closes them, tells every agent that the server goes down,
 // and returns when all it started has ended; nil after an ordinary end.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
+	return NewFront(s, nil).Run(ctx, listeners...)
+}
+
+// Run is Server.Run for a server whose state can be locked and unlocked meanwhile.
+func (f *Front) Run(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Requests outlive ctx by the grace; streams are told to end at once.
@@ -29,10 +34,10 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 
 	var handlers tracker
 	var loops sync.WaitGroup
-	tlsServer := s.httpServer(requests, &handlers, s.handler())
-	tlsServer.TLSConfig = s.tlsConfig()
-	tlsServer.TLSNextProto = s.nextProto(&handlers)
-	apiServer := s.httpServer(requests, &handlers, s.apiHandler())
+	tlsServer := f.httpServer(requests, &handlers, true)
+	tlsServer.TLSConfig = f.tlsConfig()
+	tlsServer.TLSNextProto = f.nextProto(&handlers)
+	apiServer := f.httpServer(requests, &handlers, false)
 
 	serve := func(srv *http.Server, serve func() error) {
 		loops.Go(func() {
@@ -42,18 +47,21 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		})
 	}
 	for _, l := range listeners {
-		limited := newLimitListener(l, s.cfg.MaxPerAddress, s.tooMany)
+		limited := newLimitListener(l, f.cfg.MaxPerAddress, f.tooMany)
 		serve(tlsServer, func() error { return tlsServer.ServeTLS(limited, "", "") })
 	}
-	if l := s.cfg.APIListener; l != nil {
-		limited := newLimitListener(l, s.cfg.MaxPerAddress, s.tooMany)
+	if l := f.cfg.APIListener; l != nil {
+		limited := newLimitListener(l, f.cfg.MaxPerAddress, f.tooMany)
 		serve(apiServer, func() error { return apiServer.Serve(limited) })
 	}
-	loops.Go(func() { s.hub.run(ctx) })
+	f.begin(ctx, cancel)
+	loops.Go(func() { f.locking(ctx) })
 
 	<-ctx.Done()
-	s.hub.stop()
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
+	if l := f.live.Load(); l != nil {
+		l.server.hub.stop()
+	}
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.Grace)
 	defer done()
 	for _, srv := range []*http.Server{tlsServer, apiServer} {
 		if err := srv.Shutdown(grace); err != nil {
@@ -64,15 +72,16 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	abort()
 	handlers.wait()
 	loops.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
+	err := f.end()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(cause, err)
 	}
-	return nil
+	return err
 }
 
 // httpServer makes a server with the limits that every listener has. Reading a body
 // and writing an answer get their deadlines in the handlers: streams have none.
-func (s *Server) httpServer(base context.Context, running *tracker, h http.Handler) *http.Server {
+func (f *Front) httpServer(base context.Context, running *tracker, agents bool) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -82,7 +91,7 @@ func (s *Server) httpServer(base context.Context, running *tracker, h http.Handl
 				panic(http.ErrAbortHandler)
 			}
 			defer running.leave()
-			h.ServeHTTP(w, r)
+			f.serve(w, r, agents)
 		}),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -92,20 +101,20 @@ func (s *Server) httpServer(base context.Context, running *tracker, h http.Handl
 			MaxConcurrentStreams: 64,
 			SendPingTimeout:      pingAfter,
 			PingTimeout:          pingTimeout,
-			WriteByteTimeout:     s.cfg.WriteTimeout,
+			WriteByteTimeout:     f.cfg.WriteTimeout,
 		},
 		BaseContext: func(net.Listener) context.Context { return base },
-		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
 	}
 }
 
-func (s *Server) tlsConfig() *tls.Config {
+func (f *Front) tlsConfig() *tls.Config {
 	// Optional: enrolment and the API come without an SVID. Expired: an agent that
 	// slept past its SVID's life renews with it; every other route checks the time.
-	c := svid.ServerConfig(s.trust, s.Certificate, svid.ClientOptionalExpired)
+	c := svid.ServerConfig(f.trust, f.certificate, svid.ClientOptionalExpired)
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		for name, p := range s.cfg.ALPN {
+		for name, p := range f.cfg.ALPN {
 			if !slices.Contains(hello.SupportedProtos, name) {
 				continue
 			}
@@ -124,9 +133,9 @@ func (s *Server) tlsConfig() *tls.Config {
 	return c
 }
 
-func (s *Server) nextProto(running *tracker) map[string]func(*http.Server, *tls.Conn, http.Handler) {
+func (f *Front) nextProto(running *tracker) map[string]func(*http.Server, *tls.Conn, http.Handler) {
 	protos := make(map[string]func(*http.Server, *tls.Conn, http.Handler))
-	for name, p := range s.cfg.ALPN {
+	for name, p := range f.cfg.ALPN {
 		protos[name] = func(_ *http.Server, c *tls.Conn, _ http.Handler) {
 			if running.enter() {
 				defer running.leave()
@@ -158,6 +167,6 @@ func (s *Server) apiHandler() http.Handler {
 	})
 }
 
-func (s *Server) tooMany(from string) {
-	s.log.Warn("connection refused: too many from one address", "from", from, "max", s.cfg.MaxPerAddress)
+func (f *Front) tooMany(from string) {
+	f.log.Warn("connection refused: too many from one address", "from", from, "max", f.cfg.MaxPerAddress)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
@@ -25,6 +26,7 @@ type Server struct {
 	desk  *enrol.Desk
 	hub   *hub
 	api   *admin.API
+	front atomic.Pointer[Front] // nil until it serves
 }
 
 // New makes a server of an open store that has an organisation (see Init), and reads
@@ -46,11 +48,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
+	clear(org.CAKey) // parsed
 	s := &Server{cfg: cfg, log: cfg.Logger, ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust()}
 	if s.cert, err = enrol.NewServerCert(s.ca, nil, cfg.Hosts...); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
 	ticketKey := ed25519.NewKeyFromSeed(org.TicketKey)
+	clear(org.TicketKey)
 	s.desk = &enrol.Desk{CA: s.ca, Store: cfg.Store, TicketKey: ticketKey.Public().(ed25519.PublicKey)}
 	s.hub = newHub(cfg.Store, cfg.Logger, &org, newTickets(ticketKey, org.ID, org.Settings.MapLife))
 	if s.hub.countries, err = readCountries(cfg.CountryFile); err != nil {
@@ -59,7 +63,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.hub.load(ctx); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
-	s.api, err = admin.New(admin.Config{Store: cfg.Store, Control: s.hub, Answers: s.hub, Logger: cfg.Logger, Version: cfg.Version})
+	s.api, err = admin.New(admin.Config{Store: cfg.Store, Control: s.hub, Answers: s.hub, Vault: vault{s.front.Load}, Backups: cfg.Backups, Logger: cfg.Logger, Version: cfg.Version})
 	if err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}

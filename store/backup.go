@@ -21,8 +21,9 @@ import (
 type BackupConfig struct {
 	To       []seal.Recipient // who can open it; none: who can open the state
 	Made     time.Time
-	Program  string   // its version, for people
-	Progress Progress // may be nil
+	Program  string            // its version, for people
+	Progress Progress          // may be nil
+	Ready    func(backup.Head) // is told what will be in it before the first byte; may be nil
 }
 
 // Backup writes the state as it is at this instant, encrypted, while changes go on. For
@@ -37,20 +38,13 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, cfg BackupConfig) (head
 	if len(to) == 0 {
 		to = s.keys.Recipients()
 	}
-	out, err := seal.Encrypt(w, to)
-	if err != nil {
-		return head, fmt.Errorf("back up: %w", err)
-	}
-	if head, err = s.backup(ctx, out, cfg); err == nil {
-		err = out.Close()
-	}
-	if err != nil {
+	if head, err = s.backup(ctx, w, to, cfg); err != nil {
 		return head, fmt.Errorf("back up: %w", explain(ctx, err))
 	}
 	return head, nil
 }
 
-func (s *Store) backup(ctx context.Context, w io.Writer, cfg BackupConfig) (head backup.Head, err error) {
+func (s *Store) backup(ctx context.Context, to io.Writer, recipients []seal.Recipient, cfg BackupConfig) (head backup.Head, err error) {
 	documents, err := s.keys.Documents(s.dir)
 	if err != nil {
 		return head, err
@@ -80,6 +74,13 @@ func (s *Store) backup(ctx context.Context, w io.Writer, cfg BackupConfig) (head
 		return head, err
 	}
 	defer clear(secrets)
+	if cfg.Ready != nil {
+		cfg.Ready(head)
+	}
+	w, err := seal.Encrypt(to, recipients)
+	if err != nil {
+		return head, err
+	}
 	b, err := backup.NewWriter(w, head, secrets)
 	if err != nil {
 		return head, err
@@ -102,7 +103,7 @@ func (s *Store) backup(ctx context.Context, w io.Writer, cfg BackupConfig) (head
 	if cfg.Progress != nil {
 		cfg.Progress(at.Pages, at.Pages)
 	}
-	return head, b.Close()
+	return head, errors.Join(b.Close(), w.Close())
 }
 
 // describe says what a database has: where it is, and how much of everything.

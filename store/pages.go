@@ -34,7 +34,7 @@ type pagesAt struct {
 
 // pagesNow begins one.
 func (s *Store) pagesNow(ctx context.Context) (*pagesAt, error) {
-	db, err := connect(s.vfs, s.path(), 1, "_pragma=query_only(on)")
+	db, err := connect(s.vfs, s.path(), 1, "mode=ro")
 	if err != nil {
 		return nil, err
 	}

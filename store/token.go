@@ -117,6 +117,20 @@ func (s *Store) Tokens(ctx context.Context) (list []Token, err error) {
 	return list, err
 }
 
+// TokensBySecret returns all tokens by the hash of their secret.
+func (s *Store) TokensBySecret(ctx context.Context) (map[SecretHash]Token, error) {
+	all := make(map[SecretHash]Token)
+	err := s.view(ctx, "list tokens", func(r reader, org wire.OrgID) error {
+		return rows(ctx, r, "SELECT secret_hash, id, name, scopes, created_at, expires_at FROM api_tokens WHERE org_id = ?", []any{org}, func(scan func(...any) error) error {
+			var hash [32]byte
+			t, err := scanToken(func(to ...any) error { return scan(append([]any{keyCol{&hash}}, to...)...) })
+			all[hash] = t
+			return err
+		})
+	})
+	return all, err
+}
+
 const tokenColumns = "SELECT id, name, scopes, created_at, expires_at FROM api_tokens WHERE org_id = ? "
 
 func scanToken(scan func(...any) error) (t Token, err error) {

@@ -56,6 +56,10 @@ func (s *Store) Sealed() Sealed {
 	return out
 }
 
+// File is a document of the state's directory, sealed with the store's keys, for as long
+// as it is open.
+func (s *Store) File(name string) *seal.File { return seal.NewFile(s.dir, name, s.keys) }
+
 // next is where a database is written that will take the place of the one there.
 const next = dbName + ".next"
 
@@ -77,7 +81,9 @@ func (s *Store) unseal(ctx context.Context, dir string, o options) error {
 	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities); err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
-	s.sealed.Recipients = s.keys.Recipients()
+	for _, r := range s.keys.Recipients() {
+		s.sealed.Recipients = append(s.sealed.Recipients, r.Public())
+	}
 	if o.plain {
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"enclave/control/enrol"
 	"enclave/store"
 	"enclave/store/seal"
+	"enclave/wire/svid"
 )
 
 // ControlConfig says how a control plane runs.
@@ -36,6 +37,10 @@ type ControlConfig struct {
 	// KeepFirst is given the secrets of a first start before they are in force; an
 	// error stops the start. May be nil.
 	KeepFirst func(*First) error
+	// Opened is told of the store when it was opened, at the start and after a lock, so
+	// that what shares its keys has them. May be nil.
+	Opened  func(*store.Store)
+	Backups BackupPlan // of backups that are made by themselves
 }
 
 // SharedRelay is a relay that takes connections from the control plane's listener.
@@ -60,6 +65,8 @@ type Control struct {
 	server *control.Server
 	first  *First
 	print  string
+	host   string
+	plan   *plan
 }
 
 // OpenControl opens the state, and makes the organisation if there is none.
@@ -72,14 +79,48 @@ func OpenControl(ctx context.Context, cfg ControlConfig) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{cfg: cfg, store: st}
-	if err := c.prepare(ctx, u.Hostname()); err != nil {
+	c := &Control{cfg: cfg, store: st, host: u.Hostname()}
+	c.cfg.Identities = nil // not needed any more, and secret
+	if c.plan, err = newPlan(cfg.Backups, cfg.Dir, cfg.Version, cfg.Logger); err == nil {
+		err = c.prepare(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return c, nil
 }
 
-func (c *Control) prepare(ctx context.Context, host string) error {
+// reopen opens the state again after it was locked.
+func (c *Control) reopen(ctx context.Context, ids []seal.Identity) (*control.Server, error) {
+	st, err := store.Open(ctx, c.cfg.Dir, store.WithIdentities(ids...))
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.serverOf(ctx, st)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return s, nil
+}
+
+// serverOf makes the server of an open store.
+func (c *Control) serverOf(ctx context.Context, st *store.Store) (*control.Server, error) {
+	cfg := control.Config{Store: st, Logger: c.cfg.Logger, APIListener: c.cfg.API, Heartbeat: c.cfg.Heartbeat, CountryFile: c.cfg.CountryFile,
+		Version: c.cfg.Version, Hosts: []string{c.host}, Backups: c.plan.status}
+	if s := c.cfg.Share; s != nil {
+		cfg.ALPN = map[string]control.Protocol{s.ALPN: {TLS: s.TLS, Serve: s.Serve}}
+	}
+	s, err := control.New(ctx, cfg)
+	if err == nil {
+		c.plan.use(st)
+		if c.cfg.Opened != nil {
+			c.cfg.Opened(st)
+		}
+	}
+	return s, err
+}
+
+func (c *Control) prepare(ctx context.Context) error {
 	now := time.Now()
 	if err := c.initialise(ctx, now); err != nil {
 		return err
@@ -88,11 +129,9 @@ func (c *Control) prepare(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	ca, err := enrol.LoadCA(org.ID, org.CACert, org.CAKey)
-	if err != nil {
-		return err
-	}
-	c.print = ca.Fingerprint()
+	clear(org.CAKey)
+	clear(org.TicketKey)
+	c.print = svid.Fingerprint(org.CACert)
 	tokens, err := c.store.Tokens(ctx)
 	if err != nil {
 		return err
@@ -102,12 +141,7 @@ func (c *Control) prepare(ctx context.Context, host string) error {
 			return err
 		}
 	}
-	cfg := control.Config{Store: c.store, Logger: c.cfg.Logger, APIListener: c.cfg.API, Heartbeat: c.cfg.Heartbeat, CountryFile: c.cfg.CountryFile,
-		Version: c.cfg.Version, Hosts: []string{host}}
-	if s := c.cfg.Share; s != nil {
-		cfg.ALPN = map[string]control.Protocol{s.ALPN: {TLS: s.TLS, Serve: s.Serve}}
-	}
-	c.server, err = control.New(ctx, cfg)
+	c.server, err = c.serverOf(ctx, c.store)
 	return err
 }
 
@@ -169,8 +203,12 @@ func (c *Control) RelayKey(ctx context.Context) (string, error) {
 
 // Run serves until ctx ends, then closes the store.
 func (c *Control) Run(ctx context.Context) error {
-	err := c.server.Run(ctx, c.cfg.Listener)
-	return errors.Join(err, c.store.Close())
+	front := control.NewFront(c.server, c.reopen)
+	c.server = nil // the front's: a state that is locked must leave nothing behind
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return front.Run(ctx, c.cfg.Listener) })
+	g.Go(func() error { return c.plan.run(ctx) })
+	return g.Wait()
 }
 
 // Close gives the store back without having run.
@@ -198,6 +236,10 @@ func OpenUp(ctx context.Context, cfg UpConfig) (*Up, error) {
 		Serve: func(c *tls.Conn) { u.relay.ServeConn(c) },
 	}
 	cfg.Control.Share = share
+	if k, ok := cfg.Relay.Keeper.(*Keeper); ok {
+		k.Identities = nil
+		cfg.Control.Opened = func(st *store.Store) { k.Use(st.File(k.File)) }
+	}
 	c, err := OpenControl(ctx, cfg.Control)
 	if err != nil {
 		return nil, err

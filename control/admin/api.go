@@ -24,6 +24,8 @@ type Config struct {
 	Store   *store.Store
 	Control Control
 	Answers Answers
+	Vault   Vault
+	Backups func() *api.BackupStatus // of the schedule; may be nil
 	Logger  *slog.Logger
 	Version string // of the program
 }
@@ -33,6 +35,8 @@ type API struct {
 	store       *store.Store
 	control     Control
 	answers     Answers
+	vault       Vault
+	backups     func() *api.BackupStatus
 	log         *slog.Logger
 	version     string
 	auth        *authenticator
@@ -45,7 +49,7 @@ type API struct {
 func New(c Config) (*API, error) { return build(c, table[:]) }
 
 func build(c Config, rules []rule) (*API, error) {
-	a := &API{store: c.Store, control: c.Control, answers: c.Answers, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
+	a := &API{store: c.Store, control: c.Control, answers: c.Answers, vault: c.Vault, backups: c.Backups, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
 	a.auth = &authenticator{lookup: a.lookup, failures: newThrottle(), good: newRecent()}
 	a.mux = newMux(rules, a.guarded)
 	a.huma = humago.New(a.mux, huma.Config{
@@ -76,6 +80,8 @@ func build(c Config, rules []rule) (*API, error) {
 	a.routeTokens()
 	a.routeRelays()
 	a.routeStatus()
+	a.routeSeal()
+	a.routeBackup()
 	a.routeActivity()
 	if err := a.serveDocs(a.mux, a.huma.OpenAPI()); err != nil {
 		return nil, err
@@ -172,6 +178,16 @@ func refuse(err error) error {
 		return fail(http.StatusConflict, api.CodeAmbiguous, ambiguous.Error(), "use one of the IDs")
 	case errors.Is(err, store.ErrNotFound):
 		return fail(http.StatusNotFound, api.CodeNotFound, err.Error(), "")
+	case errors.Is(err, store.ErrFull):
+		return fail(http.StatusInsufficientStorage, api.CodeDiskFull, "the disk of the control plane is full: nothing was changed", "make room there and repeat the change")
+	case errors.Is(err, store.ErrDamaged):
+		return fail(http.StatusServiceUnavailable, api.CodeDamaged, "the state of the control plane is damaged, and it stops", "restore a backup")
+	case errors.Is(err, store.ErrDisk):
+		return fail(http.StatusServiceUnavailable, api.CodeDiskFailed, "the disk of the control plane failed, and it may have to stop", "")
+	case errors.Is(err, store.ErrBusy):
+		return fail(http.StatusConflict, api.CodeTryAgain, err.Error(), "")
+	case errors.Is(err, store.ErrClosed):
+		return fail(http.StatusServiceUnavailable, api.CodeSealed, sealedText, sealedHint)
 	case errors.Is(err, store.ErrStale):
 		return fail(http.StatusPreconditionFailed, api.CodeStale, err.Error(), "read it again and repeat the change")
 	case errors.Is(err, store.ErrConflict):
@@ -212,14 +228,7 @@ func (a *API) lookup(ctx context.Context, hash [32]byte) (*Principal, error) {
 		a.log.Error("token look-up failed", "error", err)
 		return nil, err
 	}
-	who := &Principal{Name: t.Name}
-	if who.Name == "" {
-		who.Name = t.ID
-	}
-	for _, s := range t.Scopes {
-		who.Scopes = append(who.Scopes, Scope(s))
-	}
-	return who, nil
+	return principalOf(&t), nil
 }
 
 // Shapes that several routes share. Those that are embedded are exported because huma

@@ -46,6 +46,13 @@ var table = [...]rule{
 	{"GET", "/activity", Audit, "activity-list", "Activity after a sequence number, oldest first"},
 	{"GET", "/activity/stream", Audit, "activity-stream", "Activity as it happens, one JSON object a line"},
 
+	{"GET", "/seal", Signed, "seal-status", "How the state is sealed, also while it is locked"},
+	{"POST", "/seal/rotate", All, "seal-rotate", "Begin to encrypt the state again under new keys, while it is in use"},
+	{"POST", "/seal/lock", All, "seal-lock", "Drop every key from memory; nothing is served until the state is unlocked"},
+	{"POST", "/seal/unlock", All, "seal-unlock", "Open a locked state again"},
+	{"POST", "/backup", All, "backup-create", "A backup of this instant, encrypted, as a stream"},
+	{"GET", "/health", Read, "health", "How the state is; with full, checks all of it"},
+
 	{"GET", "/systems", Read, "system-list", "List systems"},
 	{"GET", "/systems/{system}", Read, "system-get", "Show a system, by ID or name"},
 	{"PATCH", "/systems/{system}", Systems, "system-update", "Change a system's name, notes or expiry"},

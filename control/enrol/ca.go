@@ -103,6 +103,9 @@ func (ca *CA) Marshal() (cert, key []byte, err error) {
 	return ca.root.Raw, key, err
 }
 
+// Wipe overwrites the key, also that of copies made by WithLife.
+func (ca *CA) Wipe() { clear(ca.key) }
+
 // Org returns the organisation.
 func (ca *CA) Org() wire.OrgID { return ca.org }
 

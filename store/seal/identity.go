@@ -154,6 +154,9 @@ func (r Recipient) age() (age.Recipient, error) {
 	return out, nil
 }
 
+// Public is the recipient without what is secret of it.
+func (r Recipient) Public() Recipient { return Recipient{text: r.text} }
+
 // String is the recipient in text; it is public.
 func (r Recipient) String() string { return r.text }
 

@@ -228,7 +228,11 @@ func (k *Keyring) Save() error {
 }
 
 // Recipients returns whom the keyring is encrypted to.
-func (k *Keyring) Recipients() []Recipient { return slices.Clone(k.recipients) }
+func (k *Keyring) Recipients() []Recipient {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Clone(k.recipients)
+}
 
 // Add makes r a recipient, or the only one. Nothing is kept until Save.
 func (k *Keyring) Add(r Recipient, only bool) error {
@@ -312,7 +316,7 @@ func (k *Keyring) Wipe() {
 	for _, r := range k.roots {
 		r.Wipe()
 	}
-	k.roots = nil
+	k.roots, k.recipients = nil, nil // a passphrase is among them
 }
 
 // Format keeps the roots out of whatever prints a keyring, under any verb.

@@ -50,7 +50,12 @@ const (
 	CodeKeyExpired   = "key_expired"
 	CodeKeyUsedUp    = "key_used_up"
 	CodeKeyElsewhere = "key_elsewhere" // it does not enrol from the address of this machine
-	CodeTestFailed   = "test_failed"   // the change would break tests; Problems names them
+	CodeSealed       = "sealed"        // the state is locked: nothing is served until it is unlocked
+	CodeDiskFull     = "disk_full"     // nothing was changed
+	CodeDiskFailed   = "disk_failed"   // the server stops
+	CodeDamaged      = "damaged"       // the state is; the server stops
+	CodeWrongKey     = "wrong_identity"
+	CodeTestFailed   = "test_failed" // the change would break tests; Problems names them
 )
 
 // System is a system as an administrator sees it.
