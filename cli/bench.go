@@ -16,15 +16,24 @@ func (a *app) bench() *cobra.Command {
 	for _, b := range bench.All() {
 		cmds = append(cmds, a.benchOf(b.Name, b.Short, b.Long, b))
 	}
+	cmds = append(cmds, &cobra.Command{Use: benchChild, Hidden: true, Args: exactly(), Short: "Be the other process of a measurement",
+		RunE: func(c *cobra.Command, _ []string) error { return bench.Child(c.Context(), a.In, a.Out) }})
 	cmds = append(cmds, a.benchOf("all", "Measure everything, one after the other",
 		"Runs every bench. With --json the answer is a list of their results.", bench.All()...))
 	return a.group("bench", "Measure this machine: figures beside their limits, as ratios", cmds...)
 }
 
+// benchChild is the command that makes this program the other process of a measurement.
+const benchChild = "child"
+
+// benchFlood is how long small packets are sent at the end of bench mesh.
+const benchFlood = 10 * time.Second
+
 // benchOf is a command that runs benches; one alone answers with its result and not
 // with a list.
 func (a *app) benchOf(name, short, long string, list ...bench.Bench) *cobra.Command {
-	var cfg bench.Config
+	cfg := bench.Config{Child: []string{"bench", benchChild}, Flood: benchFlood}
+	var quick bool
 	cmd := &cobra.Command{Use: name, Short: short,
 		Long: long + "\nPrints medians with their spread and the ratios, which are what compares across machines.",
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
@@ -33,6 +42,9 @@ func (a *app) benchOf(name, short, long string, list ...bench.Bench) *cobra.Comm
 			}
 			if cfg.Systems < minBenchSystems || cfg.Systems > maxBenchSystems {
 				return usage("want %d to %d systems", minBenchSystems, maxBenchSystems)
+			}
+			if quick {
+				cfg.Rounds, cfg.Each, cfg.Flood = 1, min(cfg.Each, 300*time.Millisecond), time.Second
 			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
@@ -56,6 +68,7 @@ func (a *app) benchOf(name, short, long string, list ...bench.Bench) *cobra.Comm
 	f := cmd.Flags()
 	f.IntVar(&cfg.Rounds, "rounds", 5, "how many rounds the medians are taken from")
 	f.DurationVar(&cfg.Each, "each", time.Second, "length of one measurement")
+	f.BoolVar(&quick, "quick", false, "one short round, for a look")
 	cfg.Systems = minBenchSystems
 	if slices.ContainsFunc(list, func(b bench.Bench) bool { return b.Sized }) {
 		f.IntVar(&cfg.Systems, "systems", 1_000, "size of the organisation that is measured")

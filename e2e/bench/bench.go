@@ -42,6 +42,8 @@ type Config struct {
 	Rounds   int
 	Each     time.Duration // of one measurement, at least
 	Systems  int           // of the organisation that Policy measures
+	Flood    time.Duration // of the small packets at the end of Mesh; 0 leaves them out
+	Child    []string      // arguments that make this program a Child; nil: no second process
 	Progress io.Writer     // a line a round; may be nil
 }
 
@@ -62,8 +64,9 @@ type Bench struct {
 func All() []Bench {
 	return []Bench{
 		{"mesh", "Measure the overlay between two agents of this machine",
-			`Measures TCP goodput and round trips between two agents over loopback, in one process,
-in turns with what the machine can do at most: the cipher alone and plain loopback TCP.`, false, Mesh},
+			`Measures goodput, round trips and small packets between two agents over loopback, in one
+process and in two, in turns with what the machine can do at most (the cipher alone,
+plain loopback TCP) and with wireguard-go as it comes.`, false, Mesh},
 		{"policy", "Measure the policy engine and what follows from changes",
 			`Measures an organisation of many systems, 50 tags and 1,000 policies, everybody connected:
 all of it compiled from nothing, beside one policy, one tag of one system and one

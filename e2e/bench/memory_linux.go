@@ -1,0 +1,29 @@
+package bench
+
+import (
+	"os"
+	"strconv"
+	"strings"
+)
+
+// resident is this process's memory in MB, now and at most so far.
+func resident() (now, most float64) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		kb, _ := strconv.ParseFloat(f[1], 64)
+		switch f[0] {
+		case "VmRSS:":
+			now = kb / 1024
+		case "VmHWM:":
+			most = kb / 1024
+		}
+	}
+	return now, most
+}
