@@ -125,9 +125,34 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, &req); err != nil {
 		return err
 	}
+	if err := s.enrolWith(w, r, &req); err != nil {
+		s.denied(r, "enrol.deny", "enrolment", err, map[string]any{"name": cut(req.Name)})
+		return err
+	}
+	return nil
+}
+
+// cut bounds what a stranger says of itself.
+func cut(s string) string { return s[:min(len(s), wire.MaxNameLen)] }
+
+// denied records that authority refused a request of an agent: a key or an identity that
+// does not count. Mistakes and failures are no refusals.
+func (s *Server) denied(r *http.Request, action, object string, err error, detail map[string]any) {
+	var p *api.Problem
+	if !errors.As(err, &p) {
+		return
+	}
+	switch p.Code {
+	case api.CodeKeyUnknown, api.CodeKeyExpired, api.CodeKeyUsedUp, api.CodeKeyElsewhere, api.CodeForbidden, wire.ByeRevoked:
+		detail["code"] = p.Code
+		s.api.Denied(r.Context(), admin.Denial{Action: action, Object: object, From: r.RemoteAddr, Detail: detail})
+	}
+}
+
+func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.EnrolRequest) error {
 	// Whoever has no key gets no further than this: the turn is for those that may
 	// change something.
-	if _, err := enrol.Check(&req, time.Now()); err != nil {
+	if _, err := enrol.Check(req, time.Now()); err != nil {
 		return err
 	}
 	// A caller that hangs up must not leave half an enrolment behind.
@@ -136,7 +161,7 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
 	var resp *wire.EnrolResponse
 	_, err := s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
-		if resp, err = s.desk.Enrol(ctx, &req, host(r.RemoteAddr), time.Now()); err != nil {
+		if resp, err = s.desk.Enrol(ctx, req, host(r.RemoteAddr), time.Now()); err != nil {
 			// A refusal changed nothing. Another failure may have come half-way, with an
 			// identity in the store that has no name here.
 			var p *api.Problem
@@ -165,6 +190,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 	}
 	if sys := id.SystemID(); sys != "" {
 		if _, ok := s.hub.known(sys, key); !ok {
+			s.denied(r, "renew.deny", "system:"+string(sys), revoked(), map[string]any{})
 			return revoked()
 		}
 	}
@@ -238,6 +264,7 @@ func checkReach(r *wire.Reach) string {
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	id, err := s.peer(r)
 	if err != nil {
+		s.denied(r, "connect.deny", "agents", err, map[string]any{})
 		s.refuse(w, r, err)
 		return
 	}

@@ -117,16 +117,4 @@ func (h *hub) PolicyState(id wire.PolicyID, now time.Time) string {
 }
 
 // News implements admin.Control.
-func (h *hub) News() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.logged
-}
-
-// recorded wakes those who follow the activity log.
-func (h *hub) recorded() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	close(h.logged)
-	h.logged = make(chan struct{})
-}
+func (h *hub) News() <-chan struct{} { return h.store.AuditNews() }

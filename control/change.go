@@ -33,7 +33,6 @@ func (h *hub) change(ctx context.Context, do func(context.Context) (admin.Touche
 		h.log.Error("a change stands in the store but not in effect yet; trying again", "error", reloadErr)
 	}
 	h.reportRefused(ctx, time.Now())
-	h.recorded()
 	h.look()
 	return api.Changed{Revision: rev, Affected: affected}, err
 }

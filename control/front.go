@@ -94,6 +94,7 @@ func (f *Front) begin(ctx context.Context, fail context.CancelCauseFunc) {
 func (f *Front) start(l *live) {
 	l.server.front.Store(f)
 	l.loops.Go(func() { l.server.hub.run(l.ctx) })
+	l.loops.Go(func() { l.server.api.Run(l.ctx) })
 	l.loops.Go(func() {
 		select {
 		case <-l.server.cfg.Store.Failed():

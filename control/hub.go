@@ -54,7 +54,6 @@ type hub struct {
 	behind    admin.Touched // what a failed reload still owes
 	stopping  bool
 	news      chan struct{} // closed and replaced when a waiter may have its answer
-	logged    chan struct{} // closed and replaced when the activity log may have grown
 }
 
 // node is a system as the hub knows it.
@@ -75,7 +74,7 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
 		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
-		revision: org.Revision, news: make(chan struct{}), logged: make(chan struct{}),
+		revision: org.Revision, news: make(chan struct{}),
 	}
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
 	h.harvest()

@@ -8,15 +8,18 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"enclave/control/admin"
 	"enclave/store"
+	"enclave/store/audit"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -25,6 +28,7 @@ import (
 // world is a control server on loopback with its store, and what a test needs to
 // call it.
 type world struct {
+	full  atomic.Bool // no audit record can be written
 	t     *testing.T
 	dir   string
 	store *store.Store
@@ -43,6 +47,9 @@ var admins = store.Change{By: "test"}
 func at(now time.Time) store.Change { c := admins; c.At = now; return c }
 
 // newWorld makes a new organisation and serves it.
+// errFull is why no audit record can be written while world.full is set.
+var errFull = errors.New("the disk is full")
+
 func newWorld(t *testing.T, edit ...func(*Config, *store.Settings)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir() + "/state"}
@@ -50,7 +57,12 @@ func newWorld(t *testing.T, edit ...func(*Config, *store.Settings)) *world {
 	for _, e := range edit {
 		e(&Config{}, &settings)
 	}
-	st, err := store.Open(t.Context(), w.dir)
+	st, err := store.Open(t.Context(), w.dir, store.OnRecord(func(*audit.Record) error {
+		if w.full.Load() {
+			return errFull
+		}
+		return nil
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

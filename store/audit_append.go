@@ -18,6 +18,9 @@ import (
 // the list of revisions. detail is made JSON and holds no secret; the reason of the
 // change goes with it.
 func (w *writing) record(ctx context.Context, action, object string, detail any) error {
+	if w.parts != nil {
+		return w.parts.gather(action, object, detail)
+	}
 	text, err := detailText(detail, w.c.Reason)
 	if err != nil {
 		return err

@@ -90,7 +90,9 @@ func (s *Store) writeGroup(ctx context.Context, org wire.OrgID) {
 	g.mu.Unlock()
 	if err == nil {
 		if err = s.appendGroup(ctx, tx, org, batch); err == nil {
-			err = tx.Commit()
+			if err = tx.Commit(); err == nil {
+				s.news.tell()
+			}
 		} else {
 			_ = tx.Rollback()
 		}

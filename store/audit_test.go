@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -211,6 +213,110 @@ func TestErase(t *testing.T) {
 	}
 	if _, err := s.write.Exec("UPDATE audit_subjects SET secret = x'01', erased_at = NULL WHERE erased_at IS NOT NULL"); err == nil {
 		t.Error("an erased key came back")
+	}
+}
+
+// export is the trail as a file, and what the verifier says of it.
+func export(t *testing.T, s *Store, q ExportQuery) ([]byte, audit.Header, audit.Report) {
+	t.Helper()
+	var b bytes.Buffer
+	h, err := s.ExportAudit(t.Context(), &b, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes(), h, verifyFiles(t, h.Key, b.Bytes())
+}
+
+func verifyFiles(t *testing.T, key string, files ...[]byte) audit.Report {
+	t.Helper()
+	v, err := audit.NewVerifier(key, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := v.File(bytes.NewReader(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v.Report()
+}
+
+// TestArchive takes records out in two segments: the files and what is left make one
+// trail, alone and together.
+func TestArchive(t *testing.T) {
+	s, ctx := made(t, stateDir(t), InitParams{}), t.Context()
+	for i := range 600 {
+		if err := s.Record(ctx, by(start.Add(time.Duration(i)*time.Minute)), "x.y", "system:aaaaa", map[string]int{"i": i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, err := s.AuditHead(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files [][]byte
+	for _, before := range []time.Duration{100 * time.Minute, 400 * time.Minute} {
+		file, h, r := export(t, s, ExportQuery{Before: start.Add(before)})
+		if r.Finding != nil || r.Last != int64(before/time.Minute)+1 {
+			t.Fatalf("%+v", r)
+		}
+		files = append(files, file)
+		list, err := s.Audit(ctx, AuditQuery{After: h.Last - 1, Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := Archived{Last: h.Last, LastHash: list[0].Hash, FileHash: sha256.Sum256(file)}
+		wrong := a
+		wrong.LastHash[0]++
+		if _, err := s.Archive(ctx, by(start), wrong); !errors.Is(err, ErrNotExported) {
+			t.Errorf("archived unread: %v", err)
+		}
+		seg, err := s.Archive(ctx, by(start), a)
+		if err != nil || seg.Last != h.Last {
+			t.Fatalf("%+v, %v", seg, err)
+		}
+		if _, err := s.Archive(ctx, by(start), a); !errors.Is(err, ErrConflict) {
+			t.Errorf("archived twice: %v", err)
+		}
+	}
+	if list, err := s.Segments(ctx); err != nil || len(list) != 2 || list[0].Last+1 != list[1].First || !list[0].FirstAt.Equal(start) {
+		t.Errorf("%+v, %v", list, err)
+	}
+	head, err := s.VerifyAudit(ctx, nil)
+	if err != nil || head.Checkpoint.Size != 603 {
+		t.Fatalf("%+v, %v", head, err)
+	}
+	rest, h, r := export(t, s, ExportQuery{})
+	if r.Finding != nil || h.First != 402 || r.Records != 202 {
+		t.Errorf("the rest alone: %+v", r)
+	}
+	if r := verifyFiles(t, h.Key, append(files, rest)...); r.Finding != nil || r.First != 1 || r.Records != 603 || r.Sealed != 0 {
+		t.Errorf("all files: %+v", r)
+	}
+	proof, err := s.ProveConsistency(ctx, old.Checkpoint.Size, 603)
+	if err != nil || audit.Judge(old.Checkpoint, head.Checkpoint, proof) != nil {
+		t.Error("not the log of before", err)
+	}
+	if _, err := s.ProveRecord(ctx, 3, 603); err != nil { // of an archived record
+		t.Error(err)
+	}
+	if n, err := s.LastRecord(ctx); n != 603 || err != nil {
+		t.Error(n, err)
+	}
+	// What was erased stays sealed in exports, and proven.
+	if _, err := s.Erase(ctx, by(start), "system:aaaaa"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, r := export(t, s, ExportQuery{}); r.Finding != nil || r.Sealed != 200 {
+		t.Errorf("%+v", r)
+	}
+	if b, _, r := export(t, s, ExportQuery{Sealed: true}); r.Finding != nil || r.Sealed != r.Records || bytes.Contains(b, []byte("file_sha256")) {
+		t.Errorf("%+v", r)
+	}
+	for _, q := range []string{"UPDATE audit_segments SET last = 500", "DELETE FROM audit_segments", "DELETE FROM audit_records WHERE seq = 450"} {
+		if _, err := s.write.Exec(q); err == nil {
+			t.Errorf("accepted: %s", q)
+		}
 	}
 }
 

@@ -63,6 +63,8 @@ type writing struct {
 	rev wire.Revision // current, or the one this change makes
 
 	bumped bool // it makes one
+
+	parts *parts // what it is part of, or nil
 }
 
 // change runs f in one transaction and returns the revision after it. Nothing of
@@ -80,7 +82,7 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
 	defer end(false)
-	w := &writing{Tx: tx, s: s, org: org, c: c}
+	w := &writing{Tx: tx, s: s, org: org, c: c, parts: s.together(ctx)}
 	if w.rev, err = revision(ctx, tx, org); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
@@ -90,12 +92,19 @@ func (s *Store) change(ctx context.Context, what string, c Change, f func(w *wri
 	if err := end(true); err != nil {
 		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
 	}
+	s.news.tell() // in a trial, too: whoever follows looks once in vain
 	return w.rev, nil
 }
 
 // bump makes the next revision. Changes that no map can show do not call it.
 func (w *writing) bump(ctx context.Context) error {
 	w.bumped = true
+	if w.parts != nil {
+		if w.parts.bumped {
+			return nil // by another part of the same change
+		}
+		w.parts.bumped = true
+	}
 	return w.QueryRowContext(ctx,
 		"UPDATE organisation SET revision = revision + 1 WHERE org_id = ? RETURNING revision", w.org).Scan(&w.rev)
 }

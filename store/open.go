@@ -69,6 +69,7 @@ type Store struct {
 	sealed      Sealed
 	org         atomic.Pointer[wire.OrgID] // nil until Init
 	group       group
+	news        news
 	onRecord    func(*audit.Record) error // nil, but in tests
 
 	// heavy is held by what works on the whole file: a backup, a rotation. They take

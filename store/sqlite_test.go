@@ -163,7 +163,7 @@ func TestDamaged(t *testing.T) {
 			return b
 		}, ErrDamaged, ""},
 		// Only quick_check sees this one: nothing reads that page at start.
-		"an index":          {func(b []byte) []byte { clear(b[len(b)-2*4096 : len(b)-4096]); return b }, ErrDamaged, "Tree"},
+		"an index":          {func(b []byte) []byte { clear(b[len(b)-3*4096 : len(b)-2*4096]); return b }, ErrDamaged, "Tree"},
 		"another program's": {func(b []byte) []byte { copy(b[68:72], "ABCD"); return b }, ErrDamaged, "another program"},
 		"newer":             {func(b []byte) []byte { copy(b[60:64], []byte{0, 0, 3, 231}); return b }, ErrNewer, "version 999"},
 	} {

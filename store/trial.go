@@ -6,13 +6,15 @@ import (
 	"fmt"
 )
 
-// trialKey marks a context under which changes do not stay.
+// trialKey marks a context under which changes do not stay, or stay together.
 type trialKey struct{}
 
-// trial is a transaction that will be rolled back, whatever happens in it.
+// trial is a transaction that will be rolled back, whatever happens in it, or one that
+// several changes share.
 type trial struct {
-	s  *Store
-	tx *sql.Tx
+	s     *Store
+	tx    *sql.Tx
+	parts *parts // nil in a trial
 }
 
 // Try runs f with a context under which changes of this store are made and can be
@@ -30,7 +32,7 @@ func (s *Store) Try(ctx context.Context, f func(ctx context.Context) error) erro
 		return fmt.Errorf("try a change: %w", explain(ctx, err))
 	}
 	defer tx.Rollback()
-	return f(context.WithValue(ctx, trialKey{}, &trial{s, tx}))
+	return f(context.WithValue(ctx, trialKey{}, &trial{s, tx, nil}))
 }
 
 func (s *Store) trial(ctx context.Context) *sql.Tx {

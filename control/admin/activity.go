@@ -2,13 +2,10 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"enclave/store"
 	"enclave/wire/api"
@@ -34,6 +31,8 @@ type (
 	follow struct{ Body func(huma.Context) }
 )
 
+// routeActivity answers with the audit trail in the shape that programs know from before
+// it.
 func (a *API) routeActivity() {
 	route(a, "activity-list", func(ctx context.Context, in *activityQuery) (*activityList, error) {
 		list, err := a.store.Audit(ctx, store.AuditQuery{After: in.After, Limit: in.Limit})
@@ -50,70 +49,8 @@ func (a *API) routeActivity() {
 		return &activityList{out}, nil
 	})
 	route(a, "activity-stream", func(ctx context.Context, in *followQuery) (*follow, error) {
-		after := in.After
-		if after < 0 {
-			last, err := a.store.LastRecord(ctx)
-			if err != nil {
-				return nil, refuse(err)
-			}
-			after = last
-		}
-		return &follow{func(hctx huma.Context) {
-			_, w := humago.Unwrap(hctx)
-			w.Header().Set("Content-Type", "application/x-ndjson")
-			if err := a.follow(ctx, w, after); err != nil && ctx.Err() == nil {
-				a.log.Info("activity stream ended", "cause", err)
-			}
-		}}, nil
+		return a.streaming(ctx, in.After, store.AuditQuery{}, func(e *store.Entry) any { return activityView(e) })
 	})
-}
-
-// follow writes records as they come, one a line, until the client is gone.
-func (a *API) follow(ctx context.Context, w http.ResponseWriter, after int64) error {
-	c := http.NewResponseController(w)
-	beat := time.NewTicker(streamBeat)
-	defer beat.Stop()
-	for {
-		news := a.control.News() // before the reading: what comes later wakes us
-		list, err := a.store.Audit(ctx, store.AuditQuery{After: after})
-		if err != nil {
-			return err
-		}
-		if err := c.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-			return err
-		}
-		for i := range list {
-			b, err := json.Marshal(activityView(&list[i]))
-			if err != nil {
-				return err
-			}
-			if _, err := w.Write(append(b, '\n')); err != nil {
-				return err
-			}
-			after = list[i].Seq
-		}
-		if err := c.Flush(); err != nil {
-			return err
-		}
-		if err := c.SetWriteDeadline(time.Time{}); err != nil {
-			return err
-		}
-		if len(list) > 0 {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-news:
-		case <-beat.C:
-			if err := c.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
-				return err
-			}
-			if _, err := w.Write([]byte("\n")); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 func activityView(r *store.Entry) api.Activity {

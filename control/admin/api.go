@@ -40,6 +40,7 @@ type API struct {
 	log         *slog.Logger
 	version     string
 	auth        *authenticator
+	denials     *denials
 	crossOrigin *http.CrossOriginProtection
 	mux         *mux
 	huma        huma.API
@@ -51,6 +52,7 @@ func New(c Config) (*API, error) { return build(c, table[:]) }
 func build(c Config, rules []rule) (*API, error) {
 	a := &API{store: c.Store, control: c.Control, answers: c.Answers, vault: c.Vault, backups: c.Backups, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
 	a.auth = &authenticator{lookup: a.lookup, failures: newThrottle(), good: newRecent()}
+	a.denials = newDenials(c.Store, c.Logger)
 	a.mux = newMux(rules, a.guarded)
 	a.huma = humago.New(a.mux, huma.Config{
 		OpenAPI: &huma.OpenAPI{
@@ -83,6 +85,7 @@ func build(c Config, rules []rule) (*API, error) {
 	a.routeSeal()
 	a.routeBackup()
 	a.routeActivity()
+	a.routeAudit()
 	if err := a.serveDocs(a.mux, a.huma.OpenAPI()); err != nil {
 		return nil, err
 	}
@@ -190,6 +193,8 @@ func refuse(err error) error {
 		return fail(http.StatusServiceUnavailable, api.CodeSealed, sealedText, sealedHint)
 	case errors.Is(err, store.ErrStale):
 		return fail(http.StatusPreconditionFailed, api.CodeStale, err.Error(), "read it again and repeat the change")
+	case errors.Is(err, store.ErrNotExported):
+		return fail(http.StatusConflict, api.CodeConflict, err.Error(), "export again, and archive what that export has")
 	case errors.Is(err, store.ErrConflict):
 		return fail(http.StatusConflict, api.CodeConflict, err.Error(), "")
 	case errors.Is(err, wire.ErrBadTag), errors.Is(err, wire.ErrBadName), errors.Is(err, wire.ErrBadSystem):
@@ -202,7 +207,7 @@ func refuse(err error) error {
 
 // change is the store.Change of a request. The version comes from If-Match.
 func change(ctx context.Context, ifMatch string) (store.Change, error) {
-	c := store.Change{By: store.Actor("token:" + principal(ctx).Name), At: time.Now().UTC()}
+	c := store.Change{By: store.Actor("token:" + principal(ctx).Name), At: time.Now().UTC(), Request: requestID(ctx)}
 	if ifMatch == "" || ifMatch == "*" {
 		return c, nil
 	}

@@ -98,6 +98,9 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
 		h.Set("Referrer-Policy", "no-referrer")
+		id := wire.NewID(requestIDLen)
+		h.Set(RequestHeader, id)
+		req = req.WithContext(context.WithValue(req.Context(), requestKey{}, id))
 		if err := a.crossOrigin.Check(req); err != nil {
 			WriteProblem(w, NewProblem(http.StatusForbidden, api.CodeForbidden, "cross-origin request refused", ""))
 			return
@@ -109,6 +112,7 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 					fmt.Sprintf("this token may not: %s needs the scope %s", r.id, r.scope), "use a token with that scope")
 			}
 			if refusal != nil {
+				a.deny(req, r, who, refusal)
 				if refusal.Status == http.StatusUnauthorized {
 					h.Set("WWW-Authenticate", `Bearer realm="enclave"`)
 				}
@@ -127,6 +131,32 @@ func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 		_ = slow.SetReadDeadline(time.Time{})
 		next.ServeHTTP(w, req)
 	})
+}
+
+// deny records a refusal. Whoever brings no token at all has asked for nothing that
+// could be denied.
+func (a *API) deny(req *http.Request, r *rule, who *Principal, refusal *api.Problem) {
+	n := Denial{Action: "auth.deny", Object: "api:" + r.id, From: req.RemoteAddr, Request: requestID(req.Context()),
+		Detail: map[string]any{"code": refusal.Code}}
+	switch {
+	case who != nil:
+		n.Actor, n.Action, n.Detail["needs"] = "token:"+who.Name, "api.deny", r.scope
+	case req.Header.Get("Authorization") == "" || refusal.Status == http.StatusServiceUnavailable:
+		return
+	}
+	a.Denied(req.Context(), n)
+}
+
+// RequestHeader names a request, in the answer and in the audit records that it makes.
+const RequestHeader = "Enclave-Request"
+
+const requestIDLen = 16 // characters of 5 bits each
+
+type requestKey struct{}
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestKey{}).(string)
+	return id
 }
 
 // bodyTimeout is how long a client may take to send a request body. A body that

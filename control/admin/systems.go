@@ -161,9 +161,7 @@ func (a *API) enableSystem(ctx context.Context, c store.Change, id wire.SystemID
 	return a.store.SetEnabled(ctx, c, id, true)
 }
 
-// systemUpdate makes the changes of a PATCH one after the other, each a revision, and
-// in effect together. They are checked before the first is made, and If-Match counts
-// for the first: nobody else has the turn in between.
+// systemUpdate makes the changes of a PATCH one: one revision and one record, or none.
 func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, error) {
 	b := &in.Body
 	now := time.Now()
@@ -187,26 +185,28 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 	var id wire.SystemID
 	out, err := a.orderSystem(ctx, &in.SystemAction, in.how(), func(ctx context.Context, c store.Change, found wire.SystemID) (rev wire.Revision, err error) {
 		id = found
-		step := func(do func() (wire.Revision, error)) {
-			if err == nil {
-				rev, err = do()
-				c.IfMatch = 0
+		return a.store.Together(ctx, c, "system.update", func(ctx context.Context) (err error) {
+			step := func(do func() (wire.Revision, error)) {
+				if err == nil {
+					_, err = do()
+					c.IfMatch = 0 // it counts for the first
+				}
 			}
-		}
-		if b.Name != nil {
-			step(func() (wire.Revision, error) { return a.store.Rename(ctx, c, id, *b.Name) })
-		}
-		if b.Notes != nil {
-			step(func() (wire.Revision, error) { return a.store.SetNotes(ctx, c, id, *b.Notes) })
-		}
-		if ends {
-			end := store.End{Local: b.ExpiresLocal, Action: b.ExpiryAction}
-			if b.ExpiresAt.Value != nil {
-				end.At = *b.ExpiresAt.Value
+			if b.Name != nil {
+				step(func() (wire.Revision, error) { return a.store.Rename(ctx, c, id, *b.Name) })
 			}
-			step(func() (wire.Revision, error) { return a.store.SetSystemExpiry(ctx, c, id, end) })
-		}
-		return rev, err
+			if b.Notes != nil {
+				step(func() (wire.Revision, error) { return a.store.SetNotes(ctx, c, id, *b.Notes) })
+			}
+			if ends {
+				end := store.End{Local: b.ExpiresLocal, Action: b.ExpiryAction}
+				if b.ExpiresAt.Value != nil {
+					end.At = *b.ExpiresAt.Value
+				}
+				step(func() (wire.Revision, error) { return a.store.SetSystemExpiry(ctx, c, id, end) })
+			}
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -220,7 +220,7 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 	return show, refuse(err)
 }
 
-// systemTags removes and adds in one turn: the system's peers see the end alone.
+// systemTags adds and removes in one revision: the system's peers see the end alone.
 func (a *API) systemTags(ctx context.Context, in *systemTags) (*outcome, error) {
 	var bad []wire.Problem
 	for i, t := range in.Body.Add {
@@ -235,17 +235,18 @@ func (a *API) systemTags(ctx context.Context, in *systemTags) (*outcome, error) 
 		return nil, invalid(bad...)
 	}
 	return asOutcome(a.orderSystem(ctx, &in.SystemAction, in.how(), func(ctx context.Context, c store.Change, id wire.SystemID) (rev wire.Revision, err error) {
-		if len(in.Body.Add) > 0 {
-			// Adding can fail, at the limit of tags; removing cannot, so it comes second.
-			if rev, err = a.store.AddTags(ctx, c, id, in.Body.Add...); err != nil {
-				return rev, err
+		return a.store.Together(ctx, c, "system.tag", func(ctx context.Context) (err error) {
+			if len(in.Body.Add) > 0 {
+				if _, err = a.store.AddTags(ctx, c, id, in.Body.Add...); err != nil {
+					return err
+				}
+				c.IfMatch = 0 // it counts for the first
 			}
-			c.IfMatch = 0
-		}
-		if len(in.Body.Remove) > 0 {
-			rev, err = a.store.RemoveTags(ctx, c, id, in.Body.Remove...)
-		}
-		return rev, err
+			if len(in.Body.Remove) > 0 {
+				_, err = a.store.RemoveTags(ctx, c, id, in.Body.Remove...)
+			}
+			return err
+		})
 	}))
 }
 

@@ -5,7 +5,7 @@ import "enclave/wire"
 // Scope is what a token may be used for.
 type Scope string
 
-// The scopes. All holds every other; Read lets see everything but the activity log.
+// The scopes. All holds every other; Read lets see everything but the audit trail.
 const (
 	All      Scope = "admin"
 	Read     Scope = "read"
@@ -14,7 +14,7 @@ const (
 	Keys     Scope = "keys"     // change enrolment keys
 	Policies Scope = "policies" // change policies
 	Relays   Scope = "relays"   // remove relays
-	Audit    Scope = "audit"    // read the activity log
+	Audit    Scope = "audit"    // read the audit trail
 
 	// Signed asks for any valid token, Public for none. No token carries either.
 	Signed Scope = "signed"
@@ -43,8 +43,18 @@ var table = [...]rule{
 
 	{"GET", "/whoami", Signed, "whoami", "Whose token this is and what it may do"},
 	{"GET", "/revision", Read, "revision", "Where the organisation is; with applied, waits until systems have followed"},
-	{"GET", "/activity", Audit, "activity-list", "Activity after a sequence number, oldest first"},
-	{"GET", "/activity/stream", Audit, "activity-stream", "Activity as it happens, one JSON object a line"},
+
+	{"GET", "/audit", Audit, "audit-list", "Records of the audit trail, by filters, oldest or newest first"},
+	{"GET", "/audit/stream", Audit, "audit-stream", "Records as they are written, one JSON object a line"},
+	{"GET", "/audit/checkpoint", Audit, "audit-checkpoint", "The signed state of the trail, and a proof that it continues an older one"},
+	{"GET", "/audit/records/{seq}/proof", Audit, "audit-prove", "A proof that a record is in the trail, for whoever has the public key"},
+	{"GET", "/audit/export", Audit, "audit-export", "The trail as a file that can be verified anywhere"},
+	{"GET", "/audit/segments", Audit, "audit-segments", "What was archived"},
+	{"POST", "/audit/archive", All, "audit-archive", "Take records out that are in a verified file; their hashes stay"},
+	{"GET", "/audit/subjects", Audit, "audit-subjects", "Whom records are about and whose details can be read"},
+	{"POST", "/audit/erase", All, "audit-erase", "Destroy the key of a person's or a system's details; every proof stays valid"},
+	{"GET", "/activity", Audit, "activity-list", "The audit trail in the shape of before it"},
+	{"GET", "/activity/stream", Audit, "activity-stream", "The same as it is written, one JSON object a line"},
 
 	{"GET", "/seal", Signed, "seal-status", "How the state is sealed, also while it is locked"},
 	{"POST", "/seal/rotate", All, "seal-rotate", "Begin to encrypt the state again under new keys, while it is in use"},
