@@ -14,7 +14,7 @@ func (w *walk) expression(e ast.Expression) ast.Expression {
 	if e == nil {
 		return nil
 	}
-	if !w.deeper(0) {
+	if !w.deeper(e) {
 		return e
 	}
 	defer func() { w.depth-- }()
@@ -119,6 +119,7 @@ func (w *walk) name(id *ast.Identifier) *binding {
 }
 
 func (w *walk) number(e *ast.NumberLiteral) {
+	w.seen = e.Idx
 	switch v := e.Value.(type) {
 	case int64:
 		w.limitNumber(float64(v), e.Idx)
@@ -242,7 +243,7 @@ func (w *walk) target(e ast.Expression, declaring bool) ast.Expression {
 	if e == nil {
 		return nil
 	}
-	if !w.deeper(0) {
+	if !w.deeper(e) {
 		return e
 	}
 	defer func() { w.depth-- }()

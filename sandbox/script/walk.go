@@ -32,6 +32,7 @@ type walk struct {
 	loops    int // loops and iterating callbacks around this point
 	overTool int // of them, those over a tool's result
 	depth    int
+	seen     file.Idx // of the last name or number
 }
 
 // site is a computed key whose names were all numeric when it was seen.
@@ -66,10 +67,16 @@ func (w *walk) report(offset, length int, severity Severity, rule, code, message
 }
 
 func (w *walk) refuse(at file.Idx, length int, rule, code, format string, args ...any) {
+	if offsetOf(at) < 0 { // the parser leaves out where some statements begin
+		at = w.seen
+	}
 	w.report(offsetOf(at), length, Refused, rule, code, fmt.Sprintf(format, args...))
 }
 
 func (w *walk) warn(at file.Idx, length int, rule, code, format string, args ...any) {
+	if offsetOf(at) < 0 {
+		at = w.seen
+	}
 	w.report(offsetOf(at), length, Warning, rule, code, fmt.Sprintf(format, args...))
 }
 
@@ -94,9 +101,10 @@ func (w *walk) sorted() []Finding {
 // below it; it stands here so that a mistake of theirs is a refusal and no crash.
 const maxDepth = 10_000
 
-func (w *walk) deeper(at file.Idx) bool {
+func (w *walk) deeper(n ast.Node) bool {
 	if w.depth++; w.depth > maxDepth {
-		w.refuse(at, 1, "text", "EXPRESSION_TOO_DEEP", "the script is nested too deep here; move the inner part into a function of its own")
+		w.refuse(n.Idx0(), 1, "text", "EXPRESSION_TOO_DEEP", "the script is nested too deep here; move the inner part into a function of its own")
+		w.depth--
 		return false
 	}
 	return true
@@ -131,7 +139,7 @@ func (w *walk) statement(s ast.Statement) {
 	if s == nil {
 		return
 	}
-	if !w.deeper(s.Idx0()) {
+	if !w.deeper(s) {
 		return
 	}
 	defer func() { w.depth-- }()
@@ -263,6 +271,7 @@ func (w *walk) bindings(list []*ast.Binding) {
 // checkName refuses names that belong to the helpers, or whose letters are not plain.
 func (w *walk) checkName(id *ast.Identifier) {
 	name := id.Name.String()
+	w.seen = id.Idx
 	if reserved(name) {
 		w.refuse(id.Idx, len(name), "reserved-prefix", "RESERVED_PREFIX", "names that begin with __ag_ or __safe_ belong to the sandbox; choose another name")
 	}
