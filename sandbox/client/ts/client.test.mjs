@@ -9,7 +9,7 @@ let cuts = 0;
 const cutting = async (input, init) => {
   const response = await fetch(input, init);
   if (!response.body || !(response.headers.get("content-type") ?? "").includes("ndjson")) return response;
-  let left = 400;
+  let left = 900;
   const body = response.body.pipeThrough(new TransformStream({
     transform(chunk, c) {
       if (left <= 0) return;
@@ -35,7 +35,7 @@ for (const id of [undefined, identity]) {
   }
   assert.equal(last.type, "final");
   assert.equal(out, Array.from({ length: 20 }, (_, i) => "line " + i + "\n").join(""));
-  assert.ok(cuts > 3, "the connection was cut");
+  assert.ok(cuts > 1, "the connection was cut");
 
   const hanging = await plain.run({ code: "hang" });
   const types = [];
