@@ -63,6 +63,7 @@ type Config struct {
 	Network     link.Network    // link.System() on a real machine
 	Version     string          // of the program, for people
 	Hostname    string          // for people
+	Run         *wire.RunInfo   // set: this is a run of a sandbox, not a machine
 	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
 	Port        uint16          // UDP port; 0 picks one
 	Loopback    bool            // offer loopback addresses to peers on this machine; implied by a control plane there
@@ -113,8 +114,9 @@ type Agent struct {
 	// What the others read.
 	cert     atomic.Pointer[tls.Certificate]
 	view     atomic.Pointer[view]
-	parts    atomic.Pointer[parts] // nil before and after Run
-	unproved atomic.Pointer[error] // why the SVID is not renewed yet; nil when it need not be
+	parts    atomic.Pointer[parts]         // nil before and after Run
+	client   atomic.Pointer[uplink.Client] // nil while control is away
+	unproved atomic.Pointer[error]         // why the SVID is not renewed yet; nil when it need not be
 }
 
 // New reads or makes the agent's state. It opens no socket. Control and Fingerprint

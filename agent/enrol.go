@@ -29,7 +29,7 @@ func (a *Agent) enrol(ctx context.Context) error {
 	b := backoff{most: backoffMost}
 	for {
 		resp, err := uplink.Enrol(ctx, a.endpoint(), wire.EnrolRequest{
-			Version: wire.Version, Now: time.Now().UTC(), Secret: secret, Name: a.cfg.Name, Keys: a.keys, Host: a.host(),
+			Version: wire.Version, Now: time.Now().UTC(), Secret: secret, Name: a.cfg.Name, Keys: a.keys, Host: a.host(), Run: a.cfg.Run,
 		})
 		if err == nil {
 			return a.enrolled(resp)

@@ -70,6 +70,8 @@ func identityEnded(err error) error {
 func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 	c := uplink.New(a.endpoint(), trust, a.source)
 	defer c.Close()
+	a.client.Store(c)
+	defer a.client.Store(nil)
 	if now := time.Now(); a.renewIn(now) <= 0 {
 		// Before anything else: control may find that the SVID has expired, also where
 		// the clock here does not.

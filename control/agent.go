@@ -28,6 +28,8 @@ func (s *Server) agentRoutes() http.Handler {
 	mux.HandleFunc("POST "+wire.PathRenew, s.brief(s.renew))
 	mux.HandleFunc("POST "+wire.PathReport, s.brief(s.report))
 	mux.HandleFunc("POST "+wire.PathFlows, s.brief(s.flows))
+	mux.HandleFunc("POST "+wire.PathRecord, s.brief(s.record))
+	mux.HandleFunc("POST "+wire.PathLeave, s.brief(s.leave))
 	mux.HandleFunc("GET "+wire.PathStream, s.stream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		admin.WriteProblem(w, admin.NewProblem(http.StatusNotFound, api.CodeNotFound, "no such route", ""))
@@ -77,7 +79,7 @@ func (s *Server) peer(r *http.Request) (wire.SystemID, error) {
 		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
 	case err != nil:
 		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, err.Error(), "renew the certificate and connect again")
-	case id.Kind != svid.KindSystem:
+	case id.SystemID() == "":
 		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route is for systems", "")
 	}
 	if _, ok := s.hub.known(id.SystemID(), key); !ok {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -132,7 +133,10 @@ func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	list := received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool { return h.engine.Introduced(to, f.Peer, now) })
+	list := received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool {
+		f.Run = cmp.Or(h.runOf(f.Peer), h.runOf(to)) // ours to say, not theirs
+		return h.engine.Introduced(to, f.Peer, now)
+	})
 	h.people().flows(list)
 	return list
 }

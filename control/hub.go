@@ -66,6 +66,8 @@ type node struct {
 	seen   time.Time         // last heard
 
 	judged map[string]time.Time // requirements it meets and until when, as the engine has them
+
+	records int // that a run has had made
 }
 
 func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets) *hub {

@@ -19,6 +19,13 @@ type EnrolParams struct {
 	Host   wire.Host
 	From   string // the address it calls from
 	Admit  Admit
+	Run    *RunParams // it is a run, which needs an ephemeral key
+}
+
+// RunParams make an enrolment one of a run.
+type RunParams struct {
+	Tags []wire.Tag // each has to be one of the key's; none is all of them
+	Life time.Duration
 }
 
 // Admit reports whether a machine may use a key that enrols from some ranges of
@@ -83,7 +90,11 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 	if revoked > 0 {
 		return "", ErrRevoked
 	}
-	key, err := w.useKey(ctx, p.Secret, p.Admit, General, Ephemeral)
+	kinds := []string{General, Ephemeral}
+	if p.Run != nil {
+		kinds = []string{Ephemeral}
+	}
+	key, err := w.useKey(ctx, p.Secret, p.Admit, kinds...)
 	if err != nil {
 		return "", err
 	}
@@ -96,6 +107,9 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 		return "", err
 	}
 	w.c.By = Actor("key:" + string(key.ID))
+	if p.Run != nil {
+		key.Kind, key.Retention = Run, min(key.Retention, wire.RunRetention)
+	}
 	if key.Automatic { // a pending system is in nobody's map
 		if err := w.bump(ctx); err != nil {
 			return "", err
@@ -113,12 +127,18 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	detail := map[string]any{"name": p.Name, "key": key.ID, "from": p.From, "approved": key.Automatic}
+	if p.Run != nil {
+		if err := w.startRun(ctx, id, key.ID, p.Run, detail); err != nil {
+			return "", err
+		}
+		return string(id), w.record(ctx, "system.enrol", "system:"+string(id), detail)
+	}
 	_, err = w.ExecContext(ctx, `INSERT INTO system_tags SELECT org_id, ?, tag FROM key_tags WHERE org_id = ? AND key_id = ?`, id, w.org, key.ID)
 	if err != nil {
 		return "", err
 	}
-	return string(id), w.record(ctx, "system.enrol", "system:"+string(id),
-		map[string]any{"name": p.Name, "key": key.ID, "from": p.From, "approved": key.Automatic})
+	return string(id), w.record(ctx, "system.enrol", "system:"+string(id), detail)
 }
 
 // useKey takes one use of a key with a single conditional update. A check before
@@ -153,4 +173,27 @@ func (w *writing) useKey(ctx context.Context, secret SecretHash, admit Admit, ki
 		return k, ErrKeyUsedUp
 	}
 	return k, ErrKeyUnknown
+}
+
+// startRun gives a run its end and its tags, which are among its key's.
+func (w *writing) startRun(ctx context.Context, id wire.SystemID, key wire.KeyID, run *RunParams, detail map[string]any) error {
+	ends := w.c.At.Add(run.Life)
+	detail["kind"], detail["tags"], detail["expires_at"] = Run, orNone(run.Tags), ends.UTC()
+	err := w.exec(ctx, notFound("system", id), "UPDATE systems SET expires_at = ?, expiry_action = ? WHERE org_id = ? AND id = ?",
+		ends.UnixNano(), wire.DeleteOnExpiry, w.org, id)
+	if err != nil {
+		return err
+	}
+	if len(run.Tags) == 0 {
+		_, err := w.ExecContext(ctx, "INSERT INTO system_tags SELECT org_id, ?, tag FROM key_tags WHERE org_id = ? AND key_id = ?", id, w.org, key)
+		return err
+	}
+	for _, tag := range run.Tags {
+		err := w.exec(ctx, fmt.Errorf("tag %s: %w", tag, ErrKeyTag),
+			`INSERT INTO system_tags SELECT org_id, ?, tag FROM key_tags WHERE org_id = ? AND key_id = ? AND tag = ?`, id, w.org, key, tag)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ var (
 	ErrKeyExpired   = errors.New("enrolment key has expired")
 	ErrKeyUsedUp    = errors.New("enrolment key has no uses left")
 	ErrKeyElsewhere = errors.New("enrolment key does not enrol from this address")
+	ErrKeyTag       = errors.New("enrolment key does not give this tag")
 	ErrRevoked      = errors.New("this identity was revoked; enrol with a new one")
 	ErrNoAddress    = errors.New("no free overlay address is left")
 )

@@ -37,6 +37,7 @@ type EnrolRequest struct {
 	Keys    Keys       `json:"keys"`
 	Host    Host       `json:"host"`
 	Relay   *RelayInfo `json:"relay,omitempty"`
+	Run     *RunInfo   `json:"run,omitempty"` // it is a run, not a machine
 }
 
 // RelayInfo is how a relay that enrols can be reached.

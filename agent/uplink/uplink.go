@@ -141,6 +141,22 @@ func (c *Client) Flows(ctx context.Context, r wire.FlowReport) error {
 	return nil
 }
 
+// Record has a run's record kept.
+func (c *Client) Record(ctx context.Context, r wire.RunRecord) error {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathRecord), r, nil); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+// Leave ends a run's identity.
+func (c *Client) Leave(ctx context.Context) error {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathLeave), struct{}{}, nil); err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	return nil
+}
+
 // Stream follows the map stream and hands each message to each, until one of them
 // fails or the server is silent for three beats. It never returns nil.
 func (c *Client) Stream(ctx context.Context, beat time.Duration, each func(*wire.Message) error) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"enclave/store"
@@ -39,6 +40,9 @@ func Check(req *wire.EnrolRequest, now time.Time) (Secret, error) {
 	if !hostFits(req.Host) {
 		bad = append(bad, wire.Problem{Path: "host", Message: fmt.Sprintf("a field is longer than %d bytes", maxHostField)})
 	}
+	if req.Run != nil {
+		bad = append(bad, checkRun(req)...)
+	}
 	check := svid.CheckKeys
 	if req.Relay != nil {
 		check = svid.CheckSignature // a relay has neither WireGuard nor disco key
@@ -53,6 +57,26 @@ func Check(req *wire.EnrolRequest, now time.Time) (Secret, error) {
 		return "", p
 	}
 	return secret, nil
+}
+
+func checkRun(req *wire.EnrolRequest) (bad []wire.Problem) {
+	if req.Relay != nil {
+		bad = append(bad, wire.Problem{Path: "run", Message: "a relay is no run"})
+	}
+	if len(req.Run.Tags) > wire.MaxTagsPerSystem {
+		bad = append(bad, wire.Problem{Path: "run.tags", Message: fmt.Sprintf("%d tags, at most %d", len(req.Run.Tags), wire.MaxTagsPerSystem)})
+	}
+	for i, tag := range req.Run.Tags {
+		if _, err := wire.ParseTag(string(tag)); err != nil {
+			bad = append(bad, wire.Problem{Path: fmt.Sprintf("run.tags[%d]", i), Message: err.Error()})
+		} else if slices.Contains(req.Run.Tags[:i], tag) {
+			bad = append(bad, wire.Problem{Path: fmt.Sprintf("run.tags[%d]", i), Message: "named twice"})
+		}
+	}
+	if most := int(wire.MaxRunLife / time.Second); req.Run.Seconds < 0 || req.Run.Seconds > most {
+		bad = append(bad, wire.Problem{Path: "run.life_seconds", Message: fmt.Sprintf("want 0 to %d", most)})
+	}
+	return bad
 }
 
 func hostFits(h wire.Host) bool {
@@ -113,6 +137,8 @@ func Refusal(err error) error {
 		return problem(http.StatusForbidden, api.CodeKeyExpired, "enrolment key has expired", "", hintKeys)
 	case errors.Is(err, store.ErrKeyUsedUp):
 		return problem(http.StatusForbidden, api.CodeKeyUsedUp, "enrolment key has no uses left", "", hintKeys)
+	case errors.Is(err, store.ErrKeyTag):
+		return problem(http.StatusForbidden, api.CodeForbidden, "enrolment key does not give this tag", err.Error(), "a run has tags of its key only: add the tag to a key, or leave it out")
 	case errors.Is(err, store.ErrKeyElsewhere):
 		return problem(http.StatusForbidden, api.CodeKeyElsewhere, "enrolment key not accepted from here",
 			"this key enrols only from addresses that its maker has named, and this machine calls from another", hintKeys)

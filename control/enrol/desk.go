@@ -58,13 +58,16 @@ func admits(from string) store.Admit {
 }
 
 func (d *Desk) enrolSystem(ctx context.Context, req *wire.EnrolRequest, secret Secret, from string, now time.Time, resp *wire.EnrolResponse) error {
-	sys, _, err := d.Store.Enrol(ctx, now, store.EnrolParams{
-		Secret: secret.Hash(), Name: req.Name, Keys: req.Keys, Host: req.Host, From: from, Admit: admits(from)})
+	p := store.EnrolParams{Secret: secret.Hash(), Name: req.Name, Keys: req.Keys, Host: req.Host, From: from, Admit: admits(from)}
+	if req.Run != nil {
+		p.Run = &store.RunParams{Tags: req.Run.Tags, Life: req.Run.Life()}
+	}
+	sys, _, err := d.Store.Enrol(ctx, now, p)
 	if err != nil {
 		return err
 	}
 	resp.System, resp.State = sys.ID, sys.State(now)
-	resp.SVID, err = d.issueSystem(ctx, sys.ID, sys.Keys.Identity, now)
+	resp.SVID, err = d.issueSystem(ctx, &sys, now)
 	return err
 }
 
@@ -90,7 +93,7 @@ func (d *Desk) Renew(ctx context.Context, id svid.ID, key wire.IdentityKey, req 
 	var chain [][]byte
 	var err error
 	switch id.Kind {
-	case svid.KindSystem:
+	case svid.KindSystem, svid.KindRun:
 		chain, err = d.renewSystem(ctx, id.SystemID(), key, req.Host, now)
 	case svid.KindRelay:
 		chain, err = d.renewRelay(ctx, id.RelayID(), key, now)
@@ -118,7 +121,7 @@ func (d *Desk) renewSystem(ctx context.Context, id wire.SystemID, key wire.Ident
 			return nil, err
 		}
 	}
-	return d.issueSystem(ctx, id, key, now)
+	return d.issueSystem(ctx, &sys, now)
 }
 
 func (d *Desk) renewRelay(ctx context.Context, id wire.RelayID, key wire.IdentityKey, now time.Time) ([][]byte, error) {
@@ -132,12 +135,18 @@ func (d *Desk) renewRelay(ctx context.Context, id wire.RelayID, key wire.Identit
 	return d.issueRelay(ctx, id, key, now)
 }
 
-func (d *Desk) issueSystem(ctx context.Context, id wire.SystemID, key wire.IdentityKey, now time.Time) ([][]byte, error) {
-	chain, err := d.CA.Issue(svid.KindSystem, string(id), key, now)
+// issueSystem makes the SVID of a system. A run's says that it is one, and is short: a
+// run that ends is gone from every map, and its SVID soon after.
+func (d *Desk) issueSystem(ctx context.Context, sys *store.System, now time.Time) ([][]byte, error) {
+	ca, kind := d.CA, svid.KindSystem
+	if sys.Kind == store.Run {
+		ca, kind = ca.WithLife(min(ca.Life(), wire.RunSVIDLife)), svid.KindRun
+	}
+	chain, err := ca.Issue(kind, string(sys.ID), sys.Keys.Identity, now)
 	if err != nil {
 		return nil, err
 	}
-	return chain, d.Store.UpdateSVID(ctx, id, chain)
+	return chain, d.Store.UpdateSVID(ctx, sys.ID, chain)
 }
 
 func (d *Desk) issueRelay(ctx context.Context, id wire.RelayID, key wire.IdentityKey, now time.Time) ([][]byte, error) {

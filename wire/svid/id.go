@@ -14,6 +14,9 @@ const (
 	KindSystem  = "system"
 	KindRelay   = "relay"
 	KindControl = "control"
+	// KindRun is a system that a sandbox made for one script. It has a system's ID,
+	// address and place in policies, and says in its name that it is no machine.
+	KindRun = "run"
 )
 
 // Sizes of a SPIFFE ID of ours; the standard allows 2048 bytes, we need far less.
@@ -23,12 +26,12 @@ const (
 )
 
 // ErrBadID is returned for text that is no SPIFFE ID of ours.
-var ErrBadID = errors.New("want spiffe://<organisation>/<system|relay|control>/<name>")
+var ErrBadID = errors.New("want spiffe://<organisation>/<system|run|relay|control>/<name>")
 
 // ID is a SPIFFE ID. The zero value names nobody.
 type ID struct {
 	Org  wire.OrgID
-	Kind string // KindSystem, KindRelay or KindControl
+	Kind string // KindSystem, KindRun, KindRelay or KindControl
 	Name string
 }
 
@@ -41,9 +44,12 @@ func Relay(org wire.OrgID, id wire.RelayID) ID { return ID{org, KindRelay, strin
 // Control returns the ID of the control plane.
 func Control(org wire.OrgID) ID { return ID{org, KindControl, "main"} }
 
-// SystemID returns the system an ID names, or "" for another kind.
+// Run returns the ID of a run by its system.
+func Run(org wire.OrgID, id wire.SystemID) ID { return ID{org, KindRun, string(id)} }
+
+// SystemID returns the system an ID names, a run's too, or "" for another kind.
 func (id ID) SystemID() wire.SystemID {
-	if id.Kind != KindSystem {
+	if id.Kind != KindSystem && id.Kind != KindRun {
 		return ""
 	}
 	return wire.SystemID(id.Name)
@@ -66,7 +72,7 @@ func (id ID) URL() *url.URL {
 
 // Valid reports whether every part of the ID keeps its rule.
 func (id ID) Valid() bool {
-	if !(id.Kind == KindSystem || id.Kind == KindRelay || id.Kind == KindControl) {
+	if !(id.Kind == KindSystem || id.Kind == KindRun || id.Kind == KindRelay || id.Kind == KindControl) {
 		return false
 	}
 	return len(id.Org) <= maxOrgLen && label(string(id.Org)) && len(id.Name) <= maxNameLen && label(id.Name)
