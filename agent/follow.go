@@ -33,6 +33,7 @@ func (a *Agent) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err := identityEnded(err); err != nil {
+			_ = a.tell(ctx, word{away: err}) // fails with ctx only
 			return err
 		}
 		_ = a.tell(ctx, word{away: err}) // fails with ctx only

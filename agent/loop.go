@@ -96,6 +96,7 @@ type looper struct {
 	stale   bool // what was told has changed since the plane has followed it
 	trouble error
 	closed  bool // the map's life is over, and that was said
+	ended   bool // the identity was revoked: nothing opens again
 	applied wire.Revision
 	names   *directory // of the peers in force
 	reach   *wire.Reach
@@ -119,6 +120,9 @@ func (l *looper) hear(w word, now time.Time) error {
 	switch {
 	case w.away != nil:
 		l.status.Connected, l.status.Error, l.status.Since = false, w.away.Error(), time.Time{}
+		if errors.Is(w.away, ErrRevoked) {
+			l.revoked(now)
+		}
 	case w.svid != nil:
 		l.st.SVID = w.svid
 		l.remember(now)
@@ -126,6 +130,18 @@ func (l *looper) hear(w word, now time.Time) error {
 		return l.message(w.msg, now)
 	}
 	return nil
+}
+
+// revoked cuts every flow before the agent ends, so that what ends here is reset and
+// logged like any other cut, and is no connection that a closing program has dropped.
+func (l *looper) revoked(now time.Time) {
+	if l.chart.told == nil {
+		return
+	}
+	l.ended = true
+	if err := l.plane.apply(l.chart.told, nil, "this system was revoked", now); err != nil {
+		l.log.Error("the data plane does not end with the identity", "error", err)
+	}
 }
 
 func (l *looper) message(m *wire.Message, now time.Time) error {
@@ -165,7 +181,7 @@ func (l *looper) sayRejected(before []api.RejectedPeer) {
 
 // settle makes the plane follow the chart.
 func (l *looper) settle(cause string, now time.Time) {
-	if l.chart.told == nil {
+	if l.chart.told == nil || l.ended {
 		return
 	}
 	if over := l.chart.over(now); over != l.closed {
