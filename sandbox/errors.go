@@ -45,6 +45,18 @@ const (
 	CodeReference    Code = "REFERENCE_FAILED"
 )
 
+// KnownCode reports whether c is in the list.
+func KnownCode(c Code) bool {
+	switch c {
+	case CodeBadSpec, CodeValidation, CodeBlocked, CodeWalls, CodeBusy, CodePolicy, CodeScript, CodeTimeout, CodeIterations,
+		CodeMemory, CodeDepth, CodeToolLimit, CodeValue, CodeSecurity, CodeCancelled, CodeInternal, CodeWorker,
+		CodeUnknownTool, CodeToolArgs, CodeToolResult, CodeToolFailed, CodeToolDenied, CodeToolTimeout, CodeToolRate,
+		CodeToolSequence, CodeReference:
+		return true
+	}
+	return false
+}
+
 // Error is what went wrong, for whoever asked for the run. It never holds anything of
 // the host but what the operator wrote.
 type Error struct {

@@ -14,6 +14,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -37,16 +38,16 @@ type Host interface {
 
 // Answer is the host's answer to a call.
 type Answer struct {
-	ID    uint64         `json:"id"`
-	Value []byte         `json:"-"`
-	Error *sandbox.Error `json:"error,omitempty"`
+	ID    uint64          `json:"id"`
+	Value json.RawMessage `json:"value,omitempty"`
+	Error *sandbox.Error  `json:"error,omitempty"`
 }
 
 // Engine makes realms ahead of time and runs scripts in them, one after the other.
 type Engine struct {
 	build *goja.Program
 	count *counter
-	ready map[script.Level]*realm
+	ready *realm
 }
 
 // New returns an engine, or says that the interpreter is not the one that it knows.
@@ -59,22 +60,16 @@ func New() (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{build: build, count: count, ready: map[script.Level]*realm{}}, nil
+	return &Engine{build: build, count: count}, nil
 }
 
-// Prepare makes realms for the given levels, for the next run of each.
-func (e *Engine) Prepare(levels ...script.Level) error {
-	for _, l := range levels {
-		if e.ready[l] != nil {
-			continue
-		}
-		r, err := newRealm(e.build, l)
-		if err != nil {
-			return err
-		}
-		e.ready[l] = r
+// Prepare makes the realm of the next run, if there is none yet. It has the globals of
+// every level: which of them a script may name, Admit decides.
+func (e *Engine) Prepare() (err error) {
+	if e.ready == nil {
+		e.ready, err = newRealm(e.build)
 	}
-	return nil
+	return err
 }
 
 // run is the state of one run. It belongs to the run's goroutine.
@@ -122,12 +117,12 @@ func (e *Engine) Run(ctx context.Context, spec sandbox.Spec, host Host, answers 
 			return res
 		}
 	}
-	if err := e.Prepare(spec.Level); err != nil {
+	if err := e.Prepare(); err != nil {
 		res.Error = sandbox.Errorf(sandbox.CodeInternal, "the realm could not be made")
 		return res
 	}
-	r := e.ready[spec.Level]
-	delete(e.ready, spec.Level)
+	r := e.ready
+	e.ready = nil
 	r.run = &run{spec: spec, host: host, program: program, began: began, waiting: map[uint64]pending{}, thrown: map[*goja.Object]sandbox.Code{}}
 	sample := []metrics.Sample{{Name: heapObjects}}
 	m := r.m

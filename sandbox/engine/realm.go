@@ -37,9 +37,8 @@ type realm struct {
 	err   error
 }
 
-// newRealm builds a realm in which only the names of a level exist. Its meter has no
-// bounds until a run sets them.
-func newRealm(build *goja.Program, level script.Level) (*realm, error) {
+// newRealm builds a realm. Its meter has no bounds until a run sets them.
+func newRealm(build *goja.Program) (*realm, error) {
 	rt := goja.New()
 	r := &realm{rt: rt, m: &meter{max: 1 << 62, memory: 1 << 40, rt: rt}, kinds: map[string]*goja.Object{}}
 	rt.SetMaxCallStackSize(maxCalls)
@@ -57,7 +56,7 @@ func newRealm(build *goja.Program, level script.Level) (*realm, error) {
 		return nil, fmt.Errorf("realm: %w", err)
 	}
 	make, _ := goja.AssertFunction(maker)
-	names := level.Rules().Globals
+	names := script.Permissive.Rules().Globals
 	list := rt.NewArray()
 	for i, n := range names {
 		_ = list.Set(fmt.Sprint(i), n)

@@ -17,7 +17,9 @@ import (
 // starting it fails (NoNamespaces).
 func Command(path, name string, namespaces bool) *exec.Cmd {
 	cmd := &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}, Dir: "/"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	// A group of its own keeps the terminal's Ctrl-C away; a session of its own would
+	// also give it a scheduling group, in which giving way to others means nothing.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if namespaces {
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
@@ -87,7 +89,7 @@ func Demote(pid int) {
 	}
 	for _, t := range tasks {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			_ = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
+			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 19)
 		}
 	}
 }

@@ -30,8 +30,8 @@ const (
 	offArg2   = 32
 )
 
-// threadFlags is how the Go runtime clones a thread (runtime/os_linux.go); anything
-// else would be a process.
+// threadFlags is how the Go runtime clones a thread (runtime/os_linux.go; amd64 adds
+// CLONE_SETTLS); anything else would be a process.
 const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
 
 func program(pid int) ([]unix.SockFilter, error) {
@@ -69,7 +69,8 @@ func program(pid int) ([]unix.SockFilter, error) {
 	noExec := jump(unix.BPF_JSET, unix.PROT_EXEC, 0, 1)
 	when(unix.SYS_MMAP, offArg2, noExec)
 	when(unix.SYS_MPROTECT, offArg2, noExec)
-	when(unix.SYS_CLONE, offArg0, jump(unix.BPF_JEQ, threadFlags, 1, 0))
+	p = append(p, jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 5), load(offArg0),
+		jump(unix.BPF_JEQ, threadFlags, 2, 0), jump(unix.BPF_JEQ, threadFlags|unix.CLONE_SETTLS, 1, 0), ret(kill), ret(allow))
 	// The runtime stops its own threads with a signal; nobody else is to hear one.
 	when(unix.SYS_TGKILL, offArg0, jump(unix.BPF_JEQ, uint32(pid), 1, 0))
 	// The runtime names its mappings and takes no for an answer.

@@ -1,0 +1,283 @@
+// Package pool gives every run a worker process and holds it to its limits.
+//
+// A worker is this same program, started again behind the walls of package jail; it
+// admits and runs the script (package engine) and speaks in frames over two pipes
+// (docs/format/sandbox-frame.md). Workers are made ahead of time. At STRICT and SECURE
+// a worker runs one script and ends; at the other levels it may serve its own tenant
+// again, in a fresh realm. What a run asks of its host goes to the caller's Broker.
+//
+// The parent believes nothing a worker says: it counts calls and output itself, takes
+// bounded JSON and known codes only, and kills on the deadline plus a grace. It never
+// parses a script. Fairness between tenants is in queue.go; a run that computes for
+// long gives way to those that do not.
+package pool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"enclave/sandbox"
+	"enclave/sandbox/jail"
+)
+
+// Config says how many workers there are.
+type Config struct {
+	// Size is how many runs there may be at once; default 16 a core. A run that only
+	// waits for a tool costs memory and nothing else.
+	Size int
+	// Share is how many of them one tenant may hold; default half of Size.
+	Share int
+	// Queue is how many runs may wait for a place; default 1000.
+	Queue int
+	// Warm is how many workers are kept ready; default 2 a core.
+	Warm int
+	// Idle is how long a worker that may serve its tenant again waits for that; default
+	// 30 s. Runs is how many scripts it runs at most; default 1000.
+	Idle time.Duration
+	Runs int
+	// AllowWeak runs STRICT and SECURE where the walls are not enough (jail.Enough).
+	AllowWeak bool
+	// Executable is the program to start; default the one that runs. Its main must
+	// call Work where IsWorker says so.
+	Executable string
+	Log        *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	cores := runtime.NumCPU()
+	over := func(p *int, d int) {
+		if *p <= 0 {
+			*p = d
+		}
+	}
+	over(&c.Size, 16*cores)
+	over(&c.Share, max(1, c.Size/2))
+	over(&c.Queue, 1000)
+	over(&c.Warm, 2*cores)
+	over(&c.Runs, 1000)
+	if c.Idle <= 0 {
+		c.Idle = 30 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Pool implements sandbox.Runner.
+type Pool struct {
+	cfg     Config
+	closing chan struct{}
+	close   func()
+	wanted  chan struct{} // a token for each worker that is to be made
+	fresh   chan *process // workers that have run nothing
+	work    sync.WaitGroup
+
+	// mu guards what follows. It is never held across a send, a start or a wait.
+	mu     sync.Mutex
+	queue  queue
+	idle   []*process // workers that wait for their tenant, oldest first
+	bare   bool       // this machine gives no namespaces
+	failed error      // why the last start failed, if it did
+}
+
+// New starts the pool. It must be closed.
+func New(cfg Config) (*Pool, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Executable == "" {
+		exe, err := jail.Executable()
+		if err != nil {
+			return nil, errors.New("start pool: this program cannot find itself")
+		}
+		cfg.Executable = exe
+	}
+	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm)}
+	p.close = sync.OnceFunc(func() { close(p.closing) })
+	p.queue = queue{size: cfg.Size, share: cfg.Share, held: map[string]int{}}
+	for range cfg.Warm {
+		p.wanted <- struct{}{}
+	}
+	for range min(cfg.Warm, max(2, runtime.NumCPU())) {
+		p.work.Go(p.refill)
+	}
+	p.work.Go(p.sweep)
+	return p, nil
+}
+
+// Close kills all workers and returns when they and all runs are gone.
+func (p *Pool) Close() {
+	p.close()
+	p.work.Wait()
+	for {
+		select {
+		case w := <-p.fresh:
+			w.end()
+		default:
+			p.mu.Lock()
+			idle := p.idle
+			p.idle = nil
+			p.mu.Unlock()
+			for _, w := range idle {
+				w.end()
+			}
+			return
+		}
+	}
+}
+
+// refill makes workers as they are wanted. Its thread lives as long as the pool, since
+// the kernel ends workers with the thread that made them.
+func (p *Pool) refill() {
+	runtime.LockOSThread()
+	wait := 10 * time.Millisecond
+	for {
+		select {
+		case <-p.closing:
+			return
+		case <-p.wanted:
+		}
+		w, err := p.startOne()
+		p.mu.Lock()
+		p.failed = err
+		p.mu.Unlock()
+		if err != nil {
+			p.cfg.Log.Error("sandbox worker does not start", "error", err)
+			p.wanted <- struct{}{}
+			select {
+			case <-p.closing:
+				return
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, 5*time.Second)
+			continue
+		}
+		wait = 10 * time.Millisecond
+		p.fresh <- w // as many places as tokens
+	}
+}
+
+// startOne starts a worker in namespaces, or bare where this machine gives none.
+func (p *Pool) startOne() (*process, error) {
+	p.mu.Lock()
+	bare := p.bare
+	p.mu.Unlock()
+	if bare {
+		return start(p.cfg.Executable, false)
+	}
+	w, err := start(p.cfg.Executable, true)
+	if err == nil || !jail.NoNamespaces(err) {
+		return w, err
+	}
+	p.mu.Lock()
+	p.bare = true
+	p.mu.Unlock()
+	p.cfg.Log.Warn("sandbox workers run without namespaces", "error", err)
+	return start(p.cfg.Executable, false)
+}
+
+// take returns a worker for the spec: one that served the same tenant if the level and
+// its bounds allow, else a fresh one.
+func (p *Pool) take(ctx context.Context, s sandbox.Spec) (*process, *sandbox.Error) {
+	if !sandbox.OneRunAProcess(s.Level) && s.Tenant != "" {
+		if w := p.takeIdle(s); w != nil {
+			return w, nil
+		}
+	}
+	select {
+	case w := <-p.fresh:
+		p.wanted <- struct{}{}
+		if ok, need := w.walls.Enough(); !ok && sandbox.OneRunAProcess(s.Level) && !p.cfg.AllowWeak {
+			p.retire(w)
+			return nil, sandbox.Errorf(sandbox.CodeWalls, "this machine cannot run %s: missing %s (see \"enclave sandbox doctor\")", s.Level, need)
+		}
+		return w, nil
+	case <-p.closing:
+		return nil, sandbox.Errorf(sandbox.CodeCancelled, "the sandbox is closing")
+	case <-ctx.Done():
+		p.mu.Lock()
+		failed := p.failed
+		p.mu.Unlock()
+		if failed != nil {
+			return nil, sandbox.Errorf(sandbox.CodeWorker, "no worker starts on this machine (see \"enclave sandbox doctor\")")
+		}
+		return nil, sandbox.Errorf(sandbox.CodeBusy, "no worker came free before the deadline")
+	}
+}
+
+func (p *Pool) takeIdle(s sandbox.Spec) *process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if w := p.idle[i]; w.tenant == s.Tenant && w.memory == s.Limits.MemoryBytes {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			return w
+		}
+	}
+	return nil
+}
+
+// retire ends a worker in the background.
+func (p *Pool) retire(w *process) {
+	w.kill()
+	p.work.Go(w.end)
+}
+
+// keep lets a worker wait for its tenant, or ends it.
+func (p *Pool) keep(w *process) {
+	select {
+	case <-p.closing:
+		p.retire(w)
+		return
+	default:
+	}
+	if w.runs >= p.cfg.Runs {
+		p.retire(w)
+		return
+	}
+	w.idle = time.Now()
+	var old *process
+	p.mu.Lock()
+	p.idle = append(p.idle, w)
+	if len(p.idle) > p.cfg.Warm {
+		old, p.idle = p.idle[0], p.idle[1:]
+	}
+	p.mu.Unlock()
+	if old != nil {
+		p.retire(old)
+	}
+}
+
+// sweep ends workers that waited too long.
+func (p *Pool) sweep() {
+	t := time.NewTicker(p.cfg.Idle/4 + 1)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.closing:
+			return
+		case now := <-t.C:
+			p.mu.Lock()
+			n := 0
+			for n < len(p.idle) && now.Sub(p.idle[n].idle) > p.cfg.Idle {
+				n++
+			}
+			old := p.idle[:n:n]
+			p.idle = p.idle[n:]
+			p.mu.Unlock()
+			for _, w := range old {
+				p.retire(w)
+			}
+		}
+	}
+}
+
+// Workers is how many processes wait, ready or for their tenant.
+func (p *Pool) Workers() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.fresh) + len(p.idle)
+}

@@ -1,0 +1,279 @@
+package pool
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unicode"
+
+	"enclave/sandbox"
+	"enclave/sandbox/engine"
+	"enclave/sandbox/jail"
+)
+
+// allowance is what a worker may map beside the script's own memory before the kernel
+// refuses: the collector's spare room, stacks, and the text of what crosses.
+const allowance = 64 << 20
+
+// giveWay is after how long a run lets all others have the processor first.
+const giveWay = 40 * time.Millisecond
+
+// Run implements sandbox.Runner.
+func (p *Pool) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) sandbox.Result {
+	began := time.Now()
+	failed := func(e *sandbox.Error) sandbox.Result {
+		return sandbox.Result{Error: e, Stats: sandbox.Stats{Duration: time.Since(began)}}
+	}
+	spec, bad := spec.Resolved()
+	if bad != nil {
+		return failed(bad)
+	}
+	caller := ctx
+	ctx, cancel := context.WithDeadline(ctx, began.Add(spec.Limits.Timeout))
+	defer cancel()
+	leave, ok := p.place(ctx, spec.Tenant)
+	if !ok {
+		if caller.Err() != nil {
+			return failed(sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled"))
+		}
+		return failed(sandbox.Errorf(sandbox.CodeBusy, "no place came free: too many scripts run"))
+	}
+	defer leave()
+	w, bad := p.take(ctx, spec)
+	if bad != nil {
+		if caller.Err() != nil {
+			bad = sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled")
+		}
+		return failed(bad)
+	}
+	r := &running{pool: p, w: w, spec: spec, broker: b, caller: caller, began: began, deadline: began.Add(spec.Limits.Timeout)}
+	res := r.run(ctx)
+	res.Stats.Duration = time.Since(began)
+	res.Stats.Worker, res.Stats.Reused = w.cmd.Process.Pid, w.runs > 1
+	return res
+}
+
+// running is one run on one worker.
+type running struct {
+	pool     *Pool
+	w        *process
+	spec     sandbox.Spec
+	broker   sandbox.Broker
+	caller   context.Context
+	began    time.Time
+	deadline time.Time
+
+	calls  int
+	output int64
+	lines  int
+	seen   uint64 // the highest ID of a call so far
+
+	out atomic.Int64 // calls under way
+	// mu keeps the frames of answers whole. A worker that does not read stops its own
+	// answers and nothing else, until it is killed.
+	mu sync.Mutex
+}
+
+// errBroken is a worker that does what no worker does: it is compromised, or a defect.
+var errBroken = errors.New("the worker broke the protocol")
+
+func (r *running) run(ctx context.Context) sandbox.Result {
+	w, p := r.w, r.pool
+	w.runs++
+	w.tenant = r.spec.Tenant
+	if w.memory == 0 {
+		w.memory = r.spec.Limits.MemoryBytes
+		seconds := uint64(0)
+		if sandbox.OneRunAProcess(r.spec.Level) {
+			seconds = uint64(r.spec.Limits.Timeout/time.Second)*2 + 3
+		}
+		if err := jail.Bound(w.cmd.Process.Pid, w.memory+allowance, seconds); err != nil {
+			p.retire(w)
+			return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeInternal, "the worker could not be bound to its limits")}
+		}
+	}
+	slow := time.AfterFunc(giveWay, func() { jail.Demote(w.cmd.Process.Pid) })
+	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.kill)
+	stop := context.AfterFunc(r.caller, w.kill)
+	calls, endCalls := context.WithCancel(ctx)
+	res, err := r.talk(calls)
+	endCalls()
+	stopped := slow.Stop()
+	hard.Stop()
+	stop()
+	if err != nil {
+		w.kill()
+		<-w.gone
+		res = sandbox.Result{Error: r.why(err)}
+	}
+	res.Stats.ToolCalls, res.Stats.Output = r.calls, r.output
+	quiet := r.out.Load() == 0
+	// A worker that has given way cannot be raised again without privileges.
+	reusable := err == nil && stopped && quiet && r.caller.Err() == nil && w.tenant != "" && !sandbox.OneRunAProcess(r.spec.Level)
+	if reusable && (res.OK || !slices.Contains([]sandbox.Code{sandbox.CodeInternal, sandbox.CodeTimeout, sandbox.CodeMemory}, res.Error.Code)) {
+		p.keep(w)
+	} else {
+		p.retire(w)
+	}
+	return res
+}
+
+// talk sends the spec and serves the worker until its result.
+func (r *running) talk(ctx context.Context) (sandbox.Result, error) {
+	send := r.spec
+	send.Limits.Timeout = max(time.Until(r.deadline), time.Millisecond)
+	if err := writeFrame(r.w.in, kindRun, send); err != nil {
+		return sandbox.Result{}, err
+	}
+	for {
+		k, body, err := readFrame(r.w.reader)
+		if err != nil {
+			return sandbox.Result{}, err
+		}
+		switch k {
+		case kindLine:
+			var l sandbox.Line
+			if parse(body, &l) != nil || !r.line(l) {
+				return sandbox.Result{}, errBroken
+			}
+		case kindCall:
+			var c sandbox.Call
+			if parse(body, &c) != nil || !r.call(ctx, c) {
+				return sandbox.Result{}, errBroken
+			}
+		case kindEnd:
+			var res sandbox.Result
+			if parse(body, &res) != nil {
+				return sandbox.Result{}, errBroken
+			}
+			return r.believe(res), nil
+		default:
+			return sandbox.Result{}, errBroken
+		}
+	}
+}
+
+// line passes on a line of the console within the limits of the run, with room for the
+// one that says that they are spent.
+func (r *running) line(l sandbox.Line) bool {
+	r.output += int64(len(l.Text))
+	r.lines++
+	if r.output > r.spec.Limits.OutputBytes+200 || r.lines > r.spec.Limits.OutputLines+1 {
+		return false
+	}
+	if l.Stream != sandbox.StreamOut && l.Stream != sandbox.StreamWarn && l.Stream != sandbox.StreamErr {
+		return false
+	}
+	l.Text = strings.ToValidUTF8(l.Text, "\uFFFD")
+	r.broker.Output(l)
+	return true
+}
+
+// call hands a call to the broker; the answer goes back when it comes.
+func (r *running) call(ctx context.Context, c sandbox.Call) bool {
+	r.calls++
+	l := r.spec.Limits
+	known := slices.ContainsFunc(r.spec.Tools, func(t sandbox.Tool) bool { return t.Name == c.Name })
+	if r.calls > l.ToolCalls || c.ID <= r.seen || !known || int64(len(c.Args)) > l.ArgumentBytes || len(c.Args) == 0 || c.Args[0] != '{' {
+		return false
+	}
+	r.seen = c.ID
+	if r.out.Add(1) > int64(l.Pending) {
+		return false
+	}
+	r.pool.work.Go(func() {
+		v, e := r.broker.CallTool(ctx, c)
+		r.answer(ctx, c.ID, v, e)
+	})
+	return true
+}
+
+func (r *running) answer(ctx context.Context, id uint64, v json.RawMessage, e *sandbox.Error) {
+	a := engine.Answer{ID: id, Value: v, Error: e}
+	switch {
+	case e != nil:
+		a.Value, a.Error = nil, &sandbox.Error{Code: e.Code, Message: sandbox.Short(e.Message)}
+	case int64(len(v)) > r.spec.Limits.ResultBytes:
+		a.Value, a.Error = nil, sandbox.Errorf(sandbox.CodeToolResult, "the tool's result is larger than %d bytes", r.spec.Limits.ResultBytes)
+	case len(v) == 0:
+		a.Value = json.RawMessage("null")
+	case !json.Valid(v):
+		a.Value, a.Error = nil, sandbox.Errorf(sandbox.CodeToolResult, "the tool's result is no JSON")
+	}
+	b, err := appendFrame(nil, kindAnswer, a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.out.Add(-1)
+	if err != nil || ctx.Err() != nil {
+		return // the run is over; the worker may be another run's by now
+	}
+	_, _ = r.w.in.Write(b) // a worker that is gone is seen by the reader
+}
+
+// believe keeps of a worker's result what can be true: known codes, short clean text.
+func (r *running) believe(res sandbox.Result) sandbox.Result {
+	if int64(len(res.Value)) > r.spec.Limits.ValueBytes {
+		res.Value, res.OK = nil, false
+		res.Error = sandbox.Errorf(sandbox.CodeValue, "what the script returned is larger than %d bytes", r.spec.Limits.ValueBytes)
+	}
+	if res.OK != (res.Error == nil) {
+		return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeWorker, "the worker gave no clear answer")}
+	}
+	if e := res.Error; e != nil {
+		if !sandbox.KnownCode(e.Code) {
+			e.Code = sandbox.CodeWorker
+		}
+		e.Message, e.Name = clean(sandbox.Short(e.Message)), clean(e.Name[:min(len(e.Name), 64)])
+		if e.Code == sandbox.CodeTimeout { // the worker was told what was left of it
+			e.Message = sandbox.Errorf(e.Code, "the run took longer than %v", r.spec.Limits.Timeout).Message
+		}
+		e.Line, e.Column = max(e.Line, 0), max(e.Column, 0)
+	}
+	return res
+}
+
+// clean takes out what would move the cursor of a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+// why explains a worker that ended, or was ended, without a result.
+func (r *running) why(err error) *sandbox.Error {
+	state := r.w.cmd.ProcessState
+	switch {
+	case errors.Is(err, errBroken):
+		r.pool.cfg.Log.Error("sandbox worker broke the protocol", "pid", r.w.cmd.Process.Pid)
+		return sandbox.Errorf(sandbox.CodeWorker, "the worker broke the protocol and was killed")
+	case r.caller.Err() != nil:
+		return sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled")
+	case !time.Now().Before(r.deadline):
+		return sandbox.Errorf(sandbox.CodeTimeout, "the run took longer than %v, and its worker was killed", r.spec.Limits.Timeout)
+	case state != nil && state.ExitCode() == goFatal, state != nil && signalled(state.Sys()) == syscall.SIGKILL:
+		return sandbox.Errorf(sandbox.CodeMemory, "the worker ran out of its memory or stack, and ended")
+	}
+	r.pool.cfg.Log.Error("sandbox worker ended", "pid", r.w.cmd.Process.Pid, "state", describe(state))
+	return sandbox.Errorf(sandbox.CodeWorker, "the worker ended before the script did")
+}
+
+// goFatal is the exit code of a Go program whose run time gives up: out of memory, or
+// out of stack. Panics are recovered in the engine and never come to this.
+const goFatal = 2
+
+func describe(s *os.ProcessState) string {
+	if s == nil {
+		return "unknown"
+	}
+	return s.String()
+}

@@ -1,0 +1,114 @@
+package pool
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"enclave/sandbox"
+	"enclave/sandbox/engine"
+	"enclave/sandbox/jail"
+)
+
+// The names by which a process knows that it is a worker: its argv holds one of them
+// and nothing else. The first says that it was started in namespaces of its own.
+const (
+	nameInside = "enclave-sandbox-worker"
+	nameBare   = "enclave-sandbox-worker-bare"
+)
+
+// IsWorker reports whether a process with these arguments is to be a worker. Main asks
+// before it does anything else.
+func IsWorker(args []string) bool {
+	return len(args) == 1 && (args[0] == nameInside || args[0] == nameBare)
+}
+
+// maxStack bounds the stack of native recursion, which the limit on calls does not see.
+const maxStack = 64 << 20
+
+// Work is the life of a worker: it builds its walls, says so, and runs the scripts that
+// come on its standard input until that ends. It returns the exit code.
+func Work(args []string) int {
+	time.Local = time.UTC // the machine's own zone is nobody's business, and in a file
+	debug.SetMaxStack(maxStack)
+	debug.SetGCPercent(200)
+	walls := jail.Enter(args[0] == nameInside)
+	e, err := engine.New()
+	if err != nil || e.Prepare() != nil {
+		return 3
+	}
+	out := &output{w: os.Stdout}
+	r := ready{Version: frameVersion}
+	for _, w := range walls {
+		r.Walls = append(r.Walls, string(w))
+	}
+	out.send(kindReady, r)
+	specs, answers := make(chan sandbox.Spec), make(chan engine.Answer, sandbox.MaxPending)
+	go receive(specs, answers)
+	for spec := range specs {
+		for len(answers) > 0 {
+			<-answers // late ones, of the run before
+		}
+		before := jail.CPU()
+		res := e.Run(context.Background(), spec, out, answers)
+		res.Stats.CPU = jail.CPU() - before
+		out.send(kindEnd, res)
+		if e.Prepare() != nil {
+			return 3
+		}
+	}
+	return 0
+}
+
+// receive reads what the parent sends. When that ends, so does the process, whatever
+// it is doing: nobody waits for it any more.
+func receive(specs chan<- sandbox.Spec, answers chan<- engine.Answer) {
+	in := bufio.NewReaderSize(os.Stdin, 32<<10)
+	for {
+		k, body, err := readFrame(in)
+		if err != nil {
+			os.Exit(0)
+		}
+		switch k {
+		case kindRun:
+			var s sandbox.Spec
+			if parse(body, &s) != nil {
+				os.Exit(4)
+			}
+			specs <- s
+		case kindAnswer:
+			var a engine.Answer
+			if parse(body, &a) != nil {
+				os.Exit(4)
+			}
+			answers <- a
+		default:
+			os.Exit(4)
+		}
+	}
+}
+
+// output is the worker's half of the pipe to the parent.
+type output struct {
+	// mu keeps frames whole. It is held across a write: a parent that does not read
+	// stops the run, which is what its bound on output means.
+	mu sync.Mutex
+	w  *os.File
+}
+
+func (o *output) send(k kind, v any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if writeFrame(o.w, k, v) != nil {
+		os.Exit(4)
+	}
+}
+
+// Call implements engine.Host.
+func (o *output) Call(c sandbox.Call) { o.send(kindCall, c) }
+
+// Output implements engine.Host.
+func (o *output) Output(l sandbox.Line) { o.send(kindLine, l) }
