@@ -14,6 +14,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
+	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -85,6 +86,9 @@ func (s *Server) peer(r *http.Request) (wire.SystemID, error) {
 	if _, ok := s.hub.known(id.SystemID(), key); !ok {
 		return "", revoked()
 	}
+	if !s.limits.messages.take(string(id.SystemID()), time.Now()) {
+		return "", tooFast("messages from this system")
+	}
 	return id.SystemID(), nil
 }
 
@@ -153,15 +157,28 @@ func (s *Server) denied(r *http.Request, action, object string, err error, detai
 
 func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.EnrolRequest) error {
 	// Whoever has no key gets no further than this: the turn is for those that may
-	// change something.
-	if _, err := enrol.Check(req, time.Now()); err != nil {
+	// change something. Who guesses is heard less and less.
+	from, now := host(r.RemoteAddr), time.Now()
+	if s.limits.strays.spent(from, now) {
+		return tooFast("wrong secrets from this address")
+	}
+	secret, err := enrol.Check(req, now)
+	if err != nil {
 		return err
+	}
+	known, err := s.cfg.Store.KnowsSecret(r.Context(), secret.Hash(), req.Keys.Identity)
+	if err != nil {
+		return err
+	}
+	if !known {
+		s.limits.strays.take(from, now)
+		return enrol.Refusal(store.ErrKeyUnknown)
 	}
 	// A caller that hangs up must not leave half an enrolment behind.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.RequestTimeout)
 	defer cancel()
 	var resp *wire.EnrolResponse
-	_, err := s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
+	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
 		if resp, err = s.desk.Enrol(ctx, req, host(r.RemoteAddr), time.Now()); err != nil {
 			// A refusal changed nothing. Another failure may have come half-way, with an
@@ -196,6 +213,9 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 			return revoked()
 		}
 	}
+	if !s.limits.renewals.take(id.String(), time.Now()) {
+		return tooFast("renewals")
+	}
 	var req wire.RenewRequest
 	if err := readMessage(w, r, &req); err != nil {
 		return err
@@ -228,11 +248,17 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 			return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, problem, "")
 		}
 	}
-	now := time.Now()
+	now, fast := time.Now(), false
+	if rep.Reach != nil && !s.limits.reach.take(string(id), now) {
+		rep.Reach, fast = nil, true // what is applied counts all the same: somebody waits for it
+	}
 	if s.hub.heard(id, &rep, now) {
 		if err := s.cfg.Store.SetReach(r.Context(), id, now, *rep.Reach); err != nil {
 			return err
 		}
+	}
+	if fast {
+		return tooFast("reports of another reach")
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

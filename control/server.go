@@ -27,6 +27,8 @@ type Server struct {
 	hub   *hub
 	api   *admin.API
 	front atomic.Pointer[Front] // nil until it serves
+
+	limits limits
 }
 
 // New makes a server of an open store that has an organisation (see Init), and reads
@@ -49,7 +51,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
 	clear(org.CAKey) // parsed
-	s := &Server{cfg: cfg, log: cfg.Logger, ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust()}
+	s := &Server{cfg: cfg, log: cfg.Logger, ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust(), limits: newLimits()}
 	if s.cert, err = enrol.NewServerCert(s.ca, nil, cfg.Hosts...); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}

@@ -64,6 +64,19 @@ func (s *Store) Enrol(ctx context.Context, at time.Time, p EnrolParams) (sys Sys
 	return sys, created && err == nil, err
 }
 
+// KnowsSecret reports whether somebody may be told more than that a secret is wrong:
+// there is a key with it, or the identity enrolled with it. It changes nothing and keeps
+// nobody waiting; whether the key may be used is for [Store.Enrol] to say.
+func (s *Store) KnowsSecret(ctx context.Context, secret SecretHash, identity wire.IdentityKey) (known bool, err error) {
+	err = s.view(ctx, "look for an enrolment key", func(r reader, org wire.OrgID) error {
+		return r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM enrolment_keys WHERE org_id = ?1 AND secret_hash = ?2)
+			OR EXISTS (SELECT 1 FROM systems WHERE org_id = ?1 AND identity = ?3 AND secret_hash = ?2)
+			OR EXISTS (SELECT 1 FROM relays WHERE org_id = ?1 AND identity = ?3 AND secret_hash = ?2)`,
+			org, secret[:], identity[:]).Scan(&known)
+	})
+	return known, err
+}
+
 // enrolled returns the ID under which an identity is enrolled already, or "". The
 // secret must be the one it enrolled with, so that knowing a public key is not
 // enough to be answered; the key may be used up or deleted since.

@@ -297,13 +297,24 @@ func (a *API) maybe(ctx context.Context, dryRun bool, do func(context.Context) e
 	return do(ctx)
 }
 
-// follow writes records as they come, one a line, until the client is gone.
+// follow writes records as they come, one a line, until the client is gone or its token
+// has ended. The token is looked at before each reading, so that the record of its end
+// is the first that it does not see.
 func (a *API) follow(ctx context.Context, w http.ResponseWriter, q store.AuditQuery, view func(*store.Entry) any) error {
+	who := principal(ctx)
+	if !who.until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, who.until)
+		defer cancel()
+	}
 	c := http.NewResponseController(w)
 	beat := time.NewTicker(streamBeat)
 	defer beat.Stop()
 	for {
 		news := a.control.News() // before the reading: what comes later wakes us
+		if err := a.auth.still(ctx, who); err != nil {
+			return err
+		}
 		list, err := a.store.Audit(ctx, q)
 		if err != nil {
 			return err

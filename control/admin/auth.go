@@ -34,6 +34,9 @@ func (t Token) Hash() [32]byte { return sha256.Sum256([]byte(t)) }
 type Principal struct {
 	Name   string
 	Scopes []Scope
+
+	hash  [32]byte  // of the token
+	until time.Time // when the token expires; zero is never
 }
 
 // May reports whether the principal holds the scope.
@@ -60,6 +63,16 @@ type authenticator struct {
 	good     *recent   // hashes that worked, so that a neighbour's failures lock nobody out
 }
 
+// still returns an error unless the principal's token is good yet: what is answered for
+// long is answered for no longer than that.
+func (a *authenticator) still(ctx context.Context, who *Principal) error {
+	now, err := a.lookup(ctx, who.hash)
+	if err == nil && !slices.Equal(now.Scopes, who.Scopes) {
+		err = errNoToken
+	}
+	return err
+}
+
 // identify returns the principal or the refusal to answer with.
 func (a *authenticator) identify(r *http.Request) (*Principal, *api.Problem) {
 	const hint = "pass a token: Authorization: Bearer enctok_..."
@@ -80,6 +93,7 @@ func (a *authenticator) identify(r *http.Request) (*Principal, *api.Problem) {
 	switch {
 	case err == nil:
 		a.good.add(hash)
+		who.hash = hash
 		return who, nil
 	case errors.Is(err, errNoToken):
 		a.good.remove(hash)

@@ -93,6 +93,7 @@ func (s *status) WriteHeader(int)             {}
 // cross-origin check, token, scope, body. Nothing is read from a caller who may not.
 func (a *API) guarded(r *rule, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w = &prompt{w, http.NewResponseController(w)}
 		defer a.recovered(w, req)
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -158,6 +159,27 @@ func requestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestKey{}).(string)
 	return id
 }
+
+// prompt gives each write of an answer a deadline of its own: a client that does not
+// read would hold its handler, and what the handler has in memory, for ever. How long a
+// handler may think is no matter of writing; some wait on purpose.
+type prompt struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+// writeTimeout is how long a client may take to read what fills its buffers.
+const writeTimeout = 30 * time.Second
+
+// Write implements http.ResponseWriter.
+func (p *prompt) Write(b []byte) (int, error) {
+	// What cannot set a deadline, a recorder in a test, has no slow client either.
+	_ = p.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return p.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController through.
+func (p *prompt) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // bodyTimeout is how long a client may take to send a request body. A body that
 // trickles would hold its handler for ever.

@@ -170,7 +170,7 @@ func answer(w http.ResponseWriter, v any) {
 
 // principalOf is who a token stands for.
 func principalOf(t *store.Token) *Principal {
-	who := &Principal{Name: t.Name}
+	who := &Principal{Name: t.Name, until: t.ExpiresAt}
 	if who.Name == "" {
 		who.Name = t.ID
 	}
