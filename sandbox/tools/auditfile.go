@@ -1,0 +1,110 @@
+package tools
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// AuditFile keeps records in a file of JSON lines, for a sandbox without a control
+// plane. Each line carries the SHA-256 of the line before, so that a line that was
+// changed or taken out shows; the end of the file can be cut off unseen, which is what
+// control's trail is better at.
+type AuditFile struct {
+	mu   sync.Mutex // guards what follows; held across a write, which keeps the order
+	f    *os.File
+	last string
+	torn error // a line was written in part: nothing may follow it
+}
+
+// chained is a line of the file.
+type chained struct {
+	Record
+	Prev string `json:"prev"` // hex; of the first line, that of nothing
+}
+
+// maxAuditLine bounds a line when a file is read again.
+const maxAuditLine = 64 << 10
+
+// ErrAuditChain is returned for a file whose lines do not follow each other.
+var ErrAuditChain = errors.New("the audit file has been changed")
+
+// OpenAuditFile opens or makes a file of mode 0600. What it holds already is verified.
+func OpenAuditFile(path string) (*AuditFile, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	_, last, err := VerifyAudit(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("audit: %s: %w", path, err)
+	}
+	return &AuditFile{f: f, last: last}, nil
+}
+
+// Append writes a record. When it returns nil the record is with the system; it is
+// synced where it says that a run has ended.
+func (a *AuditFile) Append(_ context.Context, r Record) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.torn != nil {
+		return a.torn
+	}
+	line, err := json.Marshal(chained{r, a.last})
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if _, err := a.f.Write(append(line, '\n')); err != nil {
+		a.torn = fmt.Errorf("audit: %w", err)
+		return a.torn
+	}
+	a.last = sum(line)
+	if r.Action == "run.end" {
+		return a.f.Sync()
+	}
+	return nil
+}
+
+// Close closes the file.
+func (a *AuditFile) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.torn = os.ErrClosed
+	return a.f.Close()
+}
+
+// VerifyAudit reads a whole file. It returns how many records it has and the hash of
+// the last.
+func VerifyAudit(r io.Reader) (n int, last string, err error) {
+	last = sum(nil)
+	in := bufio.NewReaderSize(r, maxAuditLine)
+	for {
+		line, err := in.ReadSlice('\n')
+		if errors.Is(err, io.EOF) && len(line) == 0 {
+			return n, last, nil
+		}
+		if err != nil {
+			return n, last, fmt.Errorf("%w: line %d is cut short or too long", ErrAuditChain, n+1)
+		}
+		var c chained
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if json.Unmarshal(line, &c) != nil || c.Prev != last {
+			return n, last, fmt.Errorf("%w: line %d does not follow the one before", ErrAuditChain, n+1)
+		}
+		n, last = n+1, sum(line)
+	}
+}
+
+func sum(line []byte) string {
+	h := sha256.Sum256(line)
+	return hex.EncodeToString(h[:])
+}
