@@ -23,11 +23,12 @@ import (
 
 // Streams are where a command reads and writes.
 type Streams struct {
-	In         io.Reader
-	Out, Err   io.Writer
-	Terminal   bool // Out is a terminal
-	TerminalIn bool // In is one
-	Getenv     func(string) string
+	In          io.Reader
+	Out, Err    io.Writer
+	Terminal    bool // Out is a terminal
+	ErrTerminal bool // Err is one
+	TerminalIn  bool // In is one
+	Getenv      func(string) string
 }
 
 // app is what all commands share.
@@ -105,8 +106,8 @@ the context file that "enclave up" leaves in its state directory.`,
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
-		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays(), a.token(), a.seal()},
-		"look":   {a.status(), a.explain(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.version()},
+		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.relays(), a.token(), a.seal(), a.backup()},
+		"look":   {a.status(), a.explain(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.activity(), a.bench(), a.doctor(), a.version()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
@@ -211,5 +212,5 @@ func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Out, format, ar
 // Standard returns the streams of the process.
 func Standard() Streams {
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
-		Terminal: isatty.IsTerminal(os.Stdout.Fd()), TerminalIn: isatty.IsTerminal(os.Stdin.Fd())}
+		Terminal: isatty.IsTerminal(os.Stdout.Fd()), TerminalIn: isatty.IsTerminal(os.Stdin.Fd()), ErrTerminal: isatty.IsTerminal(os.Stderr.Fd())}
 }

@@ -16,6 +16,7 @@ import (
 	"enclave/cli/node"
 	"enclave/control"
 	"enclave/store"
+	"enclave/store/backup"
 	"enclave/store/seal"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -76,9 +77,17 @@ var known = []struct {
 	{seal.ErrFIPS, exitUsage, "fips_only", "run without GODEBUG=fips140=only"},
 	{node.ErrNoState, exitNotFound, "no_state", "pass --state with the directory of \"enclave up\", a relay or an agent"},
 	{node.ErrClear, exitRefused, "in_clear", ""},
+	{store.ErrNotEmpty, exitRefused, "not_empty", "choose an empty --state; a state that is damaged is moved away, not overwritten"},
+	{store.ErrRollback, exitRefused, "rollback", "restore a newer backup, or add --accept-rollback and look at what has to be revoked again"},
+	{store.ErrForked, exitRefused, "forked", "is it the backup of another organisation, or of a state that was rolled back before?"},
+	{store.ErrBackup, exitDamaged, "damaged_backup", "take another backup"},
+	{backup.ErrFormat, exitDamaged, "damaged_backup", "take another backup"},
+	{store.ErrBusy, exitTryAgain, "busy", ""},
+	{store.ErrFull, exitTryAgain, api.CodeDiskFull, "make room"},
+	{seal.ErrSync, exitDamaged, api.CodeDiskFailed, "look at the disk, then start again: what was acknowledged is kept"},
 	{store.ErrNotStopped, exitTryAgain, "not_stopped", ""},
 	{store.ErrLocked, exitTryAgain, "locked", "stop the other one, or choose another --state"},
-	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away to start over"},
+	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; bring a backup back with \"enclave backup restore FILE --state NEW-DIR\""},
 	{agent.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
 	{node.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
 	{store.ErrNewer, exitDamaged, "newer_state", "run the version that wrote it, or a later one"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/cli/node"
+	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire/api"
 )
@@ -70,7 +71,7 @@ func passphraseIn(file string) (seal.Identity, error) {
 }
 
 func (a *app) seal() *cobra.Command {
-	c := a.group("seal", "Say who can read the state on this machine's disk", a.sealStatus(), a.sealAdd(), a.sealRemove(), a.sealRotate())
+	c := a.group("seal", "Say who can read the state on this machine's disk", a.sealStatus(), a.sealAdd(), a.sealRemove(), a.sealRotate(), a.sealLock(), a.sealUnlock())
 	c.Long = `Everything that a control plane, a relay or an agent keeps in its state directory is
 encrypted. ` + seal.KeyringName + ` in that directory holds the keys, encrypted to one or more
 recipients: age keys (age1pq1…, which also withstands quantum computers, or age1…), SSH
@@ -88,7 +89,8 @@ keep them apart, make an identity elsewhere and make it the only one:
 
 What opens the state cannot be got back: keep a copy of the identity, too.
 
-The verbs work on a state that no process runs on; status also beside one.`
+add and remove work on a state that no process runs on; status and rotate also while a
+control plane runs, lock and unlock only then.`
 	return c
 }
 
@@ -116,6 +118,11 @@ func (a *app) sealStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := readContext(s.Dir); err == nil && !noDatabase(s.Dir) {
+				if live, err := a.liveSeal(c.Context()); err == nil {
+					st.Running, st.Rotation = live.State, live.Rotation
+				}
+			}
 			return a.print(st, func(w io.Writer) { printSeal(w, st) })
 		}})
 	c.Flags().BoolVar(&pages, "pages", false, "decipher and check every page of the database; the store must be stopped")
@@ -124,7 +131,12 @@ func (a *app) sealStatus() *cobra.Command {
 
 func printSeal(w io.Writer, st node.SealState) {
 	fmt.Fprintf(w, "State       %s: sealed, root %d of %s\n", st.Dir, st.Root, st.Made.Format(time.RFC3339))
-	if st.Unfinished {
+	if st.Running != "" {
+		fmt.Fprintf(w, "Running     %s\n", st.Running)
+	}
+	if r := st.Rotation; r != nil && r.Ended == nil {
+		fmt.Fprintf(w, "Rotation    under way, %d of %d pages\n", r.Done, r.Total)
+	} else if st.Unfinished {
 		fmt.Fprintln(w, "Rotation    was interrupted; run \"enclave seal rotate\" again")
 	}
 	if st.Beside {
@@ -264,25 +276,37 @@ func (a *app) sealRotate() *cobra.Command {
 	var f unsealFlags
 	return f.flags(&cobra.Command{Use: "rotate", Short: "Encrypt the state again, under new keys",
 		Long: `Makes new keys, encrypts everything in the state directory again and drops the old
-keys. It may be interrupted at any moment: the state opens, and running it again ends
-what was begun.`,
+keys. While a control plane runs, it does that itself, and writers wait only for the
+moment in which the new file takes the old one's place. It may be interrupted at any
+moment: the state opens, and running it again ends what was begun.`,
 		Example: "  enclave seal rotate --state lab",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.sealer(&f)
+			online, err := a.online()
 			if err != nil {
 				return err
 			}
-			r, err := s.Rotate(c.Context(), time.Now())
-			if err != nil {
+			var r rotated
+			if s, bad := a.sealer(&f); !online && bad == nil || noDatabase(s.Dir) && seal.HasFiles(s.Dir) {
+				out, err := s.Rotate(c.Context(), time.Now())
+				if err != nil {
+					return err
+				}
+				r = rotated{Root: out.Root, Pages: out.Pages}
+			} else if r, err = a.rotateOnline(c.Context()); err != nil {
 				return err
 			}
-			return a.print(struct {
-				Root  uint32 `json:"root"`
-				Pages int64  `json:"pages"`
-			}{r.Root, r.Pages}, func(w io.Writer) {
+			return a.print(r, func(w io.Writer) {
 				fmt.Fprintf(w, "sealed under root %d; %d pages encrypted again\n", r.Root, r.Pages)
+				if r.PauseMicros > 0 {
+					fmt.Fprintf(w, "writers waited %s\n", time.Duration(r.PauseMicros)*time.Microsecond)
+				}
 			})
 		}})
+}
+
+func noDatabase(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, store.DatabaseName))
+	return err != nil
 }
 
 // tellSeal says what it means that the state opens itself, when that begins.

@@ -29,6 +29,7 @@ type serverFlags struct {
 	mapLife, svidLife time.Duration
 	countries         string
 	unseal            unsealFlags
+	backups           node.BackupPlan
 }
 
 func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
@@ -38,6 +39,9 @@ func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.StringVar(&f.url, "advertise", "", "`URL` by which agents reach it, https://host:port (default from --listen)")
 	fl.StringVar(&f.countries, "countries", "", "`FILE` with lines of range,country, by which trust requirements tell the country of an address")
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
+	fl.DurationVar(&f.backups.Every, "backup-every", 0, "make a backup of the state so often, such as 24h; 0 makes none")
+	fl.IntVar(&f.backups.Keep, "backup-keep", 7, "how many of those backups to keep")
+	fl.StringVar(&f.backups.Dir, "backup-dir", "", "`DIR`ectory for them, best on another disk (default "+store.BackupDir+" in the state)")
 	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
 	return c
 }
@@ -141,7 +145,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 }
 
 func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags, ids []seal.Identity) node.ControlConfig {
-	return node.ControlConfig{Dir: dir, URL: url, Identities: ids, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife, CountryFile: f.countries,
+	return node.ControlConfig{Dir: dir, URL: url, Identities: ids, Listener: l, MapLife: f.mapLife, SVIDLife: f.svidLife, CountryFile: f.countries, Backups: f.backups,
 		Version: build().Version, Logger: a.logger().With("part", "control"),
 		KeepFirst: func(first *node.First) error {
 			return writeFile(filepath.Join(dir, tokenFile), []byte(first.Token+"\n"))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"enclave/store/backup"
 	"enclave/store/migrate"
 	"enclave/store/seal"
 	"enclave/wire"
@@ -18,6 +19,7 @@ type CheckUp struct {
 	Pages    int64
 	Records  int64 // of the audit trail
 	Org      wire.OrgID
+	Head     backup.AuditHead
 	Newest   int64 // instant of the newest record, Unix nanoseconds; 0 for none
 
 	// Of a full one; nil when all is well.
@@ -70,7 +72,7 @@ func lookAt(ctx context.Context, r reader) (c CheckUp, err error) {
 	if err != nil {
 		return c, err
 	}
-	c = CheckUp{Schema: head.Schema, Revision: head.Revision, Records: head.Audit.Records, Org: head.Org}
+	c = CheckUp{Schema: head.Schema, Revision: head.Revision, Records: head.Audit.Records, Org: head.Org, Head: head.Audit}
 	if err := r.QueryRowContext(ctx, "SELECT page_count FROM pragma_page_count").Scan(&c.Pages); err != nil || head.Org == "" {
 		return c, err
 	}

@@ -184,6 +184,22 @@ func (c *Control) makeFirst(ctx context.Context, now time.Time) error {
 	return err
 }
 
+// NewAdministrator makes a token for everything, for a state that was restored without
+// one. keep is given it before it is in force.
+func NewAdministrator(ctx context.Context, dir string, ids []seal.Identity, now time.Time, keep func(token string) error) (err error) {
+	st, err := store.Open(ctx, dir, store.WithIdentities(ids...))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	token := admin.NewToken()
+	if err := keep(string(token)); err != nil {
+		return err
+	}
+	_, err = st.CreateToken(ctx, store.Change{By: operator, At: now}, store.TokenParams{Name: "administrator after a restore", Scopes: []string{string(admin.All)}, Secret: token.Hash()})
+	return err
+}
+
 // First is what this start made; nil unless it was the first.
 func (c *Control) First() *First { return c.first }
 

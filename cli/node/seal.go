@@ -12,6 +12,7 @@ import (
 
 	"enclave/store"
 	"enclave/store/seal"
+	"enclave/wire/api"
 )
 
 // ErrNoState is returned for a directory with nothing that could be sealed.
@@ -26,6 +27,8 @@ type SealState struct {
 	Recipients []SealRecipient `json:"recipients"`
 	Beside     bool            `json:"identity_beside_state"` // the directory alone opens itself
 	Pages      *int64          `json:"pages_checked,omitempty"`
+	Running    string          `json:"running,omitempty"` // open, locking or locked; empty where no control plane runs
+	Rotation   *api.Rotation   `json:"rotation,omitempty"`
 	Open       []string        `json:"open_to_others,omitempty"` // what other users of the machine may enter or read, with its mode
 }
 

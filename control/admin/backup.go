@@ -118,6 +118,9 @@ func (a *API) health(ctx context.Context, full bool) (api.Health, error) {
 		return h, err
 	}
 	h.Revision, h.Schema, h.Pages, h.Records = c.Revision, c.Schema, c.Pages, c.Records
+	if c.Newest > 0 {
+		h.Newest = time.Unix(0, c.Newest).UTC()
+	}
 	for _, e := range []struct {
 		err  error
 		text *string

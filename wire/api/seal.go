@@ -61,6 +61,7 @@ type Health struct {
 	Schema   int           `json:"schema"`
 	Pages    int64         `json:"pages"`
 	Records  int64         `json:"audit_records"`
+	Newest   time.Time     `json:"newest_record,omitzero"`
 	// Full checks only.
 	Checked   bool   `json:"checked"`
 	PagesErr  string `json:"pages_error,omitempty"`
