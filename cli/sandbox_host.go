@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/cli/node"
+	"enclave/sandbox"
+	"enclave/sandbox/pool"
+	"enclave/sandbox/session"
+	"enclave/sandbox/tools"
+)
+
+// hostFlags are the flags of what surrounds a run: its tools, its records, its place on
+// the overlay.
+type hostFlags struct {
+	tools, audit                  string
+	join                          bool
+	control, fingerprint, keyFile string
+	life                          time.Duration
+}
+
+func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
+	fl := c.Flags()
+	fl.StringVar(&f.tools, "tools", "", "`FILE` that declares the tools; without it there are none")
+	fl.StringVar(&f.audit, "audit", "", "`FILE` that keeps a record of each run and call, chained by hashes")
+	fl.BoolVar(&f.join, "join", false, "make each run a system of the overlay; policy decides what it reaches")
+	fl.StringVar(&f.control, "control", "", "`URL` of the control plane, https://host:port (default $ENCLAVE_CONTROL, else the context file's)")
+	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256` (default $ENCLAVE_CA_FINGERPRINT, else the context file's)")
+	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an ephemeral enrolment key, whose tags bound those of runs (or $ENCLAVE_ENROLMENT_KEY)")
+	fl.DurationVar(&f.life, "run-life", 0, "longest life of a run's identity (default 10m)")
+	_ = c.MarkFlagFilename("tools", "json")
+	return c
+}
+
+// sandboxHost makes the host of runs. The caller calls end when all of them have ended.
+func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runner) (h *session.Host, end func() error, err error) {
+	var closers []func() error
+	end = func() error {
+		var errs []error
+		for _, c := range closers {
+			errs = append(errs, c())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
+	h = &session.Host{Runner: runner, Logger: a.logger()}
+	cfg := tools.Config{Getenv: a.Getenv, Logger: a.logger().With("part", "tools")}
+	if f.tools == "" {
+		h.Tools, err = tools.Open(ctx, &tools.File{Version: 1}, cfg)
+	} else {
+		h.Tools, err = tools.OpenFile(ctx, f.tools, cfg)
+	}
+	if err != nil {
+		return nil, nil, toolsError(f.tools, err)
+	}
+	closers = append(closers, h.Tools.Close)
+	if f.audit != "" {
+		file, err := tools.OpenAuditFile(f.audit)
+		if err != nil {
+			return nil, nil, err
+		}
+		h.Audit = file
+		closers = append(closers, file.Close)
+	}
+	if f.join {
+		if h.Joiner, err = a.joiner(f); err != nil {
+			return nil, nil, err
+		}
+	}
+	return h, end, nil
+}
+
+func toolsError(file string, err error) error {
+	var bad tools.Problems
+	if errors.As(err, &bad) {
+		return usage("%s has mistakes:\n%v", file, bad).hint("docs/format/tools.md describes the file")
+	}
+	return usage("%v", err)
+}
+
+// joiner finds the control plane: flags, environment, the context file.
+func (a *app) joiner(f *hostFlags) (*node.Runs, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	beside, err := readContext(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	r := &node.Runs{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL"), beside.URL),
+		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT"), beside.Fingerprint),
+		Key:         a.enrolmentKey(f.keyFile), Life: f.life, Version: build().Version, Logger: a.logger().With("part", "overlay")}
+	switch {
+	case r.Control == "" || r.Fingerprint == "":
+		return nil, usage("--join: no control plane").hint("pass --control and --ca-fingerprint, or --state with the directory of \"enclave up\"")
+	case r.Key == nil:
+		return nil, usage("--join: no enrolment key").hint("make one with \"enclave key create --name runs --ephemeral --tag ai\" and pass --key-file")
+	case f.life < 0 || f.life > time.Hour:
+		return nil, usage("--run-life %s: want up to 1h", f.life)
+	}
+	if u, err := url.Parse(r.Control); err == nil {
+		ip := net.ParseIP(u.Hostname())
+		r.Loopback = u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+	}
+	return r, nil
+}
+
+// localCaller is whom a run from this command line acts for.
+func (a *app) localCaller() tools.Caller {
+	return tools.Caller{User: first(a.Getenv("USER"), a.Getenv("LOGNAME"), "local"), Tenant: "local"}
+}
+
+// sandboxRunner starts the workers that scripts run in.
+func (a *app) sandboxRunner() (*pool.Pool, error) {
+	return pool.New(pool.Config{Log: a.logger().With("part", "workers")})
+}
