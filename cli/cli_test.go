@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type shell struct {
 	t   *testing.T
 	env map[string]string
 	in  string
+
+	terminal bool // as if at one
 }
 
 func newShell(t *testing.T) *shell {
@@ -52,7 +55,8 @@ func (s *shell) run(args ...string) (stdout, stderr string, exit int) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
-	exit = Main(ctx, args, Streams{In: strings.NewReader(s.in), Out: &out, Err: &errs, Getenv: func(k string) string { return s.env[k] }})
+	exit = Main(ctx, args, Streams{In: strings.NewReader(s.in), Out: &out, Err: &errs, Getenv: func(k string) string { return s.env[k] },
+		Terminal: s.terminal, TerminalIn: s.terminal})
 	return out.String(), errs.String(), exit
 }
 
@@ -94,6 +98,25 @@ type site struct {
 	*shell
 	dir, url, fingerprint string
 	first                 *node.First
+	log                   lockedText
+}
+
+// lockedText is what several goroutines write.
+type lockedText struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *lockedText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // newSite starts a control plane. seed may put into the store what the API refuses.
@@ -106,7 +129,7 @@ func newSite(t *testing.T, seed func(*store.Store, store.Change)) *site {
 		t.Fatal(err)
 	}
 	s.url = "https://" + l.Addr().String()
-	cfg := node.ControlConfig{Dir: s.dir, URL: s.url, Listener: l, Logger: slog.New(slog.DiscardHandler)}
+	cfg := node.ControlConfig{Dir: s.dir, URL: s.url, Listener: l, Logger: slog.New(slog.NewTextHandler(&s.log, nil))}
 	open := func() *node.Control {
 		c, err := node.OpenControl(t.Context(), cfg)
 		if err != nil {

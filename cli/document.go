@@ -27,15 +27,23 @@ func asJSON(raw []byte, file string) ([]byte, error) {
 	if isYAML(raw, file) {
 		out, err := yamlToJSON(raw)
 		if err != nil {
-			return nil, usage("%s: %v", file, err)
+			return nil, usage("%s: %v", titled(file), err)
 		}
 		return out, nil
 	}
 	plain, err := hujson.Standardize(raw)
 	if err != nil {
-		return nil, usage("%s: %v", file, err)
+		return nil, usage("%s: %v", titled(file), err)
 	}
 	return plain, nil
+}
+
+// titled is what a message calls a file.
+func titled(file string) string {
+	if file == "-" {
+		return "standard input"
+	}
+	return file
 }
 
 // isYAML goes by the name and, where that says nothing, by how the text begins: JSON does
@@ -211,7 +219,7 @@ func readSet(in io.Reader, file string) (wire.PolicySet, error) {
 	}
 	set, bad := policy.ParseSet(plain)
 	if len(bad) > 0 {
-		return set, &failure{exit: exitUsage, Code: api.CodeInvalid, Message: file + " has mistakes", Problems: bad}
+		return set, &failure{exit: exitUsage, Code: api.CodeInvalid, Message: titled(file) + " has mistakes", Problems: bad}
 	}
 	return set, nil
 }
@@ -228,5 +236,5 @@ func readPolicy(in io.Reader, file string, p *wire.Policy) error {
 	}
 	var bad []wire.Problem
 	*p, bad = policy.ParsePolicy(plain, "")
-	return mistakes(bad).refuse(file)
+	return mistakes(bad).refuse(titled(file))
 }

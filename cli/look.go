@@ -41,6 +41,10 @@ type overview struct {
 	Systems  map[wire.SystemState]int `json:"systems"`
 	Policies map[string]int           `json:"policies"`
 	Relays   int                      `json:"relays"`
+	// Warnings name what is stored and not served as it stands.
+	Warnings []string `json:"warnings,omitempty"`
+	// ConfirmBy is when the last change reverts unless it is confirmed.
+	ConfirmBy *time.Time `json:"confirm_by,omitempty"`
 }
 
 func (a *app) status() *cobra.Command {
@@ -67,6 +71,12 @@ func (a *app) status() *cobra.Command {
 				}
 			}
 			rows = append(rows, []string{"relays", num(o.Relays)})
+			if o.ConfirmBy != nil {
+				rows = append(rows, []string{"pending", "the last change reverts at " + when(o.ConfirmBy) + " unless \"enclave policy confirm\" comes"})
+			}
+			for _, text := range o.Warnings {
+				rows = append(rows, []string{"warning", clean(text)})
+			}
 			table(w, rows...)
 		})
 	}}
@@ -82,7 +92,7 @@ func (a *app) overview(ctx context.Context) (overview, error) {
 	if err != nil {
 		return o, err
 	}
-	o.Revision, o.At, o.Applied = rev.Revision, rev.At, rev.Applied
+	o.Revision, o.At, o.Applied, o.Warnings, o.ConfirmBy = rev.Revision, rev.At, rev.Applied, rev.Warnings, rev.ConfirmBy
 	o.Waiting = append(o.Waiting, rev.Waiting...)
 	systems, err := cl.Systems(ctx, nil)
 	if err != nil {

@@ -133,7 +133,7 @@ when one fails. The API refuses a change that would break a kept one.`,
 				}
 				var problems []wire.Problem
 				if tests, problems = policy.ParseAssertions(string(raw)); len(problems) > 0 {
-					return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: args[0] + " has mistakes", Problems: problems}
+					return &failure{exit: exitUsage, Code: api.CodeInvalid, Message: titled(args[0]) + " has mistakes", Problems: problems}
 				}
 			}
 			cl, err := a.client()

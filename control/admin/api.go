@@ -196,7 +196,8 @@ func refuse(err error) error {
 	case errors.Is(err, store.ErrNotExported):
 		return fail(http.StatusConflict, api.CodeConflict, err.Error(), "export again, and archive what that export has")
 	case errors.Is(err, store.ErrConflict):
-		return fail(http.StatusConflict, api.CodeConflict, err.Error(), "")
+		// What is not possible, and why, stands before the class of the error.
+		return fail(http.StatusConflict, api.CodeConflict, strings.TrimSuffix(err.Error(), ": "+store.ErrConflict.Error()), "")
 	case errors.Is(err, wire.ErrBadTag), errors.Is(err, wire.ErrBadName), errors.Is(err, wire.ErrBadSystem):
 		return fail(http.StatusUnprocessableEntity, api.CodeInvalid, err.Error(), "")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

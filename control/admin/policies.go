@@ -130,7 +130,7 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 	if err != nil {
 		return nil, err
 	}
-	return a.madePolicy(http.StatusCreated, p, out, a.strayTags(ctx, &in.Body)), nil
+	return a.madePolicy(http.StatusCreated, p, out, a.strays(ctx, nil, &in.Body)), nil
 }
 
 func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
@@ -147,7 +147,7 @@ func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, e
 		return nil, err
 	}
 	p, err := a.store.Policy(ctx, id)
-	return a.madePolicy(http.StatusOK, p, out, a.strayTags(ctx, &in.Body)), refuse(err)
+	return a.madePolicy(http.StatusOK, p, out, a.strays(ctx, nil, &in.Body)), refuse(err)
 }
 
 // madePolicy shows a policy after its change, or what a dry run has found.
@@ -162,32 +162,46 @@ func (a *API) madePolicy(status int, p store.Policy, o Outcome, warnings []strin
 	return out
 }
 
-// strayTags warns of tags that no system carries: a policy may well come before its
-// systems, and as well hold a slip of the pen.
-func (a *API) strayTags(ctx context.Context, docs ...*wire.Policy) (out []string) {
+// strays warns of tags that no system carries: a policy may well come before its systems,
+// and as well hold a slip of the pen. Where requirements are described, it also warns of
+// those that are not; known are the ones in force when it is nil.
+func (a *API) strays(ctx context.Context, known []string, docs ...*wire.Policy) (out []string) {
 	used, err := a.store.Tags(ctx)
+	if err == nil && known == nil {
+		var list []store.Requirement
+		list, err = a.store.Requirements(ctx)
+		for _, q := range list {
+			known = append(known, q.ID)
+		}
+	}
 	if err != nil {
-		a.log.Warn("no look at tags after a change of policies", "error", err)
+		a.log.Warn("no look for strays after a change of policies", "error", err)
 		return nil
 	}
 	carried := make(map[wire.Tag]*store.Tag, len(used))
 	for i := range used {
 		carried[used[i].Name] = &used[i]
 	}
-	seen := make(map[wire.Tag]bool)
+	said := make(map[string]bool)
+	warn := func(what, format string, args ...any) {
+		if !said[what] && len(out) < maxWarnings {
+			said[what] = true
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
 	for _, doc := range docs {
 		for _, tag := range slices.Concat(doc.SenderTags, doc.ReceiverTags) {
 			t := carried[tag]
-			if seen[tag] || t != nil && t.Systems > 0 {
-				continue
+			switch {
+			case t == nil || t.Systems+t.Keys == 0:
+				warn("tag "+string(tag), "no system carries the tag %s of policy %q", tag, doc.Name)
+			case t.Systems == 0:
+				warn("tag "+string(tag), "no system carries the tag %s of policy %q yet; an enrolment key gives it", tag, doc.Name)
 			}
-			seen[tag] = true
-			text := fmt.Sprintf("no system carries the tag %s of policy %q", tag, doc.Name)
-			if t != nil && t.Keys > 0 {
-				text += "; an enrolment key gives it"
-			}
-			if out = append(out, text); len(out) == maxWarnings {
-				return out
+		}
+		for _, q := range slices.Concat(doc.SenderTrust, doc.RecvTrust) {
+			if len(known) > 0 && !slices.Contains(known, q) {
+				warn("trust "+q, "nobody has described the requirement %q of policy %q: only marks meet it", q, doc.Name)
 			}
 		}
 	}

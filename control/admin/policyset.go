@@ -172,7 +172,11 @@ func (a *API) setApply(ctx context.Context, in *setApply) (*setApplied, error) {
 	for i := range set.Policies {
 		docs[i] = &set.Policies[i]
 	}
-	out.Impact.Warnings = a.strayTags(ctx, docs...)
+	known := make([]string, len(set.Requirements))
+	for i := range set.Requirements {
+		known[i] = set.Requirements[i].ID
+	}
+	out.Impact.Warnings = a.strays(ctx, known, docs...)
 	if how.DryRun {
 		return &setApplied{either[api.Applied]{impact: out.Impact}}, nil
 	}

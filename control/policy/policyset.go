@@ -2,6 +2,8 @@ package policy
 
 import (
 	"encoding/json"
+	"errors"
+	"reflect"
 	"strings"
 
 	"enclave/wire"
@@ -45,14 +47,41 @@ func decodeList[T any](l *problems, o *object, name string, out *[]T) {
 	for i, raw := range items {
 		var v T
 		if err := wire.Unmarshal(raw, &v); err != nil {
-			l.add(index(path, i), "%s", strings.TrimPrefix(err.Error(), "json: "))
+			l.decoding(index(path, i), err)
 		}
 		*out = append(*out, v)
 	}
 }
 
+// decoding words an error of a decoder in the terms of the document.
+func (l *problems) decoding(path string, err error) {
+	var kind *json.UnmarshalTypeError
+	if !errors.As(err, &kind) {
+		l.add(path, "%s", strings.TrimPrefix(err.Error(), "json: "))
+		return
+	}
+	if kind.Field != "" {
+		path = field(path, kind.Field)
+	}
+	want := "another kind of value"
+	switch kind.Type.Kind() {
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.String:
+		want = "text"
+	case reflect.Slice:
+		want = "a list"
+	case reflect.Struct, reflect.Map:
+		want = "an object"
+	case reflect.Uint16:
+		want = "a whole number from 0 to 65535"
+	}
+	l.add(path, "want %s, not a %s", want, kind.Value)
+}
+
 // ValidateSet returns every mistake of a set, those between its parts included:
-// policies are known by name, and a requirement that is named must be there.
+// policies are known by name. A requirement that a policy names need not be in it: then
+// marks alone meet it, and where nobody marks, nobody does.
 func ValidateSet(set *wire.PolicySet) []wire.Problem {
 	var l problems
 	for i := range set.Policies[:min(len(set.Policies), MaxPolicies)] {
@@ -91,16 +120,14 @@ func (l *problems) set(set *wire.PolicySet) {
 			l.add(field(path, "name"), "%q is given twice", p.Name)
 		}
 		names[p.Name] = true
-		l.refer(field(path, "trust_requirements"), p.SenderTrust, known)
-		l.refer(field(path, "receiver_trust"), p.RecvTrust, known)
 	}
-	l.setTags(set, known)
+	l.setTags(set)
 	for i := range set.Tests {
 		*l = append(*l, ValidateAssertion(&set.Tests[i], index("tests", i))...)
 	}
 }
 
-func (l *problems) setTags(set *wire.PolicySet, known map[string]bool) {
+func (l *problems) setTags(set *wire.PolicySet) {
 	seen := make(map[wire.Tag]bool, len(set.Tags))
 	for i, t := range set.Tags {
 		path := index("tags", i)
@@ -112,20 +139,6 @@ func (l *problems) setTags(set *wire.PolicySet, known map[string]bool) {
 		}
 		seen[t.Name] = true
 		l.trust(field(path, "trust_requirements"), t.Trust)
-		l.refer(field(path, "trust_requirements"), t.Trust, known)
-	}
-}
-
-// refer names requirements that are not in the set. A set without any requirements
-// leaves them alone: they are then marks that only the API sets.
-func (l *problems) refer(path string, names []string, known map[string]bool) {
-	if len(known) == 0 {
-		return
-	}
-	for i, name := range names {
-		if !known[name] {
-			l.add(index(path, i), "no requirement %q in this set", name)
-		}
 	}
 }
 
