@@ -34,7 +34,7 @@ func TestEveryMistakeOfASetIsNamed(t *testing.T) {
 		text = append(text, p.Error())
 	}
 	all := strings.Join(text, "\n")
-	for _, want := range []string{"requirements[1].id: ", "requirements[1].kind: ", "tags[0].name: ", 		"policies[0].acls[0].ports: ", "policies[1].name: \"Web\" is given twice", "policies[1].receiver_tags: ",
+	for _, want := range []string{"requirements[1].id: ", "requirements[1].kind: ", "tags[0].name: ", "policies[0].acls[0].ports: ", "policies[1].name: \"Web\" is given twice", "policies[1].receiver_tags: ",
 		"policies[2].name: ", "policies[2].sender_tags[1]: ", "policies[2].active_hours.tz: ", "tests[0].from: ", "tests[0].port: "} {
 		if !strings.Contains(all, want) {
 			t.Errorf("nothing says %q in:\n%s", want, all)
