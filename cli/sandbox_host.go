@@ -42,7 +42,7 @@ func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
 // sandboxHost makes the host of runs. The caller calls end when all of them have ended.
 func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runner) (h *session.Host, end func() error, err error) {
 	var closers []func() error
-	end = func() error {
+	all := func() error {
 		var errs []error
 		for _, c := range closers {
 			errs = append(errs, c())
@@ -51,7 +51,7 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, end())
+			err = errors.Join(err, all())
 		}
 	}()
 	h = &session.Host{Runner: runner, Logger: a.logger()}
@@ -78,13 +78,15 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 			return nil, nil, err
 		}
 	}
-	return h, end, nil
+	return h, all, nil
 }
 
 func toolsError(file string, err error) error {
 	var bad tools.Problems
 	if errors.As(err, &bad) {
-		return usage("%s has mistakes:\n%v", file, bad).hint("docs/format/tools.md describes the file")
+		f := usage("%s: %v", file, bad[0]).hint("docs/format/tools.md describes the file")
+		f.Problems = bad
+		return f
 	}
 	return usage("%v", err)
 }

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"enclave/sandbox"
+	"enclave/sandbox/script"
+	"enclave/sandbox/session"
+	"enclave/sandbox/tools"
+)
+
+// runFlags are the flags of `sandbox run`.
+type runFlags struct {
+	host    hostFlags
+	level   string
+	gate    string
+	timeout time.Duration
+	tags    []string
+}
+
+func (a *app) sandboxRun() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{Use: "run SCRIPT|-", Short: "Run a script behind the walls and print what it returns",
+		Long: `Runs a script in a worker process of its own and prints what it returns, as JSON. What it
+writes to its console goes to stderr. With --join the run is a system of the overlay for
+as long as it lives: its tools reach what policy allows its tags, and nothing else.`,
+		Example: `  enclave sandbox run script.js --level STRICT --tools tools.json
+  echo 'return (await callTool("users:list",{limit:3})).items.length' | enclave sandbox run - --tools tools.json
+  enclave sandbox run script.js --tools tools.json --join --state lab --key-file runs.key --tag ai`,
+		Args: exactly("SCRIPT"), RunE: func(c *cobra.Command, args []string) error {
+			ctx, stop := untilSignal(c.Context())
+			defer stop()
+			return a.runScript(ctx, &f, args[0])
+		}}
+	f.host.flags(c)
+	fl := c.Flags()
+	fl.StringVar(&f.level, "level", "", "how far the script is trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
+	fl.StringVar(&f.gate, "gate", "block", "what the scoring gate does from 70 points on: block, warn or off")
+	fl.DurationVar(&f.timeout, "timeout", 0, "deadline for everything (default the level's)")
+	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` of the run's system, one of the key's; may be given several times (default all of the key's)")
+	_ = c.RegisterFlagCompletionFunc("level", completeLevel)
+	return completing(c, map[string]completion{"gate": words("block", "warn", "off")})
+}
+
+// console takes what a run writes. Lines go out as they come, or are kept for --json.
+type console struct {
+	w io.Writer // nil keeps
+
+	mu    sync.Mutex // guards lines and the order of writes
+	lines []sandbox.Line
+}
+
+func (c *console) ToolCall(uint64, string, json.RawMessage)             {}
+func (c *console) ToolResult(uint64, string, tools.Code, time.Duration) {}
+
+func (c *console) Output(l sandbox.Line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.w == nil {
+		c.lines = append(c.lines, l)
+		return
+	}
+	fmt.Fprintln(c.w, clean(l.Text))
+}
+
+// ran is what `sandbox run --json` prints.
+type ran struct {
+	Run string `json:"run"`
+	sandbox.Result
+	Output []sandbox.Line `json:"output"`
+}
+
+func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err error) {
+	level, err := script.ParseLevel(f.level)
+	if err != nil {
+		return usage("--level: %v", err)
+	}
+	gate, ok := map[string]sandbox.Gate{"block": sandbox.GateBlock, "warn": sandbox.GateWarn, "off": sandbox.GateOff}[f.gate]
+	if !ok {
+		return usage("--gate %.40q: want block, warn or off", f.gate)
+	}
+	src, err := readAll(a.In, file, sandbox.MaxSource)
+	if err != nil {
+		return err
+	}
+	runner, err := a.sandboxRunner()
+	if err != nil {
+		return err
+	}
+	defer runner.Close()
+	host, end, err := a.sandboxHost(ctx, &f.host, runner)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	name := file
+	if file == "-" {
+		name = "script.js"
+	}
+	out := &console{w: a.Err}
+	if a.json {
+		out.w = nil
+	}
+	req := session.Request{ID: session.NewRunID(), Caller: a.localCaller(), Join: f.host.join, Tags: f.tags,
+		Spec: sandbox.Spec{Source: string(src), Filename: name, Level: level, Gate: gate, Limits: sandbox.Limits{Timeout: f.timeout}}}
+	res := ran{Run: req.ID, Result: host.Run(ctx, req, out)}
+	if res.Output = out.lines; res.Output == nil {
+		res.Output = []sandbox.Line{}
+	}
+	if err := a.print(res, func(w io.Writer) { printRan(w, res, name) }); err != nil {
+		return err
+	}
+	return ranError(name, res.Result)
+}
+
+func printRan(w io.Writer, res ran, name string) {
+	first := true // which is the error's own
+	for _, f := range res.Findings {
+		if f.Severity != script.Refused {
+			continue
+		}
+		if !first {
+			fmt.Fprintf(w, "%s:%d:%d: %s [%s]\n", clean(name), f.Line, f.Column, clean(f.Message), f.Rule)
+		}
+		first = false
+	}
+	if v := res.Verdict; v != nil && v.Score > 0 {
+		for _, s := range v.Signals {
+			fmt.Fprintf(w, "risk +%d %s %s\n", s.Points, clean(s.Name), clean(s.Detail))
+		}
+	}
+	if res.OK && res.Value != nil {
+		fmt.Fprintf(w, "%s\n", clean(string(res.Value)))
+	}
+}
+
+// ranError is a failed run as the command's own error.
+func ranError(name string, res sandbox.Result) error {
+	e := res.Error
+	if res.OK || e == nil {
+		return nil
+	}
+	exit := exitRefused
+	switch e.Code {
+	case sandbox.CodeBadSpec:
+		exit = exitUsage
+	case sandbox.CodeBusy:
+		exit = exitTryAgain
+	}
+	where := name
+	if e.Line > 0 {
+		where = fmt.Sprintf("%s:%d:%d", name, e.Line, e.Column)
+	}
+	f := &failure{exit: exit, Code: strings.ToLower(string(e.Code)), Message: where + ": " + clean(e.Message)}
+	switch e.Code {
+	case sandbox.CodeWalls:
+		f.Hint = "see which walls this machine gives with \"enclave sandbox doctor\""
+	case sandbox.CodeValidation:
+		f.Hint = "see all findings with \"enclave sandbox check\""
+	}
+	return f
+}
