@@ -17,10 +17,12 @@ import (
 // helpers. The line break keeps the user's columns; the one at the end closes a
 // line comment.
 const (
-	prefix     = "(async(__ag_key,__ag_regexp)=>{\n"
+	prefix     = "(async(__ag_key,__ag_regexp,__ag_spread,__ag_big)=>{\n"
 	suffix     = "\n})"
 	guardName  = "__ag_key"
 	regexpName = "__ag_regexp"
+	spreadName = "__ag_spread"
+	bigName    = "__ag_big"
 )
 
 // Admit decides whether src may run. It returns a program, or nil and at least one
@@ -67,6 +69,9 @@ func (w *walk) admit(src string) *Program {
 	returnLast(body)
 	w.functionBody(body, main.DeclarationList)
 	w.guardRest()
+	if w.bigints {
+		w.guardBig()
+	}
 	if w.refused {
 		return nil
 	}

@@ -114,6 +114,11 @@ func (w *walk) create(e *ast.NewExpression) {
 	}
 	w.name(id)
 	w.list(e.ArgumentList)
+	if (w.isGlobalNamed(id, "Map") || w.isGlobalNamed(id, "Set")) && len(e.ArgumentList) > 0 {
+		if _, spread := e.ArgumentList[0].(*ast.SpreadElement); !spread {
+			e.ArgumentList[0] = helper(spreadName, e.ArgumentList[0])
+		}
+	}
 	switch name := id.Name.String(); {
 	case w.scope.lookup(name) != nil:
 		w.refuse(e.New, 3, "no-user-functions", "NO_USER_CONSTRUCTOR", "new works on built-ins only; to make an object of your own, return it from a function and call it without new")

@@ -54,8 +54,8 @@ func (w *walk) expression(e ast.Expression) ast.Expression {
 		e.Expression = w.expression(e.Expression)
 	case *ast.Optional:
 		e.Expression = w.expression(e.Expression)
-	case *ast.SpreadElement:
-		e.Expression = w.expression(e.Expression)
+	case *ast.SpreadElement: // of a call or an array; those of objects do not come here
+		e.Expression = helper(spreadName, w.expression(e.Expression))
 	case *ast.AwaitExpression:
 		e.Argument = w.expression(e.Argument)
 	case *ast.ConditionalExpression:
@@ -125,6 +125,8 @@ func (w *walk) number(e *ast.NumberLiteral) {
 		w.limitNumber(float64(v), e.Idx)
 	case float64:
 		w.limitNumber(v, e.Idx)
+	case *big.Int:
+		w.bigints = true
 	}
 }
 
@@ -140,7 +142,7 @@ func (w *walk) template(e *ast.TemplateLiteral) {
 }
 
 func (w *walk) object(e *ast.ObjectLiteral) {
-	for i, p := range e.Value {
+	for _, p := range e.Value {
 		switch p := p.(type) {
 		case *ast.PropertyShort:
 			w.keyName(p.Name.Name.String(), p.Name.Idx)
@@ -151,7 +153,7 @@ func (w *walk) object(e *ast.ObjectLiteral) {
 		case *ast.PropertyKeyed:
 			w.keyed(p)
 		case *ast.SpreadElement:
-			e.Value[i] = w.expression(p).(ast.Property)
+			p.Expression = w.expression(p.Expression)
 		default:
 			w.unknown(p.Idx0(), "this property is", "write it in other words")
 		}
@@ -201,7 +203,10 @@ func (w *walk) binary(e *ast.BinaryExpression) {
 	switch e.Operator {
 	case token.PLUS:
 		w.spelled(e, e.Left.Idx0())
+	case token.MULTIPLY, token.SHIFT_LEFT, token.SHIFT_RIGHT:
+		w.products = append(w.products, e)
 	case token.EXPONENT:
+		w.products = append(w.products, e)
 		if n, ok := e.Right.(*ast.NumberLiteral); ok {
 			if v, big := n.Value.(*big.Int); big && (!v.IsInt64() || v.Int64() > int64(w.rules.Text.BigIntExpon)) {
 				w.exhausting(n.Idx, "a BigInt power with an exponent above 10000")
@@ -212,6 +217,12 @@ func (w *walk) binary(e *ast.BinaryExpression) {
 
 func (w *walk) assign(e *ast.AssignExpression) {
 	e.Right = w.expression(e.Right)
+	if _, ok := e.Left.(*ast.ArrayPattern); ok {
+		e.Right = w.walked(e.Left, e.Right)
+	}
+	if bigUse(e.Operator) {
+		w.growing = append(w.growing, e)
+	}
 	if e.Operator == token.EXPONENT {
 		if n, ok := e.Right.(*ast.NumberLiteral); ok {
 			if v, big := n.Value.(*big.Int); big && (!v.IsInt64() || v.Int64() > int64(w.rules.Text.BigIntExpon)) {

@@ -74,13 +74,7 @@ func (w *walk) key(member *ast.Expression) {
 
 // guard makes a key the argument of the helper.
 func guard(member *ast.Expression) {
-	at := (*member).Idx0()
-	*member = &ast.CallExpression{
-		Callee:           &ast.Identifier{Name: guardName, Idx: at},
-		LeftParenthesis:  at,
-		ArgumentList:     []ast.Expression{*member},
-		RightParenthesis: at,
-	}
+	*member = helper(guardName, *member)
 }
 
 // guardRest guards the keys whose names turned out to hold more than numbers.

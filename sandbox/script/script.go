@@ -62,8 +62,39 @@ const (
 	// MakeRegexp takes pattern and flags, both strings, and returns what a regular
 	// expression literal stands for. The pattern has passed CheckRegexp.
 	MakeRegexp
-	helperCount
+	// Spread takes what a spread, a rest pattern, new Map or new Set is about to walk
+	// through natively, and returns it, or ends the run if that is too much.
+	Spread
+	// Big takes the use of an operand, a BigUse, and the operand, and returns it as a
+	// primitive, or ends the run if it is a BigInt too large for that use. Only
+	// programs with a BigInt literal call it: there is no other way to make one.
+	Big
 )
+
+// BigUse is what an operand that may be a BigInt is used for.
+type BigUse int
+
+// The uses, with what a BigInt may be there. They bound the result of each operator to
+// some 2^20 bits, which take milliseconds.
+const (
+	BigFactor   BigUse = iota // of * and left of <<: at most 2^19 bits
+	BigBase                   // of **: at most 512 bits
+	BigExponent               // of **: at most 10,000
+	BigShift                  // right of << and >>: at most 2^19 either way
+)
+
+// Most is the most that a BigInt may have for a use: bits, or its absolute value.
+func (u BigUse) Most() (bits int, value int64) {
+	switch u {
+	case BigBase:
+		return 512, 0
+	case BigExponent:
+		return 0, 10_000
+	case BigShift:
+		return 0, 1 << 19
+	}
+	return 1 << 19, 0
+}
 
 // Program is an admitted script. It is immutable and may run in many runtimes.
 type Program struct {

@@ -18,7 +18,8 @@ func run(t *testing.T, p *Program) goja.Value {
 	if !ok {
 		t.Fatal("main is no function")
 	}
-	v, err := call(goja.Undefined(), vm.ToValue(func(k goja.Value) goja.Value { return k }), vm.Get("RegExp"))
+	same := vm.ToValue(func(v goja.Value) goja.Value { return v })
+	v, err := call(goja.Undefined(), vm.ToValue(func(k goja.Value) goja.Value { return k }), vm.Get("RegExp"), same, same)
 	if err != nil {
 		t.Fatal(err)
 	}

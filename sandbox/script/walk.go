@@ -32,7 +32,10 @@ type walk struct {
 	loops    int // loops and iterating callbacks around this point
 	overTool int // of them, those over a tool's result
 	depth    int
-	seen     file.Idx // of the last name or number
+	bigints  bool                    // there is a BigInt literal
+	products []*ast.BinaryExpression // * ** << >>, guarded if there is
+	growing  []*ast.AssignExpression // *= **= <<= >>=, likewise
+	seen     file.Idx                // of the last name or number
 }
 
 // site is a computed key whose names were all numeric when it was seen.
@@ -246,6 +249,7 @@ func (w *walk) bindings(list []*ast.Binding) {
 			if b.Initializer != nil && w.fromTool(b.Initializer) {
 				w.taintTarget(b.Target)
 			}
+			b.Initializer = w.walked(b.Target, b.Initializer)
 			continue
 		}
 		if b.Initializer == nil {

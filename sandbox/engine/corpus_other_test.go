@@ -1,0 +1,7 @@
+//go:build !linux
+
+package engine
+
+import "testing"
+
+func limitMemory(*testing.T) {}

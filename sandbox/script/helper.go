@@ -1,0 +1,67 @@
+package script
+
+import (
+	"github.com/dop251/goja/ast"
+	"github.com/dop251/goja/token"
+	"github.com/dop251/goja/unistring"
+)
+
+// helper makes e the last argument of a call of a helper, at e's own place.
+func helper(name unistring.String, e ast.Expression, before ...ast.Expression) ast.Expression {
+	at := e.Idx0()
+	return &ast.CallExpression{
+		Callee:           &ast.Identifier{Name: name, Idx: at},
+		LeftParenthesis:  at,
+		ArgumentList:     append(before, e),
+		RightParenthesis: at,
+	}
+}
+
+// walked lets the helper see a value that a rest pattern takes to its end.
+func (w *walk) walked(pattern, value ast.Expression) ast.Expression {
+	if p, ok := pattern.(*ast.ArrayPattern); ok && p.Rest != nil && value != nil {
+		return helper(spreadName, value)
+	}
+	return value
+}
+
+// bigUse reports the operators whose result can be much larger than their operands.
+func bigUse(t token.Token) bool {
+	switch t {
+	case token.MULTIPLY, token.EXPONENT, token.SHIFT_LEFT, token.SHIFT_RIGHT:
+		return true
+	}
+	return false
+}
+
+// guardBig lets the helper see every operand that may be a BigInt where that matters.
+// Scripts without a BigInt literal, which is nearly all, pay nothing.
+func (w *walk) guardBig() {
+	for _, e := range w.products {
+		e.Left, e.Right = bigOperands(e.Operator, e.Left, e.Right)
+	}
+	for _, e := range w.growing {
+		id, ok := e.Left.(*ast.Identifier)
+		if !ok {
+			w.refuse(e.Left.Idx0(), 1, "resource-exhaustion", "BIGINT_ASSIGNMENT", "in a script with BigInt literals, this operator assigns to variables only; write: o.x = o.x * y")
+			continue
+		}
+		left, right := bigOperands(e.Operator, &ast.Identifier{Name: id.Name, Idx: id.Idx}, e.Right)
+		e.Right = &ast.BinaryExpression{Operator: e.Operator, Left: left, Right: right}
+		e.Operator = token.ASSIGN
+	}
+}
+
+func bigOperands(op token.Token, left, right ast.Expression) (a, b ast.Expression) {
+	switch op {
+	case token.EXPONENT:
+		return bigOperand(BigBase, left), bigOperand(BigExponent, right)
+	case token.MULTIPLY:
+		return bigOperand(BigFactor, left), bigOperand(BigFactor, right)
+	}
+	return bigOperand(BigFactor, left), bigOperand(BigShift, right)
+}
+
+func bigOperand(use BigUse, e ast.Expression) ast.Expression {
+	return helper(bigName, e, &ast.NumberLiteral{Idx: e.Idx0(), Literal: "0", Value: int64(use)})
+}
