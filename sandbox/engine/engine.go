@@ -181,7 +181,7 @@ func (r *realm) execute(ctx context.Context, answers <-chan Answer) (value []byt
 	if !ok {
 		return nil, sandbox.Errorf(sandbox.CodeInternal, "the program is no function")
 	}
-	got, err := f(goja.Undefined(), r.native("", 1, r.guardKey), r.native("", 2, r.makeRegexp))
+	got, err := f(goja.Undefined(), r.helpers()...)
 	if err != nil {
 		return nil, r.failure(err)
 	}

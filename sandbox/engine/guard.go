@@ -106,6 +106,27 @@ func (r *realm) guard() {
 			c.Arguments[0] = r.expression(a.String(), flags)
 		})
 	}
+	r.tollRegexps(proto("RegExp"))
+	r.toll(str, "concat", func(c *goja.FunctionCall) {
+		n := r.text(c)
+		for _, a := range c.Arguments {
+			if s, ok := a.(goja.String); ok {
+				n += int64(s.Length())
+			}
+		}
+		r.m.alloc(2 * n)
+	})
+	for _, name := range []string{"encodeURI", "encodeURIComponent", "decodeURI", "decodeURIComponent"} {
+		r.toll(r.rt.GlobalObject(), name, func(c *goja.FunctionCall) {
+			if s, ok := c.Argument(0).(goja.String); ok {
+				r.m.alloc(9 * int64(s.Length()))
+			}
+		})
+	}
+	for _, name := range []string{"keys", "values", "entries"} {
+		r.toll(array, name, func(c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
+	}
+	r.toll(g("Object"), "fromEntries", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
 	r.toll(g("String"), "raw", func(c *goja.FunctionCall) {
 		if o, ok := c.Argument(0).(*goja.Object); ok {
 			r.m.charge(r.length(o.Get("raw")))

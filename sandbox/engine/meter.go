@@ -55,6 +55,14 @@ func (m *meter) charge(n int64) {
 	}
 }
 
+// afford ends the run if work on n elements is more than is left of the budget. It
+// takes nothing.
+func (m *meter) afford(n int64) {
+	if (m.work+n)/elements > m.max-m.n {
+		m.overrun()
+	}
+}
+
 // alloc refuses, before it is made, what alone would pass the memory limit, and
 // charges for making it.
 func (m *meter) alloc(bytes int64) {

@@ -34,13 +34,15 @@ type realm struct {
 	regex *goja.Object
 	fail  *goja.Object // Error, to make those of tools
 	kinds map[string]*goja.Object
-	err   error
+
+	patterns map[string]int64 // instructions of regular expressions, by source
+	err      error
 }
 
 // newRealm builds a realm. Its meter has no bounds until a run sets them.
 func newRealm(build *goja.Program) (*realm, error) {
 	rt := goja.New()
-	r := &realm{rt: rt, m: &meter{max: 1 << 62, memory: 1 << 40, rt: rt}, kinds: map[string]*goja.Object{}}
+	r := &realm{rt: rt, m: &meter{max: 1 << 62, memory: 1 << 40, rt: rt}, kinds: map[string]*goja.Object{}, patterns: map[string]int64{}}
 	rt.SetMaxCallStackSize(maxCalls)
 	rt.SetParserOptions(parser.WithDisableSourceMaps)
 	rt.SetTimeSource(r.now)

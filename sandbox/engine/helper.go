@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"math/big"
+	"regexp/syntax"
+	"strings"
+
+	"github.com/dop251/goja"
+	"github.com/dop251/goja/parser"
+
+	"enclave/sandbox"
+	"enclave/sandbox/script"
+)
+
+// helpers are what a program's main function takes, in the order of script.Helper.
+func (r *realm) helpers() []goja.Value {
+	return []goja.Value{
+		script.GuardKey:   r.native("", 1, r.guardKey),
+		script.MakeRegexp: r.native("", 2, r.makeRegexp),
+		script.Spread:     r.native("", 1, r.spread),
+		script.Big:        r.native("", 2, r.big),
+	}
+}
+
+// spread is the helper for what is about to be walked through natively: its elements
+// are paid for before.
+func (r *realm) spread(c goja.FunctionCall) goja.Value {
+	v := c.Argument(0)
+	switch x := v.(type) {
+	case goja.String:
+		r.m.alloc(16 * int64(x.Length()))
+	case *goja.Object:
+		switch x.ClassName() {
+		case "Array":
+			r.m.alloc(16 * r.length(x))
+		case "Map", "Set":
+			if n := x.Get("size"); n != nil {
+				r.m.alloc(16 * integer(n))
+			}
+		}
+	}
+	return v
+}
+
+// big is the helper for operands that may be a BigInt: interrupts are not seen inside
+// its arithmetic, so that what takes long is refused.
+func (r *realm) big(c goja.FunctionCall) goja.Value {
+	v := c.Argument(1)
+	if _, object := v.(*goja.Object); object {
+		r.throw("TypeError", "use a number or a BigInt here, not an object")
+	}
+	n, ok := v.Export().(*big.Int)
+	if !ok {
+		return v
+	}
+	bits, most := script.BigUse(c.Argument(0).ToInteger()).Most()
+	switch {
+	case bits > 0 && n.BitLen() > bits:
+		panic(&halt{sandbox.Errorf(sandbox.CodeMemory, "a BigInt grew beyond the %d bits that it may have here", bits)})
+	case bits == 0 && (!n.IsInt64() || n.Int64() > most || n.Int64() < -most):
+		panic(&halt{sandbox.Errorf(sandbox.CodeMemory, "a BigInt would grow too large: the operand is beyond %d", most)})
+	}
+	r.m.charge(int64(n.BitLen()) / 64)
+	return v
+}
+
+// tollRegexps lets matching pay before it begins: it is linear in the text and in the
+// pattern, and no interrupt is seen on the way. compile would let a pattern in that
+// nothing has checked.
+func (r *realm) tollRegexps(proto *goja.Object) {
+	r.check(proto.Delete("compile"))
+	for _, name := range []string{"exec", "test"} {
+		r.toll(proto, name, func(c *goja.FunctionCall) {
+			if len(c.Arguments) == 0 {
+				return
+			}
+			s, ok := c.Arguments[0].ToString().(goja.String)
+			if !ok {
+				return
+			}
+			c.Arguments[0] = s
+			n := int64(s.Length())
+			if o, ok := c.This.(*goja.Object); ok {
+				if at, ok := o.Get("lastIndex").Export().(int64); ok && at > 0 {
+					n -= min(n, at)
+				}
+			}
+			cost := r.matching(c.This, n)
+			r.m.afford(cost)
+			r.m.charge(cost / 64) // most matches end long before the text does
+		})
+	}
+}
+
+// matching is the work of running re over a text of n.
+func (r *realm) matching(re goja.Value, n int64) int64 {
+	o, ok := re.(*goja.Object)
+	if !ok || o.ClassName() != "RegExp" {
+		return n / 8
+	}
+	return times(n, r.instructions(o.Get("source").String())) / 512
+}
+
+// maxPatterns bounds how many patterns a realm remembers.
+const maxPatterns = 256
+
+// instructions is the length of the program that a pattern becomes.
+func (r *realm) instructions(source string) int64 {
+	if n, ok := r.patterns[source]; ok {
+		return n
+	}
+	n := int64(len(source))
+	if g, err := parser.TransformRegExp(source, false, false); err == nil {
+		if tree, err := syntax.Parse(g, syntax.Perl); err == nil {
+			if p, err := syntax.Compile(tree.Simplify()); err == nil {
+				n = int64(len(p.Inst))
+			}
+		}
+	}
+	if len(r.patterns) < maxPatterns {
+		r.patterns[strings.Clone(source)] = n
+	}
+	return n
+}
