@@ -17,7 +17,7 @@ const (
 	// pairs at one instant, and no stream at more than so many.
 	ticketTurns = 8
 	// maxHeldTickets bounds the signatures that are remembered, some 250 bytes each. A
-	// signature that was forgotten is made again, in 25 microseconds.
+	// signature that was forgotten is made again, in some 30 microseconds.
 	maxHeldTickets = 1 << 16
 )
 
