@@ -9,7 +9,8 @@
 // and runs to the next such line. EXPECTATION is "refused CODE", for what admission
 // must find; "contained", for what must end, by itself or by a limit, without a trace
 // of the host and without harm to the next run, or "contained CODE CODE…" where only
-// these ends are right; or "value JSON". A class of valid scripts runs at STRICT
+// these ends are right, KILLED among them where the process alone cannot stop itself and
+// the wall around it must; or "value JSON". A class of valid scripts runs at STRICT
 // unless the expectation begins with the name of a level and a space.
 //
 // The runner of the scripts gives them the tools of Tools; what each does is said
