@@ -18,6 +18,8 @@ const (
 	// inMessages is how many messages one recvmmsg may bring. One of them is up to 64
 	// KiB of equal datagrams that the kernel has joined (UDP_GRO), so few are enough.
 	inMessages = 8
+	// bulk is the size of a message from which on more are expected behind it.
+	bulk = 4 << 10
 	// maxMessage is the largest UDP payload, joined or not.
 	maxMessage = 1 << 16
 	// maxSegments and maxSegmented bound what one UDP_SEGMENT message may carry, in
@@ -231,14 +233,18 @@ func (in *inBatch) init() {
 }
 
 func (in *inBatch) doRead(fd uintptr) bool {
-	for i := range in.msgs {
+	ask := inMessages
+	if in.n <= 1 && int(in.msgs[0].len) < bulk {
+		ask = 1 // a second one is unlikely: spare the kernel the look
+	}
+	for i := range in.msgs[:ask] {
 		in.msgs[i].hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&in.names[i])), Namelen: unix.SizeofSockaddrInet6,
 			Iov: &in.iovs[i], Control: &in.ctl[i][0]}
 		in.msgs[i].hdr.SetIovlen(1)
 		in.msgs[i].hdr.SetControllen(len(in.ctl[i]))
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.msgs[0])), inMessages, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.msgs[0])), uintptr(ask), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			in.at, in.n, in.err = 0, int(n), nil

@@ -168,9 +168,9 @@ func (l *Link) write(bufs [][]byte, to netip.AddrPort) (n int, err error) {
 		l.drops.noRoute.Add(1)
 		return 0, net.ErrClosed
 	}
-	if s.batch != nil {
+	if s.batch != nil && len(bufs) > 1 {
 		n, err = s.batch.send(bufs, to)
-	} else {
+	} else { // one alone goes faster as it is
 		for n < len(bufs) && err == nil {
 			if _, err = s.WriteToUDPAddrPort(bufs[n], to); err == nil {
 				n++

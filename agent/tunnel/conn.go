@@ -86,8 +86,11 @@ func (c *TCPConn) Write(b []byte) (int, error) {
 // errnoOf puts the number of the operating system in place of the text that gonet
 // makes of the stack's errors, so that errors.Is works as with any other socket.
 func errnoOf(err error) error {
-	var op *net.OpError
-	if err == nil || !errors.As(err, &op) {
+	if err == nil {
+		return nil
+	}
+	var op *net.OpError // after the return above: it escapes
+	if !errors.As(err, &op) {
 		return err
 	}
 	text := op.Err.Error()

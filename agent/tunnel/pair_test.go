@@ -25,7 +25,9 @@ import (
 type wiring struct {
 	stacks stacks
 	mu     sync.Mutex
-	binds  map[string]*memBind         // by public key in hex
+	binds  map[string]*memBind // by public key in hex
+	chaos  *chaos
+	mtu    int                         // of the nodes; 0 is the default
 	liar   atomic.Pointer[memEndpoint] // whom it names as the sender of everything; nil is the truth
 }
 
@@ -90,12 +92,22 @@ func (b *memBind) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
 	done := make(chan struct{})
 	b.done = done
 	return []conn.ReceiveFunc{func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+		var p memPacket
 		select {
-		case p := <-b.in:
-			sizes[0], eps[0] = copy(bufs[0], p.data), p.from
-			return 1, nil
+		case p = <-b.in:
 		case <-done:
 			return 0, net.ErrClosed
+		}
+		for n := 0; ; {
+			sizes[n], eps[n] = copy(bufs[n], p.data), p.from
+			if n++; n == len(bufs) {
+				return n, nil
+			}
+			select {
+			case p = <-b.in:
+			default:
+				return n, nil
+			}
 		}
 	}}, 1, nil
 }
@@ -122,9 +134,11 @@ func (b *memBind) Send(bufs [][]byte, ep conn.Endpoint) error {
 		from = *lie
 	}
 	for _, buf := range bufs {
-		select {
-		case to.in <- memPacket{from, append([]byte(nil), buf...)}:
-		default: // a full socket buffer loses, too
+		for _, p := range b.net.pass(to, memPacket{from, append([]byte(nil), buf...)}) {
+			select {
+			case to.in <- p:
+			default: // a full socket buffer loses, too
+			}
 		}
 	}
 	return nil
@@ -132,7 +146,7 @@ func (b *memBind) Send(bufs [][]byte, ep conn.Endpoint) error {
 
 func (b *memBind) ParseEndpoint(s string) (conn.Endpoint, error) { return memEndpoint(s), nil }
 func (b *memBind) SetMark(uint32) error                          { return nil }
-func (b *memBind) BatchSize() int                                { return 1 }
+func (b *memBind) BatchSize() int                                { return conn.IdealBatchSize }
 
 // switchFilter accepts everything until a test says otherwise, and answers nothing.
 type switchFilter struct {
@@ -201,6 +215,7 @@ func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
 		PrivateKey: [32]byte(private.Bytes()),
 		Bind:       bind,
 		Filter:     f,
+		MTU:        w.mtu,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -215,9 +230,13 @@ func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
 // newPair returns two nodes that know each other.
 func newPair(t testing.TB, on stacks) (a, b *node) {
 	t.Helper()
-	w := wiring{stacks: on}
-	a = newNode(t, &w, "100.64.0.1", "fd7a::1")
-	b = newNode(t, &w, "100.64.0.2", "fd7a::2")
+	return newPairOn(t, &wiring{stacks: on})
+}
+
+func newPairOn(t testing.TB, w *wiring) (a, b *node) {
+	t.Helper()
+	a = newNode(t, w, "100.64.0.1", "fd7a::1")
+	b = newNode(t, w, "100.64.0.2", "fd7a::2")
 	for n, other := range map[*node]*node{a: b, b: a} {
 		if err := n.SetPeers([]Peer{other.peer()}); err != nil {
 			t.Fatal(err)

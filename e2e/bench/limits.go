@@ -73,8 +73,8 @@ func goodput(streams int, each time.Duration, dial func() (net.Conn, error)) (fl
 	for i, c := range conns {
 		wg.Go(func() {
 			buf := make([]byte, 256<<10)
+			_ = c.SetReadDeadline(end)
 			for now := time.Now(); now.Before(end); now = time.Now() {
-				_ = c.SetReadDeadline(end)
 				n, err := c.Read(buf)
 				if now.After(warm) {
 					counts[i] += int64(n)
