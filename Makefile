@@ -1,5 +1,5 @@
 # Shortcuts; `go run . demo` and `go test ./...` need none of them.
-.PHONY: all fmt vet lint test race fuzz demo build bench
+.PHONY: all fmt vet lint test race long fuzz demo build bench
 
 all: fmt vet test
 
@@ -17,6 +17,10 @@ test:
 
 race:
 	CGO_ENABLED=1 go test -race -short ./...
+
+# What takes too long for every change: 100 kills of the real process under load.
+long:
+	ENCLAVE_KILLS=100 go test ./e2e -count=1 -timeout 30m -v -run 'TestKilledUnderLoad'
 
 # 30 s for each parser.
 fuzz:

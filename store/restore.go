@@ -246,6 +246,11 @@ func wholeDatabase(ctx context.Context, r reader) error {
 	return nil
 }
 
+// restoreGap is how far the revision jumps. Agents refuse a map that is older than one
+// they have applied, and they may have applied every revision that was made between the
+// backup and the loss.
+const restoreGap = 1 << 20
+
 // settle ends a restore in the state itself: old roots go, and the trail says what was
 // done.
 func settle(ctx context.Context, dir string, out Restored, cfg RestoreConfig) error {
@@ -262,7 +267,17 @@ func settle(ctx context.Context, dir string, out Restored, cfg RestoreConfig) er
 		}
 		detail["records_seen_before"] = seen
 	}
-	err = s.recordSeal(ctx, Change{By: "operator", At: cfg.At}, "backup.restore", detail)
+	if out.Head.Org != "" {
+		_, err = s.change(ctx, "restore", Change{By: "operator", At: cfg.At}, func(w *writing) error {
+			if _, err := w.ExecContext(ctx, "UPDATE organisation SET revision = revision + ? WHERE org_id = ?", restoreGap, w.org); err != nil {
+				return err
+			}
+			if err := w.bump(ctx); err != nil {
+				return err
+			}
+			return w.record(ctx, "backup.restore", "state", detail)
+		})
+	}
 	if err == nil {
 		err = s.resealRows(ctx)
 	}

@@ -1,10 +1,11 @@
 package seal
 
 import (
-	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"io"
 )
 
 // rootSize is the size of a root in bytes.
@@ -44,13 +45,24 @@ const (
 )
 
 // subkey derives the key of one purpose: HKDF-SHA-256 (RFC 5869). The root is
-// uniformly random already, so the extract step is left out (section 3.3).
+// uniformly random already, so the extract step is left out (section 3.3). It is written
+// out here, because crypto/hkdf leaves copies of what it derives in memory.
 func (r *Root) subkey(purpose string, size int) []byte {
-	k, err := hkdf.Expand(sha256.New, r.secret[:], "enclave seal v1: "+purpose, size)
-	if err != nil {
-		panic(err) // only a size beyond 255 blocks can fail
+	out := make([]byte, 0, (size+sha256.Size-1)/sha256.Size*sha256.Size)
+	h := hmac.New(sha256.New, r.secret[:])
+	defer wipeObject(h)
+	for n := byte(1); len(out) < size; n++ {
+		h.Reset()
+		if len(out) > 0 {
+			h.Write(out[len(out)-sha256.Size:])
+		}
+		io.WriteString(h, "enclave seal v1: ")
+		io.WriteString(h, purpose)
+		h.Write([]byte{n})
+		out = h.Sum(out)
 	}
-	return k
+	clear(out[size:])
+	return out[:size]
 }
 
 // Wipe overwrites the secret. The root is of no use afterwards.
