@@ -25,6 +25,7 @@ type Runs struct {
 	Network     link.Network           // nil is the machine's
 	Loopback    bool                   // offer loopback addresses to peers on this machine
 	Life        time.Duration          // of an identity; 0 is wire.DefaultRunLife
+	Beat        time.Duration          // expected heartbeat; 0 is wire.HeartbeatEvery
 	Version     string
 	Logger      *slog.Logger // nil discards
 }
@@ -64,7 +65,7 @@ func (r *Runs) Join(ctx context.Context, run string, tags []string) (session.Nod
 	}
 	a, err := agent.New(agent.Config{
 		Name: run, Control: r.Control, Fingerprint: r.Fingerprint, Key: r.Key, Keeper: new(agent.MemoryKeeper),
-		Network: network, Loopback: r.Loopback, Version: r.Version, Run: info, Logger: log.With("run", run),
+		Network: network, Loopback: r.Loopback, Version: r.Version, Beat: r.Beat, Run: info, Logger: log.With("run", run),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)

@@ -77,7 +77,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.stopped = func() bool { return ctx.Err() != nil }
 	for _, step := range []func(context.Context){
-		d.strangers, d.opens, d.refuses, d.cuts, d.latency, d.withoutControl,
+		d.strangers, d.opens, d.refuses, d.scripts, d.cuts, d.latency, d.withoutControl,
 	} {
 		if step(ctx); ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -135,6 +135,7 @@ func (d *demo) populate(ctx context.Context, services *errgroup.Group) error {
 		{d.pod2, func(a *world.Agent) error { return serveHTTP(ctx, a.Agent, a.Name, 80) }},
 		{d.build, func(a *world.Agent) error { return serveHTTP(ctx, a.Agent, a.Name, 80) }},
 		{d.db, func(a *world.Agent) error { return serveLines(ctx, a.Agent, 5432) }},
+		{d.db, func(a *world.Agent) error { return serveUsers(ctx, a.Agent, 8080) }},
 	} {
 		services.Go(func() error { return s.serve(s.a) })
 	}

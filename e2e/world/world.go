@@ -231,6 +231,12 @@ func (a *Agent) Start(ctx context.Context) error {
 	return nil
 }
 
+// Runs gives sandbox runs systems of their own, on a host of the simulated internet.
+func (w *World) Runs(host *natlab.Host, key string) *node.Runs {
+	return &node.Runs{Control: controlURL, Fingerprint: w.First.Fingerprint, Key: func() (string, error) { return key, nil },
+		Network: Ground{w.Lab, host}, Beat: w.cfg.Beat, Version: "world", Logger: w.cfg.Logger.With("host", "sandbox")}
+}
+
 // Stop ends the agent; its state stays for the next Start.
 func (a *Agent) Stop() error { return a.process.Stop() }
 
