@@ -45,16 +45,14 @@ const (
 	CodeReference    Code = "REFERENCE_FAILED"
 )
 
-// KnownCode reports whether c is in the list.
-func KnownCode(c Code) bool {
-	switch c {
-	case CodeBadSpec, CodeValidation, CodeBlocked, CodeWalls, CodeBusy, CodePolicy, CodeScript, CodeTimeout, CodeIterations,
-		CodeMemory, CodeDepth, CodeToolLimit, CodeValue, CodeSecurity, CodeCancelled, CodeInternal, CodeWorker,
-		CodeUnknownTool, CodeToolArgs, CodeToolResult, CodeToolFailed, CodeToolDenied, CodeToolTimeout, CodeToolRate,
-		CodeToolSequence, CodeReference:
-		return true
+// Valid reports whether c is shaped like a code: tools of the host bring their own.
+func (c Code) Valid() bool {
+	for i := range len(c) {
+		if x := c[i]; (x < 'A' || x > 'Z') && x != '_' {
+			return false
+		}
 	}
-	return false
+	return len(c) > 0 && len(c) <= 40
 }
 
 // Error is what went wrong, for whoever asked for the run. It never holds anything of

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -150,11 +151,9 @@ const memorySlack = 16 << 20
 var errDeadline = errors.New("deadline")
 
 func declared(tools []sandbox.Tool) []score.Tool {
-	var out []score.Tool
-	for _, t := range tools {
-		if t.Declared {
-			out = append(out, score.Tool{Name: t.Name, Reads: t.Reads, Writes: t.Writes, Sends: t.Sends, Secret: t.Secret})
-		}
+	out := make([]score.Tool, len(tools))
+	for i, t := range tools {
+		out[i] = score.Tool{Name: t.Name, Declared: t.Declared, Reads: t.Reads, Writes: t.Writes, Sends: t.Sends, Secret: t.Secret}
 	}
 	return out
 }
@@ -251,6 +250,10 @@ func (r *realm) recovered(x any) *sandbox.Error {
 	switch x := x.(type) {
 	case *halt:
 		return x.err
+	case runtime.Error:
+		// A built-in of the interpreter tripped over what the script changed under it,
+		// such as an array that its own comparator shortens.
+		return sandbox.Errorf(sandbox.CodeScript, "a built-in failed: what it worked on changed meanwhile")
 	case error:
 		return r.failure(x)
 	}

@@ -227,7 +227,7 @@ func (r *running) believe(res sandbox.Result) sandbox.Result {
 		return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeWorker, "the worker gave no clear answer")}
 	}
 	if e := res.Error; e != nil {
-		if !sandbox.KnownCode(e.Code) {
+		if !e.Code.Valid() {
 			e.Code = sandbox.CodeWorker
 		}
 		e.Message, e.Name = clean(sandbox.Short(e.Message)), clean(e.Name[:min(len(e.Name), 64)])
