@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/sandbox"
+	"enclave/sandbox/pool"
+	"enclave/sandbox/score"
 	"enclave/sandbox/script"
 	"enclave/sandbox/session"
 	"enclave/sandbox/tools"
@@ -20,11 +23,13 @@ import (
 
 // runFlags are the flags of `sandbox run`.
 type runFlags struct {
-	host    hostFlags
-	level   string
-	gate    string
-	timeout time.Duration
-	tags    []string
+	host   hostFlags
+	level  string
+	gate   string
+	limits sandbox.Limits
+	memory int64 // MiB
+	weak   bool
+	tags   []string
 }
 
 func (a *app) sandboxRun() *cobra.Command {
@@ -45,7 +50,11 @@ as long as it lives: its tools reach what policy allows its tags, and nothing el
 	fl := c.Flags()
 	fl.StringVar(&f.level, "level", "", "how far the script is trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
 	fl.StringVar(&f.gate, "gate", "block", "what the scoring gate does from 70 points on: block, warn or off")
-	fl.DurationVar(&f.timeout, "timeout", 0, "deadline for everything (default the level's)")
+	fl.DurationVar(&f.limits.Timeout, "timeout", 0, "deadline for everything (default the level's)")
+	fl.Int64Var(&f.limits.Iterations, "iterations", 0, "passes of loops and calls of functions in all (default the level's)")
+	fl.IntVar(&f.limits.ToolCalls, "tool-calls", 0, "calls of tools in all (default the level's)")
+	fl.Int64Var(&f.memory, "memory", 0, "MiB that the script may hold (default 64)")
+	fl.BoolVar(&f.weak, "allow-weak-walls", false, "run STRICT and SECURE even where this machine cannot give their walls")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` of the run's system, one of the key's; may be given several times (default all of the key's)")
 	_ = c.RegisterFlagCompletionFunc("level", completeLevel)
 	return completing(c, map[string]completion{"gate": words("block", "warn", "off")})
@@ -92,7 +101,8 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 	if err != nil {
 		return err
 	}
-	runner, err := a.sandboxRunner()
+	f.limits.MemoryBytes = f.memory << 20
+	runner, err := pool.New(pool.Config{Size: 1, Share: 1, Warm: 1, AllowWeak: f.weak, Log: a.logger().With("part", "workers")})
 	if err != nil {
 		return err
 	}
@@ -111,35 +121,36 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 		out.w = nil
 	}
 	req := session.Request{ID: session.NewRunID(), Caller: a.localCaller(), Join: f.host.join, Tags: f.tags,
-		Spec: sandbox.Spec{Source: string(src), Filename: name, Level: level, Gate: gate, Limits: sandbox.Limits{Timeout: f.timeout}}}
+		Spec: sandbox.Spec{Source: string(src), Filename: name, Level: level, Gate: gate, Limits: f.limits}}
 	res := ran{Run: req.ID, Result: host.Run(ctx, req, out)}
 	if res.Output = out.lines; res.Output == nil {
 		res.Output = []sandbox.Line{}
 	}
-	if err := a.print(res, func(w io.Writer) { printRan(w, res, name) }); err != nil {
+	if err := a.print(res, func(w io.Writer) { printRan(w, a.Err, res, string(src)) }); err != nil {
 		return err
 	}
 	return ranError(name, res.Result)
 }
 
-func printRan(w io.Writer, res ran, name string) {
-	first := true // which is the error's own
+// printRan prints the value on out and all else on errs, so that what a script returned
+// can be piped on.
+func printRan(out, errs io.Writer, res ran, src string) {
 	for _, f := range res.Findings {
-		if f.Severity != script.Refused {
-			continue
-		}
-		if !first {
-			fmt.Fprintf(w, "%s:%d:%d: %s [%s]\n", clean(name), f.Line, f.Column, clean(f.Message), f.Rule)
-		}
-		first = false
+		fmt.Fprintf(errs, "line %d, column %d: %s: %s\n", f.Line, f.Column, f.Code, clean(f.Message))
+		excerpt(errs, src, f)
 	}
-	if v := res.Verdict; v != nil && v.Score > 0 {
+	if v := res.Verdict; v != nil && v.Action != score.Allow {
+		fmt.Fprintf(errs, "risk %d of 100: %s\n", v.Score, v.Action)
 		for _, s := range v.Signals {
-			fmt.Fprintf(w, "risk +%d %s %s\n", s.Points, clean(s.Name), clean(s.Detail))
+			fmt.Fprintf(errs, "  +%d %s %s\n", s.Points, clean(s.Name), clean(s.Detail))
 		}
 	}
-	if res.OK && res.Value != nil {
-		fmt.Fprintf(w, "%s\n", clean(string(res.Value)))
+	if e := res.Error; e != nil && e.Line > 0 && e.Code != sandbox.CodeValidation {
+		excerpt(errs, src, script.Finding{Line: e.Line, Column: max(e.Column, 1), Length: 1})
+	}
+	var b bytes.Buffer
+	if res.OK && len(res.Value) > 0 && json.Indent(&b, res.Value, "", "  ") == nil {
+		fmt.Fprintln(out, strings.TrimSuffix(b.String(), "\n"))
 	}
 }
 
@@ -153,6 +164,8 @@ func ranError(name string, res sandbox.Result) error {
 	switch e.Code {
 	case sandbox.CodeBadSpec:
 		exit = exitUsage
+	case sandbox.CodePolicy:
+		exit = exitForbidden
 	case sandbox.CodeBusy:
 		exit = exitTryAgain
 	}
@@ -161,11 +174,22 @@ func ranError(name string, res sandbox.Result) error {
 		where = fmt.Sprintf("%s:%d:%d", name, e.Line, e.Column)
 	}
 	f := &failure{exit: exit, Code: strings.ToLower(string(e.Code)), Message: where + ": " + clean(e.Message)}
+	if e.Name != "" {
+		f.Message = where + ": " + clean(e.Name) + ": " + clean(e.Message)
+	}
 	switch e.Code {
 	case sandbox.CodeWalls:
-		f.Hint = "see which walls this machine gives with \"enclave sandbox doctor\""
+		f.Hint = "see which walls this machine gives with \"enclave sandbox doctor\"; --allow-weak-walls runs it all the same"
 	case sandbox.CodeValidation:
 		f.Hint = "see all findings with \"enclave sandbox check\""
+	case sandbox.CodeIterations:
+		f.Hint = "pass --iterations, or a --level with more"
+	case sandbox.CodeTimeout:
+		f.Hint = "pass --timeout, or a --level with more"
+	case sandbox.CodeMemory:
+		f.Hint = "pass --memory"
+	case sandbox.CodeBlocked:
+		f.Hint = "the signals say why; --gate warn runs it all the same"
 	}
 	return f
 }

@@ -72,7 +72,7 @@ func (ws Walls) Has(w Wall) bool {
 
 // Missing lists what does not stand.
 func (ws Walls) Missing() Walls {
-	var out Walls
+	out := Walls{}
 	for _, w := range All() {
 		if !ws.Has(w) {
 			out = append(out, w)

@@ -89,6 +89,13 @@ func (p *process) greeting() error {
 	return p.out.SetReadDeadline(time.Time{})
 }
 
+// cut kills the worker and lets go of what it may still say: a process that has given
+// way to all others may take its time to die.
+func (p *process) cut() {
+	p.kill()
+	_ = p.out.SetReadDeadline(time.Unix(1, 0))
+}
+
 // end kills the worker and waits until it is gone.
 func (p *process) end() {
 	p.kill()

@@ -100,8 +100,8 @@ func (r *running) run(ctx context.Context) sandbox.Result {
 		}
 	}
 	slow := time.AfterFunc(giveWay, func() { jail.Demote(w.cmd.Process.Pid) })
-	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.kill)
-	stop := context.AfterFunc(r.caller, w.kill)
+	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.cut)
+	stop := context.AfterFunc(r.caller, w.cut)
 	calls, endCalls := context.WithCancel(ctx)
 	res, err := r.talk(calls)
 	endCalls()
@@ -110,7 +110,6 @@ func (r *running) run(ctx context.Context) sandbox.Result {
 	stop()
 	if err != nil {
 		w.kill()
-		<-w.gone
 		res = sandbox.Result{Error: r.why(err)}
 	}
 	res.Stats.ToolCalls, res.Stats.Output = r.calls, r.output
@@ -251,7 +250,6 @@ func clean(s string) string {
 
 // why explains a worker that ended, or was ended, without a result.
 func (r *running) why(err error) *sandbox.Error {
-	state := r.w.cmd.ProcessState
 	switch {
 	case errors.Is(err, errBroken):
 		r.pool.cfg.Log.Error("sandbox worker broke the protocol", "pid", r.w.cmd.Process.Pid)
@@ -260,6 +258,10 @@ func (r *running) why(err error) *sandbox.Error {
 		return sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled")
 	case !time.Now().Before(r.deadline):
 		return sandbox.Errorf(sandbox.CodeTimeout, "the run took longer than %v, and its worker was killed", r.spec.Limits.Timeout)
+	}
+	<-r.w.gone // it has ended by itself
+	state := r.w.cmd.ProcessState
+	switch {
 	case state != nil && state.ExitCode() == goFatal, state != nil && signalled(state.Sys()) == syscall.SIGKILL:
 		return sandbox.Errorf(sandbox.CodeMemory, "the worker ran out of its memory or stack, and ended")
 	}
