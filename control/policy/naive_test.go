@@ -18,9 +18,10 @@ type world struct {
 
 	// What it does remember is the cost of asking package time: zones for good, the
 	// hours of policies until they change.
-	zones map[string]*time.Location
-	hours map[hoursAt]bool
-	some  map[string]bool // whether a gateway reaches any probe for a policy
+	zones  map[string]*time.Location
+	hours  map[hoursAt]bool
+	locals map[wire.LocalTime]time.Time
+	some   map[string]bool // whether a gateway reaches any probe for a policy
 }
 
 type hoursAt struct {
@@ -31,7 +32,7 @@ type hoursAt struct {
 func newWorld() *world {
 	return &world{
 		systems: map[wire.SystemID]System{}, tags: map[wire.Tag][]string{}, policies: map[wire.PolicyID]wire.Policy{},
-		zones: map[string]*time.Location{}, hours: map[hoursAt]bool{}, some: map[string]bool{},
+		zones: map[string]*time.Location{}, hours: map[hoursAt]bool{}, locals: map[wire.LocalTime]time.Time{}, some: map[string]bool{},
 	}
 }
 
@@ -88,8 +89,35 @@ func (w *world) inHours(p wire.Policy, t time.Time) bool {
 	return false
 }
 
+// ends is the expiry of a policy: looked for minute by minute where it is a wall clock.
+func (w *world) ends(p wire.Policy) time.Time {
+	if p.ExpiresLocal == nil {
+		if p.ExpiresAt == nil {
+			return time.Time{}
+		}
+		return *p.ExpiresAt
+	}
+	if at, known := w.locals[*p.ExpiresLocal]; known {
+		return at
+	}
+	loc, err := time.LoadLocation(p.ExpiresLocal.Zone)
+	if err != nil {
+		panic(err)
+	}
+	shown, err := time.Parse(wire.LocalTimeLayout, p.ExpiresLocal.Time)
+	if err != nil {
+		panic(err)
+	}
+	t := shown.Add(-16 * time.Hour)
+	for t.In(loc).Format(wire.LocalTimeLayout) < p.ExpiresLocal.Time {
+		t = t.Add(time.Minute)
+	}
+	w.locals[*p.ExpiresLocal] = t
+	return t
+}
+
 func (w *world) active(p wire.Policy, t time.Time) bool {
-	if !p.Enabled || (p.ExpiresAt != nil && !t.Before(*p.ExpiresAt)) || len(p.ACLs) == 0 {
+	if !p.Enabled || over(w.ends(p), t) || len(p.ACLs) == 0 {
 		return false
 	}
 	key := hoursAt{p.ID, t.UnixNano()}
@@ -228,9 +256,7 @@ func (w *world) instants(now time.Time) (out []time.Time) {
 		}
 	}
 	for _, p := range w.policies {
-		if p.ExpiresAt != nil {
-			note(*p.ExpiresAt)
-		}
+		note(w.ends(p))
 	}
 	slices.SortFunc(out, time.Time.Compare)
 	return slices.CompactFunc(out, time.Time.Equal)

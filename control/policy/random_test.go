@@ -99,8 +99,16 @@ func (d dice) policy(i int, now time.Time) wire.Policy {
 		p.ACLs = append(p.ACLs, acl)
 	}
 	if d.IntN(4) == 0 {
-		t := d.instant(now)
-		p.ExpiresAt = &t
+		if t := d.instant(now); d.IntN(2) == 0 {
+			p.ExpiresAt = &t
+		} else {
+			zone := d.window().Zone
+			loc, err := time.LoadLocation(zone)
+			if err != nil {
+				panic(err)
+			}
+			p.ExpiresLocal = &wire.LocalTime{Time: t.In(loc).Format(wire.LocalTimeLayout), Zone: zone}
+		}
 	}
 	if d.IntN(2) == 0 {
 		for range 1 + d.IntN(3) {
