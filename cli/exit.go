@@ -16,6 +16,7 @@ import (
 	"enclave/cli/node"
 	"enclave/control"
 	"enclave/store"
+	"enclave/store/audit"
 	"enclave/store/backup"
 	"enclave/store/seal"
 	"enclave/wire"
@@ -45,6 +46,7 @@ type failure struct {
 	Message  string         `json:"message"`
 	Hint     string         `json:"hint,omitempty"`
 	Problems []wire.Problem `json:"problems,omitempty"`
+	Finding  *audit.Finding `json:"finding,omitempty"` // of a verification
 }
 
 func (f *failure) Error() string { return f.Message }

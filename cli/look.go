@@ -113,26 +113,10 @@ func (a *app) overview(ctx context.Context) (overview, error) {
 	return o, err
 }
 
+// activity is "audit list" under the name that it had.
 func (a *app) activity() *cobra.Command {
-	var after int64
-	c := &cobra.Command{Use: "activity", Short: "Show what was done, by whom", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Activity(c.Context(), after)
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"SEQ", "TIME", "ACTOR", "ACTION", "OBJECT", "REVISION"}}
-			for _, e := range list {
-				rows = append(rows, []string{num(int(e.Seq)), e.At.Format(time.RFC3339), clean(e.Actor), e.Action, orDash(e.Object), num(int(e.Revision))})
-			}
-			table(w, rows...)
-		})
-	}}
-	c.Flags().Int64Var(&after, "after", 0, "only entries after this sequence number")
+	c := a.auditList("activity")
+	c.Hidden = true
 	return c
 }
 

@@ -367,6 +367,9 @@ func (v *Verifier) witness() {
 	}
 }
 
+// LastHash is the hash of the last record that was read.
+func (v *Verifier) LastHash() Hash { return v.prev }
+
 // Report returns what was found, after the last file.
 func (v *Verifier) Report() Report {
 	r := &v.report
