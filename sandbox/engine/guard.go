@@ -107,6 +107,8 @@ func (r *realm) guard() {
 		})
 	}
 	r.tollRegexps(proto("RegExp"))
+	r.tollSets(proto("Set"), proto("Map"))
+	r.tollFinds(str)
 	r.toll(str, "concat", func(c *goja.FunctionCall) {
 		n := r.text(c)
 		for _, a := range c.Arguments {
@@ -116,6 +118,13 @@ func (r *realm) guard() {
 		}
 		r.m.alloc(2 * n)
 	})
+	for _, name := range []string{"parseInt", "parseFloat"} {
+		r.toll(r.rt.GlobalObject(), name, func(c *goja.FunctionCall) {
+			if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 100 {
+				r.m.charge(times(int64(s.Length()), int64(s.Length())) / 4096)
+			}
+		})
+	}
 	for _, name := range []string{"encodeURI", "encodeURIComponent", "decodeURI", "decodeURIComponent"} {
 		r.toll(r.rt.GlobalObject(), name, func(c *goja.FunctionCall) {
 			if s, ok := c.Argument(0).(goja.String); ok {
@@ -145,6 +154,13 @@ func (r *realm) toll(holder *goja.Object, name string, before func(*goja.Functio
 	call, _ := goja.AssertFunction(was)
 	f := r.native(name, int(was.Get("length").ToInteger()), func(c goja.FunctionCall) goja.Value {
 		before(&c)
+		// Called by a promise job, with nothing of the script below it, this is the
+		// outermost call to the interpreter, which runs the next jobs inside: a built-in
+		// handed to a promise as its then would nest without end.
+		if r.nested++; r.nested > maxCalls {
+			panic(&halt{sandbox.Errorf(sandbox.CodeDepth, "calls were nested deeper than %d", maxCalls)})
+		}
+		defer func() { r.nested-- }()
 		return try(call(c.This, c.Arguments...))
 	})
 	r.check(holder.DefineDataProperty(name, f, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE))

@@ -81,8 +81,10 @@ func (r *realm) tollRegexps(proto *goja.Object) {
 			c.Arguments[0] = s
 			n := int64(s.Length())
 			if o, ok := c.This.(*goja.Object); ok {
-				if at, ok := o.Get("lastIndex").Export().(int64); ok && at > 0 {
-					n -= min(n, at)
+				if at := o.Get("lastIndex"); at != nil {
+					if _, object := at.(*goja.Object); !object {
+						n -= min(n, integer(at))
+					}
 				}
 			}
 			cost := r.matching(c.This, n)
@@ -121,4 +123,41 @@ func (r *realm) instructions(source string) int64 {
 		r.patterns[strings.Clone(source)] = n
 	}
 	return n
+}
+
+// tollSets charges for what visits a whole set or map. The methods that combine two
+// sets take anything with the right shape, and would walk an endless one natively:
+// here they take sets and maps.
+func (r *realm) tollSets(set, dict *goja.Object) {
+	size := func(v goja.Value) int64 {
+		if o, ok := v.(*goja.Object); ok && (o.ClassName() == "Set" || o.ClassName() == "Map") {
+			return integer(o.Get("size"))
+		}
+		return -1
+	}
+	for _, name := range []string{"union", "intersection", "difference", "symmetricDifference", "isSubsetOf", "isSupersetOf", "isDisjointFrom"} {
+		r.toll(set, name, func(c *goja.FunctionCall) {
+			n := size(c.Argument(0))
+			if n < 0 {
+				r.throw("TypeError", "%s takes a Set", name)
+			}
+			r.m.charge(max(0, size(c.This)) + n)
+		})
+	}
+	for _, holder := range []*goja.Object{set, dict} {
+		r.toll(holder, "forEach", func(c *goja.FunctionCall) { r.m.charge(1 + max(0, size(c.This))) })
+	}
+}
+
+// tollFinds charges for searching text in text, which takes the product of the two
+// lengths where both go beyond ASCII.
+func (r *realm) tollFinds(str *goja.Object) {
+	for _, name := range []string{"indexOf", "lastIndexOf", "includes", "split", "replaceAll", "replace"} {
+		r.toll(str, name, func(c *goja.FunctionCall) {
+			n := r.text(c)
+			if s, ok := c.Argument(0).(goja.String); ok && n > 1<<12 && s.Length() > 1 {
+				r.m.charge(times(n, int64(s.Length())) / 1024)
+			}
+		})
+	}
 }

@@ -35,6 +35,7 @@ type realm struct {
 	fail  *goja.Object // Error, to make those of tools
 	kinds map[string]*goja.Object
 
+	nested   int              // calls of guarded built-ins inside each other
 	patterns map[string]int64 // instructions of regular expressions, by source
 	err      error
 }

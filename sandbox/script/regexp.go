@@ -18,10 +18,16 @@ import (
 // proportion to them and to the text.
 const maxProgram = 20_000
 
+// maxPattern bounds a pattern that a script put together: its parser recurses.
+const maxPattern = 4096
+
 // CheckRegexp reports why a regular expression cannot run here, in words for the
 // author of the script, or nil. Patterns that scripts put together at run time pass
 // through it too.
 func CheckRegexp(pattern, flags string) error {
+	if len(pattern) > maxPattern {
+		return fmt.Errorf("it has %d bytes, more than %d", len(pattern), maxPattern)
+	}
 	for i, f := range flags {
 		if !strings.ContainsRune("gimsuy", f) {
 			return fmt.Errorf("there is no flag %q; use g, i, m, s, u or y", f)

@@ -87,11 +87,17 @@ func (w *walk) enter() func() {
 	return func() { w.scope = outer }
 }
 
-// hoistVars declares what var declares anywhere in a function's body.
+// hoistVars declares what var declares anywhere in a function's body. A var with the
+// name of a parameter is that parameter, or begins with its value: it may hold anything.
 func (w *walk) hoistVars(list []*ast.VariableDeclaration) {
 	for _, d := range list {
 		for _, b := range d.List {
 			w.declareTarget(b.Target, false)
+			w.eachName(b.Target, func(v *binding) {
+				if o := w.scope.outer; o != nil && o.own(v.name) != nil {
+					v.loosen()
+				}
+			})
 		}
 	}
 }
