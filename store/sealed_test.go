@@ -285,8 +285,12 @@ func TestFlippedBytes(t *testing.T) {
 		if !errors.Is(err, ErrDamaged) {
 			t.Errorf("page %d of %d: %v", i+1, pages, err)
 		}
+		c, err := Examine(ctx, dir, true, nil)
+		if !errors.Is(errors.Join(err, c.PagesErr), ErrDamaged) {
+			t.Errorf("page %d of %d is not found by a full check: %v", i+1, pages, err)
+		}
 	}
-	t.Logf("%d pages of %d: %d found at start, %d when read", tried, pages, atStart, tried-atStart)
+	t.Logf("%d pages of %d: %d found at start, %d when read, %d by a full check; 0 served", tried, pages, atStart, tried-atStart, tried)
 }
 
 // TestSecretDoesNotMove copies sealed secrets of a row to other places.

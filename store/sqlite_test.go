@@ -180,7 +180,7 @@ func TestDamaged(t *testing.T) {
 }
 
 // inClear opens a store without the file layer.
-func inClear(o *options) { o.plain = true }
+func inClear(o *options) { WithoutSeal()(o) }
 
 func testDamaged(t *testing.T, spoil func([]byte) []byte, want error, says string, opts []Option) {
 	dir := stateDir(t)

@@ -41,6 +41,10 @@ func OnRecord(f func(*audit.Record) error) Option {
 	return func(o *options) { o.onRecord = f }
 }
 
+// WithoutSeal leaves the file layer out, to measure what it costs and for nothing else:
+// the file is in clear, until somebody opens it without this.
+func WithoutSeal() Option { return func(o *options) { o.plain = true } }
+
 // Sealed tells how the state is sealed.
 type Sealed struct {
 	seal.Opened

@@ -71,6 +71,10 @@ plain loopback TCP) and with wireguard-go as it comes.`, false, Mesh},
 			`Measures an organisation of many systems, 50 tags and 1,000 policies, everybody connected:
 all of it compiled from nothing, beside one policy, one tag of one system and one
 explanation, up to the encoded messages; and verdicts beside look-ups in a hash table.`, true, Policy},
+		{"store", "Measure what the seal of the state costs",
+			`Measures small changes, each with its audit record and its sync to the disk, in a sealed
+state and in one in clear, in turns; then a rotation of the seal, a backup, and for how
+long writers wait. It takes place in the system's directory for temporary files.`, false, Store},
 	}
 }
 
