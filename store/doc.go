@@ -21,6 +21,9 @@
 // depends on a policy, keeps no secret of a key or token but its hash, and reads no
 // clock: instants are arguments.
 //
+// A state is rotated and backed up while it is in use, from one instant (pages.go); who
+// comes second to such work is refused (ErrBusy).
+//
 // Tables: store/migrate. Choices: docs/decisions/0051-one-file-one-writer.md,
 // 0058-rotation-and-conversion-by-copy.md,
 // 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md,
