@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"runtime"
 	"strings"
 
 	"github.com/dop251/goja"
@@ -160,7 +161,17 @@ func (r *realm) toll(holder *goja.Object, name string, before func(*goja.Functio
 		if r.nested++; r.nested > maxCalls {
 			panic(&halt{sandbox.Errorf(sandbox.CodeDepth, "calls were nested deeper than %d", maxCalls)})
 		}
-		defer func() { r.nested-- }()
+		defer func() {
+			r.nested--
+			// Some built-ins of the interpreter trip over an array that a callback changed
+			// under them. For the script that is an exception like others.
+			if x := recover(); x != nil {
+				if _, tripped := x.(runtime.Error); tripped {
+					r.throw("TypeError", "what %s works on changed meanwhile", name)
+				}
+				panic(x)
+			}
+		}()
 		return try(call(c.This, c.Arguments...))
 	})
 	r.check(holder.DefineDataProperty(name, f, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE))
