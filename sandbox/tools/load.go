@@ -1,7 +1,6 @@
 package tools
 
 import (
-	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -12,10 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"enclave/wire"
 )
@@ -24,8 +20,6 @@ import (
 //
 //go:embed tools.schema.json
 var fileSchema []byte
-
-var compiledFile = sync.OnceValues(func() (*schema, error) { return compile(fileSchema, false) })
 
 // Schema returns the JSON Schema of tools.json, for editors.
 func Schema() []byte { return slices.Clone(fileSchema) }
@@ -61,20 +55,17 @@ func Load(data []byte) (*File, error) {
 		}
 		return nil, Problems{{Message: err.Error()}}
 	}
-	s, err := compiledFile()
+	rules, err := decode(fileSchema)
 	if err != nil {
 		return nil, err
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	doc, err := decode(data)
 	if err != nil {
 		return nil, Problems{{Message: err.Error()}}
 	}
-	if bad := s.check("", doc); len(bad) > 0 {
-		for i := range bad {
-			bad[i].Path = strings.TrimPrefix(bad[i].Path, ".")
-		}
-		slices.SortStableFunc(bad, func(a, b wire.Problem) int { return strings.Compare(a.Path, b.Path) })
-		return nil, Problems(bad)
+	s := strict{root: rules.(map[string]any)}
+	if s.value("", doc, rules); len(s.bad) > 0 {
+		return nil, s.bad
 	}
 	f := new(File)
 	if err := json.Unmarshal(data, f); err != nil {

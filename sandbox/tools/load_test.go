@@ -2,6 +2,7 @@ package tools
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -122,4 +123,35 @@ func FuzzTemplate(f *testing.F) {
 			t.Fatalf("%q with %q leads to %q", text, value, at)
 		}
 	})
+}
+
+func TestStrictKnowsTheWholeSchema(t *testing.T) {
+	doc, err := decode(Schema())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return
+		}
+		for word, one := range m {
+			if !slices.Contains(strictWords, word) {
+				t.Errorf("strict does not know %q", word)
+			}
+			switch parts, _ := one.(map[string]any); word {
+			case "properties", "$defs":
+				for _, part := range parts {
+					walk(part)
+				}
+			case "items", "additionalProperties", "propertyNames":
+				walk(one)
+			}
+		}
+	}
+	walk(doc)
+	if _, err := compile(Schema(), false); err != nil {
+		t.Errorf("the published schema: %v", err)
+	}
 }

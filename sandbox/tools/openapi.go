@@ -168,7 +168,7 @@ func orAny(v any) any {
 }
 
 // pruner makes a schema of a document stand alone: the components that it refers to
-// come along, at the same place, so that references keep their meaning.
+// come along as definitions.
 type pruner struct {
 	doc map[string]any
 	old bool // version 3.0, whose nullable JSON Schema does not know
@@ -178,20 +178,10 @@ func (p *pruner) schema(v map[string]any) json.RawMessage {
 	if v == nil {
 		return nil
 	}
-	found := make(map[string]any) // section/name to its schema
+	found := make(map[string]any)
 	out, _ := p.walk(v, found).(map[string]any)
-	sections := make(map[string]any)
-	for at, one := range found {
-		section, name, _ := strings.Cut(at, "/")
-		m, ok := sections[section].(map[string]any)
-		if !ok {
-			m = make(map[string]any)
-			sections[section] = m
-		}
-		m[name] = one
-	}
-	if len(sections) > 0 {
-		out["components"] = sections
+	if len(found) > 0 {
+		out["$defs"] = found
 	}
 	b, err := encode(out)
 	if err != nil {
@@ -216,7 +206,7 @@ func (p *pruner) walk(v any, found map[string]any) any {
 			}
 		}
 		if ref, ok := v["$ref"].(string); ok {
-			p.follow(ref, found)
+			out["$ref"] = p.follow(ref, found)
 		}
 		return out
 	case []any:
@@ -229,18 +219,17 @@ func (p *pruner) walk(v any, found map[string]any) any {
 	return v
 }
 
-func (p *pruner) follow(ref string, found map[string]any) {
+// follow takes a component along and returns the reference to it.
+func (p *pruner) follow(ref string, found map[string]any) string {
 	at, ok := strings.CutPrefix(ref, "#/components/")
 	if !ok || strings.Count(at, "/") != 1 {
-		return
+		return ref
 	}
-	if _, done := found[at]; done {
-		return
-	}
+	name := strings.ReplaceAll(at, "/", ".")
 	target, ok := lookup(p.doc, ref)
-	if !ok {
-		return
+	if _, done := found[name]; !done && ok {
+		found[name] = nil // being made: a recursive one finds itself here
+		found[name] = p.walk(target, found)
 	}
-	found[at] = nil // being made: a recursive one finds itself here
-	found[at] = p.walk(target, found)
+	return "#/$defs/" + name
 }

@@ -1,23 +1,22 @@
 package tools
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
+	"github.com/google/jsonschema-go/jsonschema"
 
 	"enclave/wire"
 )
 
-// schema is a compiled JSON Schema and the document it came from, which redaction
-// reads for its own keywords.
+// schema is a JSON Schema 2020-12 ready to check values, and the document it came from,
+// which redaction reads for its own keywords.
 type schema struct {
-	compiled *jsonschema.Schema
+	resolved *jsonschema.Resolved
 	doc      any
 }
 
@@ -26,10 +25,6 @@ type schema struct {
 const maxCost = 50_000
 
 var errRemote = errors.New("a schema may not refer to another document")
-
-type noRemote struct{}
-
-func (noRemote) Load(string) (any, error) { return nil, errRemote }
 
 // compile reads a JSON Schema 2020-12. Foreign ones, which came with an import, may not
 // be recursive: a hostile server could make one that takes for ever.
@@ -43,90 +38,164 @@ func compile(text json.RawMessage, foreign bool) (*schema, error) {
 	if err := wire.CheckJSON(text); err != nil {
 		return nil, err
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	doc, err := decode(text)
 	if err != nil {
 		return nil, err
 	}
 	if cost, cyclic := schemaCost(doc); cost > maxCost || (cyclic && foreign) {
-		return nil, fmt.Errorf("the schema is too involved to check values against")
+		return nil, errors.New("the schema is too involved to check values against")
 	}
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft2020)
-	c.UseLoader(noRemote{})
-	c.AssertFormat()
-	const at = "tool:///schema"
-	if err := c.AddResource(at, doc); err != nil {
+	if err := wellFormed(doc, ""); err != nil {
+		return nil, err
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(text, &s); err != nil {
 		return nil, brief(err)
 	}
-	s, err := c.Compile(at)
+	resolved, err := s.Resolve(nil) // without a loader: nothing remote
 	if err != nil {
 		return nil, brief(err)
 	}
-	return &schema{s, doc}, nil
+	return &schema{resolved, doc}, nil
 }
 
-// check returns every mistake of a value, placed under path.
-func (s *schema) check(path string, v any) []wire.Problem {
+// Where schemas stand within a schema.
+var (
+	inMaps  = []string{"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+	inLists = []string{"allOf", "anyOf", "oneOf", "prefixItems"}
+	inOnes  = []string{"items", "contains", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "not", "if", "then", "else"}
+	kinds   = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
+)
+
+// wellFormed finds what the library lets pass: unknown types and remote references.
+func wellFormed(v any, at string) error {
+	m, ok := v.(map[string]any)
+	if !ok {
+		if _, ok := v.(bool); ok {
+			return nil
+		}
+		return fmt.Errorf("%s: want a schema", at)
+	}
+	names, isList := m["type"].([]any)
+	if one, ok := m["type"]; ok && !isList {
+		names = []any{one}
+	}
+	for _, name := range names {
+		if text, ok := name.(string); !ok || !slices.Contains(kinds, text) {
+			return fmt.Errorf("%s/type: %v is no type", at, name)
+		}
+	}
+	for _, word := range []string{"$ref", "$dynamicRef"} {
+		if ref, ok := m[word].(string); ok && !strings.HasPrefix(ref, "#") {
+			return errRemote
+		}
+	}
+	var errs []error
+	for _, word := range inMaps {
+		parts, _ := m[word].(map[string]any)
+		for name, one := range parts {
+			errs = append(errs, wellFormed(one, at+"/"+word+"/"+name))
+		}
+	}
+	for _, word := range inLists {
+		for _, one := range list(m[word]) {
+			errs = append(errs, wellFormed(one, at+"/"+word))
+		}
+	}
+	for _, word := range inOnes {
+		if one, ok := m[word]; ok {
+			errs = append(errs, wellFormed(one, at+"/"+word))
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check returns a mistake of a value, if it has one, placed under path. The sentence
+// names the rule that was broken and, unless hide is set, by what.
+func (s *schema) check(path string, v any, hide bool) []wire.Problem {
 	if s == nil {
 		return nil
 	}
-	err := s.compiled.Validate(v)
-	var bad *jsonschema.ValidationError
+	err := s.resolved.Validate(native(v))
 	if err == nil {
 		return nil
 	}
-	if !errors.As(err, &bad) {
-		return []wire.Problem{{Path: path, Message: "does not fit its schema"}}
+	text := err.Error()
+	for {
+		rest, ok := strings.CutPrefix(text, "validating ")
+		if !ok {
+			break
+		}
+		where, more, ok := strings.Cut(rest, ": ")
+		if !ok {
+			break
+		}
+		if strings.HasPrefix(where, "/") {
+			path += place(where)
+		}
+		text = more
 	}
-	var out []wire.Problem
-	leaves(bad, path, message.NewPrinter(language.English), &out)
+	if len(text) > maxMessage/2 || hide {
+		text, _, _ = strings.Cut(text, ":")
+		text = "does not keep " + text
+	}
+	return []wire.Problem{{Path: path, Message: text}}
+}
+
+// native makes numbers what the library knows. Those that a float cannot hold are
+// checked as the nearest that it can.
+func native(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, err := v.Float64()
+		if err != nil {
+			return v // too large: as a string it fits no number's schema
+		}
+		return f
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = native(v[i])
+		}
+		return out
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for k := range v {
+			out[k] = native(v[k])
+		}
+		return out
+	}
+	return v
+}
+
+var schemaStep = regexp.MustCompile(`/(?:properties|patternProperties)/([^/]+)|/(items|prefixItems/[0-9]+)`)
+
+// place turns where a schema stands into where its value does.
+func place(at string) (out string) {
+	for _, m := range schemaStep.FindAllStringSubmatch(at, -1) {
+		if m[1] != "" {
+			out += "." + m[1]
+		} else {
+			out += "[]"
+		}
+	}
 	return out
 }
 
-// maxProblems is how many mistakes are told at once.
-const maxProblems = 100
-
-// leaves gathers the mistakes at the bottom of the tree: above them stand only "one of
-// the following is wrong".
-func leaves(e *jsonschema.ValidationError, path string, p *message.Printer, out *[]wire.Problem) {
-	if len(*out) >= maxProblems {
-		return
-	}
-	if len(e.Causes) == 0 {
-		*out = append(*out, wire.Problem{Path: path + jsonPath(e.InstanceLocation), Message: e.ErrorKind.LocalizedString(p)})
-		return
-	}
-	for _, c := range e.Causes {
-		leaves(c, path, p, out)
-	}
-}
-
-// jsonPath writes a location as $ does in our other messages: tools[0].name.
-func jsonPath(loc []string) string {
-	var b strings.Builder
-	for _, part := range loc {
-		switch {
-		case part != "" && strings.Trim(part, "0123456789") == "":
-			b.WriteString("[" + part + "]")
-		default:
-			b.WriteString("." + part)
-		}
-	}
-	return b.String()
-}
-
 func brief(err error) error {
-	text := err.Error()
-	if i := strings.Index(text, "tool:///schema"); i >= 0 {
-		text = strings.ReplaceAll(text, "tool:///schema", "")
-	}
-	if strings.Contains(text, errRemote.Error()) { // the library does not wrap it
-		return errRemote
-	}
+	text := strings.ReplaceAll(err.Error(), "\n", " ")
 	if len(text) > 300 {
 		text = text[:300]
 	}
-	return errors.New(strings.ReplaceAll(text, "\n", " "))
+	return errors.New(text)
 }
 
 // schemaCost counts the visits a value can cost at most, following references inside

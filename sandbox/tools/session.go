@@ -180,14 +180,15 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 		return nil, failure(InvalidArgs, err, "the arguments are not JSON")
 	}
 	rec.Args = s.reg.redact.forAudit(v, t.args)
-	if v, err = s.refs.expand(v, int64(len(text))); err != nil {
+	v, expanded, err := s.refs.expand(v, int64(len(text)))
+	if err != nil {
 		return nil, err
 	}
 	args, ok := v.(map[string]any)
 	if !ok {
 		return nil, failure(InvalidArgs, nil, "the arguments have to be an object")
 	}
-	if bad := t.args.check("args", v); len(bad) > 0 {
+	if bad := t.args.check("args", v, expanded); len(bad) > 0 {
 		return nil, failure(InvalidArgs, nil, "%s", s.reg.redact.text(summary(bad)))
 	}
 	return args, nil
@@ -278,7 +279,7 @@ func mayRetry(err error) bool { return asError(err).Code == Failed }
 
 // result checks, hides and lifts what a backend returned.
 func (s *Session) result(t *tool, v any) (json.RawMessage, error) {
-	if bad := t.result.check("result", v); len(bad) > 0 {
+	if bad := t.result.check("result", v, false); len(bad) > 0 {
 		return nil, failure(ResultNotSafe, Problems(bad), "the tool's result does not fit its schema")
 	}
 	v, err := s.refs.lift(s.reg.redact.hide(v, t.result))
