@@ -75,6 +75,10 @@ explanation, up to the encoded messages; and verdicts beside look-ups in a hash 
 			`Measures small changes, each with its audit record and its sync to the disk, in a sealed
 state and in one in clear, in turns; then a rotation of the seal, a backup, and for how
 long writers wait. It takes place in the system's directory for temporary files.`, false, Store},
+		{"sandbox", "Measure runs of scripts behind their walls",
+			`Measures what a run of a script costs with all walls that this machine gives: cold and
+warm, a process a run and with reuse, with tool calls, and beside hostile runs that take
+all the processor they get; and the engine beside the interpreter as it comes.`, false, Sandbox},
 	}
 }
 
