@@ -7,14 +7,8 @@ import (
 	"os"
 
 	"enclave/cli"
-	"enclave/sandbox/pool"
 )
 
 func main() {
-	// A worker of the sandbox is this program under another name, and nothing of the
-	// rest of it is to have happened.
-	if pool.IsWorker(os.Args) {
-		os.Exit(pool.Work(os.Args))
-	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Standard()))
 }

@@ -2,20 +2,9 @@ package cli
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
-
-	"enclave/sandbox/pool"
 )
-
-// TestMain makes this test binary a worker of the sandbox where it is started as one.
-func TestMain(m *testing.M) {
-	if pool.IsWorker(os.Args) {
-		os.Exit(pool.Work(os.Args))
-	}
-	os.Exit(m.Run())
-}
 
 func TestSandboxRun(t *testing.T) {
 	s := newShell(t)

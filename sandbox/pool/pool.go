@@ -41,8 +41,7 @@ type Config struct {
 	Runs int
 	// AllowWeak runs STRICT and SECURE where the walls are not enough (jail.Enough).
 	AllowWeak bool
-	// Executable is the program to start; default the one that runs. Its main must
-	// call Work where IsWorker says so.
+	// Executable is the program to start; default the one that runs.
 	Executable string
 	Log        *slog.Logger
 }

@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -11,14 +10,6 @@ import (
 
 	"enclave/sandbox"
 )
-
-// TestMain makes this test binary a worker where the pool starts it as one.
-func TestMain(m *testing.M) {
-	if IsWorker(os.Args) {
-		os.Exit(Work(os.Args))
-	}
-	os.Exit(m.Run())
-}
 
 // echo is a broker whose tools return their arguments, but for three.
 type echo struct {

@@ -20,18 +20,27 @@ const (
 	nameBare   = "enclave-sandbox-worker-bare"
 )
 
-// IsWorker reports whether a process with these arguments is to be a worker. Main asks
-// before it does anything else.
-func IsWorker(args []string) bool {
+// This is the one init function of the program, and it is here for what it prevents:
+// packages are initialised in the order of their paths as soon as what they import is,
+// so a worker begins, and ends, before most of the program's other packages have
+// compiled their schemas and made their tables. That is half of its start (decision
+// 0125). A program that links this package needs nothing else to have workers.
+func init() {
+	if isWorker(os.Args) {
+		os.Exit(work(os.Args))
+	}
+}
+
+func isWorker(args []string) bool {
 	return len(args) == 1 && (args[0] == nameInside || args[0] == nameBare)
 }
 
 // maxStack bounds the stack of native recursion, which the limit on calls does not see.
 const maxStack = 64 << 20
 
-// Work is the life of a worker: it builds its walls, says so, and runs the scripts that
+// work is the life of a worker: it builds its walls, says so, and runs the scripts that
 // come on its standard input until that ends. It returns the exit code.
-func Work(args []string) int {
+func work(args []string) int {
 	time.Local = time.UTC // the machine's own zone is nobody's business, and in a file
 	debug.SetMaxStack(maxStack)
 	debug.SetGCPercent(200)
