@@ -28,6 +28,7 @@ type guard struct {
 	link
 	filter Filter
 	out    [batchLen]filter.Verdict // of Read, which is for one goroutine
+	flight flight                   // from Read to the bind
 
 	// waiting spares Read the lock while urgent is empty, which is nearly always.
 	waiting atomic.Bool
@@ -35,11 +36,22 @@ type guard struct {
 	urgent  [][]byte   // packets that pass unfiltered, oldest first
 }
 
-func newGuard(l link, f Filter) *guard { return &guard{link: l, filter: f} }
+func newGuard(l link, f Filter) *guard {
+	g := &guard{link: l, filter: f}
+	g.flight.init()
+	return g
+}
 
 // Read returns the packets to encrypt: what was injected first, then what the stack
 // sends and the filter accepts. The order of accepted packets is kept.
 func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	g.flight.wait()
+	n, err := g.read(bufs, sizes, offset)
+	g.flight.enter(n)
+	return n, err
+}
+
+func (g *guard) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	for {
 		if g.waiting.Load() {
 			if n := g.takeUrgent(bufs, sizes, offset); n > 0 {

@@ -29,7 +29,7 @@ const batchLen = conn.IdealBatchSize
 
 // Sizes of TCP's windows, in bytes: the least, the default and the most. The stack
 // grows a receive window towards the most as a transfer needs it. 6 MiB carry 500
-// Mbit/s over 100 ms.
+// Mbit/s over 100 ms. What was compared, and why not cubic: decision 0073.
 const (
 	minWindow     = 4 << 10
 	defaultWindow = 1 << 20

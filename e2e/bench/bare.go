@@ -90,8 +90,28 @@ func grantsFor(a, b *bare, n int) []wire.Grant {
 	return grants
 }
 
-// barePair is two bare systems over loopback with n grants, that serve.
-func barePair(ctx context.Context, n int) (a, b *bare, err error) {
+// barePair is two bare systems over loopback with n grants, that serve, and flows
+// between them beside the one that is measured.
+func barePair(ctx context.Context, n, flows int) (p *pair, stop func(), err error) {
+	a, b, err := bares(ctx, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop = func() { a.close(); b.close() }
+	for range flows {
+		c, err := a.to(b)(ctx, "udp")
+		if err == nil {
+			_, err = c.Write([]byte{count}) // it stays open until the stack ends
+		}
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+	}
+	return &pair{a: &local{a.to(b)}, b: new(here)}, stop, nil
+}
+
+func bares(ctx context.Context, n int) (a, b *bare, err error) {
 	home := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	free := func() uint16 {
 		c, err := net.ListenUDP("udp", nil)
@@ -147,3 +167,13 @@ func (b *bare) to(o *bare) dialer {
 		return b.tunnel.DialTCP(ctx, at)
 	}
 }
+
+// local is a host whose node is there already.
+type local struct{ dial dialer }
+
+func (l *local) do(ctx context.Context, j *job) (*answer, error) {
+	vs, err := measure(ctx, j, l.dial)
+	return &answer{Values: vs}, err
+}
+
+func (*local) close() error { return nil }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -57,9 +58,12 @@ func benchmark(b *testing.B, p *pair, j job, unit string, at int) {
 
 func BenchmarkGoodput(b *testing.B) {
 	for _, stock := range []bool{false, true} {
-		b.Run(map[bool]string{false: "ours", true: "stock"}[stock], func(b *testing.B) {
-			benchmark(b, both(b, stock), job{Do: doGoodput, Streams: 1, Each: time.Second}, "Gbit/s", 0)
-		})
+		p := both(b, stock)
+		for _, streams := range []int{1, 4, 16} {
+			b.Run(fmt.Sprintf("%s/streams=%d", map[bool]string{false: "ours", true: "stock"}[stock], streams), func(b *testing.B) {
+				benchmark(b, p, job{Do: doGoodput, Streams: streams, Each: time.Second}, "Gbit/s", 0)
+			})
+		}
 	}
 }
 

@@ -28,6 +28,9 @@ func (m *mesh) figures() (all []Figure) {
 	of("mesh, 16 streams", "Gbit/s", "ours 16", one)
 	two := fig("wireguard-go, two processes", "Gbit/s", "stock two 1")
 	of("mesh, two processes", "Gbit/s", "ours two 1", two)
+	none := fig("data path alone, one grant", "Gbit/s", grantsName(0))
+	of("data path alone, 1,000 grants, 1,000 other flows", "Gbit/s", grantsName(1_000), none)
+	of("data path alone, 10,000 grants, 1,000 other flows", "Gbit/s", grantsName(10_000), none)
 	for _, n := range []struct{ label, do string }{{"TCP", doTCPEcho}, {"UDP", doUDPEcho}} {
 		for _, q := range []string{"p50", "p99"} {
 			s := fig("wireguard-go, "+n.label+" round trip "+q, "µs", "stock "+n.do+" "+q)

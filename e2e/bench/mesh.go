@@ -9,6 +9,14 @@ import (
 	"runtime"
 )
 
+// grantCounts are how many grants a pair has, in turn, and otherFlows how many live flows
+// there are beside the measured one where there are grants.
+var grantCounts = [...]int{0, 1_000, 10_000}
+
+const otherFlows = 1_000
+
+func grantsName(n int) string { return fmt.Sprintf("%d grants", n) }
+
 const (
 	echoes    = 2000
 	floodRate = 100_000
@@ -64,6 +72,18 @@ func (m *mesh) open(ctx context.Context, dir string) (err error) {
 	}
 	go serve(m.plain)
 	m.pairs = make(map[string]*pair)
+	for _, n := range grantCounts {
+		flows := otherFlows
+		if n == 0 {
+			flows = 0
+		}
+		p, stop, err := barePair(ctx, n, flows)
+		if err != nil {
+			return fmt.Errorf("%d grants: %w", n, err)
+		}
+		m.stops = append(m.stops, stop)
+		m.pairs[grantsName(n)] = p
+	}
 	for _, kind := range []string{"ours", "stock"} {
 		if err := m.meet(ctx, filepath.Join(dir, kind), kind, kind == "stock", new(here), new(here)); err != nil {
 			return err
@@ -158,6 +178,9 @@ func (m *mesh) steps() (steps []func(context.Context) error) {
 	pour("ours", 16, "ours 16")
 	pour("ours two", 1, "ours two 1")
 	pour("stock two", 1, "stock two 1")
+	for _, n := range grantCounts {
+		pour(grantsName(n), 1, grantsName(n))
+	}
 	for _, do := range []string{doTCPEcho, doUDPEcho} {
 		for _, pair := range []string{"ours", "stock", "ours two", "stock two"} {
 			at(pair, job{Do: do, N: echoes}, pair+" "+do+" p50", pair+" "+do+" p99")

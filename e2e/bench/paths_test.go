@@ -47,13 +47,3 @@ func benchmarkPath(b *testing.B, rtt time.Duration, loss float64) {
 	}
 	benchmark(b, &pair{a: &local{p.to(q)}, b: nil}, job{Do: doGoodput, Streams: 1, Each: 2 * time.Second}, "Gbit/s", 0)
 }
-
-// local is a host whose node is there already.
-type local struct{ dial dialer }
-
-func (l *local) do(ctx context.Context, j *job) (*answer, error) {
-	vs, err := measure(ctx, j, l.dial)
-	return &answer{Values: vs}, err
-}
-
-func (*local) close() error { return nil }

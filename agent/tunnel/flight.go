@@ -1,0 +1,79 @@
+package tunnel
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+)
+
+const (
+	// maxFlight is how many packets WireGuard may have in its hands in one direction.
+	// Its own queues hold 128 times 1,024 of them in buffers of 64 KiB: without a bound
+	// a fast sender fills the memory, and long before that the caches.
+	maxFlight = 4 * batchLen
+	// lostAfter is how long a full flight may stand still. WireGuard tells nobody what
+	// it drops (no session yet, not authentic), so what stands still is taken for that.
+	lostAfter = 2 * time.Millisecond
+)
+
+// flight counts the packets between where they enter WireGuard and where they leave it.
+type flight struct {
+	entered, left atomic.Int64
+	waiting       atomic.Bool
+	progress      chan struct{} // capacity 1: a wake-up is never lost
+	timer         *time.Timer   // of the one goroutine that waits
+}
+
+func (f *flight) init() {
+	f.progress = make(chan struct{}, 1)
+	f.timer = time.NewTimer(time.Hour)
+	f.timer.Stop()
+}
+
+func (f *flight) enter(n int) { f.entered.Add(int64(n)) }
+
+func (f *flight) leave(n int) {
+	f.left.Add(int64(n))
+	if f.waiting.Load() {
+		select {
+		case f.progress <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait returns when there is room for more. One goroutine at a time calls it.
+func (f *flight) wait() {
+	for f.full() {
+		before := f.left.Load()
+		f.waiting.Store(true)
+		if !f.full() {
+			break
+		}
+		f.timer.Reset(lostAfter)
+		select {
+		case <-f.progress:
+			f.timer.Stop()
+		case <-f.timer.C:
+			if f.left.Load() == before {
+				f.entered.Store(before)
+			}
+		}
+	}
+	f.waiting.Store(false)
+}
+
+func (f *flight) full() bool { return f.entered.Load()-f.left.Load() > maxFlight }
+
+// meter is the bind as WireGuard sees it: what is sent has left its hands.
+type meter struct {
+	conn.Bind
+	out *flight
+}
+
+func (m *meter) Send(bufs [][]byte, ep conn.Endpoint) error {
+	err := m.Bind.Send(bufs, ep)
+	m.out.leave(len(bufs))
+	return err
+}
