@@ -12,6 +12,7 @@ import (
 
 	"enclave/cli/node"
 	"enclave/sandbox"
+	"enclave/sandbox/opinion"
 	"enclave/sandbox/pool"
 	"enclave/sandbox/session"
 	"enclave/sandbox/tools"
@@ -24,6 +25,8 @@ type hostFlags struct {
 	join                          bool
 	control, fingerprint, keyFile string
 	life                          time.Duration
+	opinionURL, opinionModel      string
+	opinionKey                    string
 }
 
 func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
@@ -35,6 +38,9 @@ func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256` (default $ENCLAVE_CA_FINGERPRINT, else the context file's)")
 	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an ephemeral enrolment key, whose tags bound those of runs (or $ENCLAVE_ENROLMENT_KEY)")
 	fl.DurationVar(&f.life, "run-life", 0, "longest life of a run's identity (default 10m)")
+	fl.StringVar(&f.opinionURL, "opinion-url", "", "`URL` of a chat API (up to and without /chat/completions) that the scoring gate asks about risky scripts, by their features")
+	fl.StringVar(&f.opinionModel, "opinion-model", "", "`NAME` of the model to ask")
+	fl.StringVar(&f.opinionKey, "opinion-key-file", "", "`FILE` with the bearer key of that API")
 	_ = c.MarkFlagFilename("tools", "json")
 	return c
 }
@@ -73,12 +79,35 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		h.Audit = file
 		closers = append(closers, file.Close)
 	}
+	if f.opinionURL != "" {
+		if h.Second, err = f.second(); err != nil {
+			return nil, nil, err
+		}
+	}
 	if f.join {
 		if h.Joiner, err = a.joiner(f); err != nil {
 			return nil, nil, err
 		}
 	}
 	return h, all, nil
+}
+
+// second is the model that the gate asks.
+func (f *hostFlags) second() (*opinion.Model, error) {
+	u, err := url.Parse(f.opinionURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+		return nil, usage("--opinion-url %.80q: want http(s)://host/path", f.opinionURL)
+	}
+	if f.opinionModel == "" {
+		return nil, usage("--opinion-url: which model?").hint("add --opinion-model NAME")
+	}
+	m := &opinion.Model{URL: f.opinionURL, Name: f.opinionModel}
+	if f.opinionKey != "" {
+		if m.Key, err = readSecret(f.opinionKey); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 func toolsError(file string, err error) error {

@@ -41,6 +41,16 @@ type Broker interface {
 	Output(l Line)
 }
 
+// Advisor is a Broker that can give the scoring gate a second opinion. The features are
+// what a worker says of the script, and bounded like the arguments of a call.
+type Advisor interface {
+	Opinion(ctx context.Context, f score.Features) (score.Verdict, error)
+}
+
+// OpinionCall is how a worker asks for it, as a call with number 0. No tool can have
+// this name.
+const OpinionCall = "!opinion"
+
 // Spec is one run.
 type Spec struct {
 	// Source is the text as its author wrote it, at most MaxSource bytes.
@@ -58,6 +68,9 @@ type Spec struct {
 	Tenant string `json:"-"`
 	// Gate says what the scoring gate does: GateOff, GateWarn or GateBlock (default).
 	Gate Gate `json:"gate,omitempty"`
+	// Opinion has the gate ask the host, which is to be an Advisor, about a script that
+	// the rules give points. Without an answer STRICT blocks.
+	Opinion bool `json:"opinion,omitempty"`
 }
 
 // Tool is what the script's side knows of a tool: the host keeps the rest.

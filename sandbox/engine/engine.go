@@ -112,6 +112,9 @@ func (e *Engine) Run(ctx context.Context, spec sandbox.Spec, host Host, answers 
 	}
 	if spec.Gate != sandbox.GateOff {
 		v := score.Score(program.Features, declared(spec.Tools), score.Policy{})
+		if spec.Opinion {
+			v = score.Ask(program.Features, v, &advice{ctx, host, answers}, score.Policy{FailClosed: spec.Level == sandbox.Strict})
+		}
 		res.Verdict = &v
 		if v.Action == score.Block && spec.Gate == sandbox.GateBlock {
 			res.Error = sandbox.Errorf(sandbox.CodeBlocked, "the scoring gate gave the script %d of 100 points: see the signals", v.Score)

@@ -16,6 +16,7 @@ import (
 	"enclave/sandbox"
 	"enclave/sandbox/engine"
 	"enclave/sandbox/jail"
+	"enclave/sandbox/score"
 )
 
 // allowance is what a worker may map beside the script's own memory before the kernel
@@ -70,6 +71,7 @@ type running struct {
 	began    time.Time
 	deadline time.Time
 
+	asked  bool // for a second opinion
 	calls  int
 	output int64
 	lines  int
@@ -177,6 +179,9 @@ func (r *running) line(l sandbox.Line) bool {
 
 // call hands a call to the broker; the answer goes back when it comes.
 func (r *running) call(ctx context.Context, c sandbox.Call) bool {
+	if c.Name == sandbox.OpinionCall {
+		return r.advise(ctx, c)
+	}
 	r.calls++
 	l := r.spec.Limits
 	known := slices.ContainsFunc(r.spec.Tools, func(t sandbox.Tool) bool { return t.Name == c.Name })
@@ -190,6 +195,29 @@ func (r *running) call(ctx context.Context, c sandbox.Call) bool {
 	r.pool.work.Go(func() {
 		v, e := r.broker.CallTool(ctx, c)
 		r.answer(ctx, c.ID, v, e)
+	})
+	return true
+}
+
+// advise hands the gate's question to a broker that can answer it: once, before any call.
+func (r *running) advise(ctx context.Context, c sandbox.Call) bool {
+	if !r.spec.Opinion || r.asked || r.calls > 0 || c.ID != 0 || int64(len(c.Args)) > r.spec.Limits.ArgumentBytes {
+		return false
+	}
+	r.asked = true
+	r.out.Add(1)
+	r.pool.work.Go(func() {
+		var v json.RawMessage
+		fail := sandbox.Errorf(sandbox.CodeToolFailed, "there is no second opinion")
+		var f score.Features
+		if a, ok := r.broker.(sandbox.Advisor); ok && parse(c.Args, &f) == nil {
+			if said, err := a.Opinion(ctx, f); err == nil {
+				if b, err := json.Marshal(said); err == nil {
+					v, fail = b, nil
+				}
+			}
+		}
+		r.answer(ctx, 0, v, fail)
 	})
 	return true
 }

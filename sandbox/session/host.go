@@ -32,6 +32,7 @@ type Host struct {
 	Tools  *tools.Registry
 	Audit  tools.Sink   // nil keeps no record
 	Joiner Joiner       // nil: runs cannot join the overlay
+	Second tools.Second // asked by the scoring gate; nil: the rules alone decide
 	Logger *slog.Logger // nil discards
 }
 
@@ -70,7 +71,7 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		return failed(bad, began)
 	}
 	spec.Tools = h.Tools.Offered(req.Caller)
-	spec.Tenant = req.Caller.Tenant
+	spec.Tenant, spec.Opinion = req.Caller.Tenant, h.Second != nil
 	ctx, cancel := context.WithTimeout(ctx, spec.Limits.Timeout+joinTime)
 	defer cancel()
 
@@ -86,6 +87,11 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		node, err := h.Joiner.Join(ctx, req.ID, req.Tags)
 		if err != nil {
 			log.Error("join the overlay", "error", err)
+			refused := tools.Record{At: time.Now().UTC(), Action: "run.end", Run: req.ID, User: req.Caller.User, Tenant: req.Caller.Tenant,
+				Script: hash(spec.Source), Level: string(spec.Level), Outcome: string(sandbox.CodePolicy)}
+			if err := sink.Append(context.WithoutCancel(ctx), refused); err != nil {
+				log.Error("audit record not kept", "error", err)
+			}
 			return failed(sandbox.Errorf(sandbox.CodePolicy, "the run could not join the overlay"), began)
 		}
 		defer func() {
@@ -106,7 +112,7 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		return failed(sandbox.Errorf(sandbox.Code(tools.AuditFailed), "the run could not be recorded, so it was not made"), began)
 	}
 	s := h.Tools.Session(cfg)
-	result := h.Runner.Run(ctx, spec, &tools.Broker{Session: s, Observer: watch})
+	result := h.Runner.Run(ctx, spec, &tools.Broker{Session: s, Observer: watch, Second: h.Second})
 	s.Close()
 
 	end := rec

@@ -3,9 +3,11 @@ package tools
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"enclave/sandbox"
+	"enclave/sandbox/score"
 )
 
 // Observer is told what a run does while it does it. Its methods are called from many
@@ -22,6 +24,26 @@ type Observer interface {
 type Broker struct {
 	*Session
 	Observer Observer // nil tells nobody
+	Second   Second   // gives the scoring gate its second opinion; may be nil
+}
+
+// Second is somebody who can be asked about a script by its features.
+type Second interface {
+	Ask(ctx context.Context, f score.Features) (score.Verdict, error)
+}
+
+var errNobody = errors.New("nobody is there to ask")
+
+// Opinion implements sandbox.Advisor.
+func (b *Broker) Opinion(ctx context.Context, f score.Features) (score.Verdict, error) {
+	if b.Second == nil {
+		return score.Verdict{}, errNobody
+	}
+	v, err := b.Second.Ask(ctx, f)
+	if err != nil {
+		b.Session.reg.log.Warn("no second opinion", "run", b.Session.cfg.Run, "error", err)
+	}
+	return v, err
 }
 
 // CallTool implements sandbox.Broker.
