@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 func (a *app) relays() *cobra.Command {
@@ -41,6 +42,7 @@ type overview struct {
 	Systems  map[wire.SystemState]int `json:"systems"`
 	Policies map[string]int           `json:"policies"`
 	Relays   int                      `json:"relays"`
+	Backup   *api.BackupStatus        `json:"backup,omitempty"` // of the schedule
 	// Warnings name what is stored and not served as it stands.
 	Warnings []string `json:"warnings,omitempty"`
 	// ConfirmBy is when the last change reverts unless it is confirmed.
@@ -71,6 +73,9 @@ func (a *app) status() *cobra.Command {
 				}
 			}
 			rows = append(rows, []string{"relays", num(o.Relays)})
+			if b := o.Backup; b != nil {
+				rows = append(rows, []string{"last backup", lastBackup(b)})
+			}
 			if o.ConfirmBy != nil {
 				rows = append(rows, []string{"pending", "the last change reverts at " + when(o.ConfirmBy) + " unless \"enclave policy confirm\" comes"})
 			}
@@ -109,8 +114,25 @@ func (a *app) overview(ctx context.Context) (overview, error) {
 		o.Policies[p.State]++
 	}
 	relays, err := cl.Relays(ctx)
+	if err != nil {
+		return o, err
+	}
 	o.Relays = len(relays)
+	h, err := cl.Health(ctx, false)
+	o.Backup = h.Backup
 	return o, err
+}
+
+// lastBackup says in a line how the schedule stands.
+func lastBackup(b *api.BackupStatus) string {
+	text := "none yet"
+	if b.Last != nil {
+		text = b.Last.Format(time.RFC3339) + ", " + clean(b.File)
+	}
+	if b.Error != "" {
+		text += "; THE LAST ATTEMPT FAILED: " + clean(b.Error)
+	}
+	return text
 }
 
 // activity is "audit list" under the name that it had.

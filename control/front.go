@@ -19,8 +19,8 @@ import (
 	"enclave/wire/svid"
 )
 
-// Reopen opens a locked state again.
-type Reopen func(ctx context.Context, ids []seal.Identity) (*Server, error)
+// Reopen opens a locked state again, which is held until then.
+type Reopen func(ctx context.Context, ids []seal.Identity, held *store.Held) (*Server, error)
 
 // Front has the listeners of a control plane and hands requests to its server. It stays
 // when the state is locked: then there is no server and no key of the state, and the
@@ -37,6 +37,7 @@ type Front struct {
 
 	turn   sync.Mutex  // held while locking and unlocking, which wait for much
 	closed atomic.Bool // locking came to its end: no key is left
+	held   *store.Held // the directory while locked, so that nobody else opens it; guarded by turn
 
 	mu     sync.Mutex // guards what follows; held briefly
 	ctx    context.Context
@@ -111,6 +112,9 @@ func (f *Front) end() error {
 	defer f.turn.Unlock()
 	l := f.live.Swap(nil)
 	if l == nil {
+		if f.held != nil {
+			return f.held.Close()
+		}
 		return nil
 	}
 	l.stop(0)
@@ -213,7 +217,7 @@ func (f *Front) lock(ctx context.Context, c store.Change) error {
 	f.locked.Store(&lockedAPI{Handler: sealed, cert: cert})
 	f.live.Store(nil)
 	l.stop(lockGrace)
-	err = s.cfg.Store.Close()
+	f.held, err = s.cfg.Store.CloseHolding()
 	s.wipe()
 	// What was in memory is garbage now, and must not wait for its turn to be overwritten.
 	debug.FreeOSMemory()
@@ -229,13 +233,14 @@ func (f *Front) unlock(ctx context.Context, c store.Change, ids []seal.Identity)
 	if f.live.Load() != nil || f.ended() {
 		return errNotLocked
 	}
-	s, err := f.reopen(ctx, ids)
+	s, err := f.reopen(ctx, ids, f.held)
 	if err != nil {
 		return err
 	}
 	if err := s.cfg.Store.Record(ctx, c, "seal.unlock", "state", nil); err != nil {
 		return errors.Join(err, s.cfg.Store.Close())
 	}
+	f.held = nil // the store's again
 	f.closed.Store(false)
 	l := newLive(s)
 	f.start(l)

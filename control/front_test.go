@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -28,8 +29,12 @@ func lockable(t *testing.T) *world {
 	w := newWorld(t)
 	w.stop()
 	cfg := Config{Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Version: "test"}
-	open := func(ctx context.Context, ids []seal.Identity) (*Server, error) {
-		st, err := store.Open(ctx, w.dir, store.WithIdentities(ids...))
+	open := func(ctx context.Context, ids []seal.Identity, held *store.Held) (*Server, error) {
+		opts := []store.Option{store.WithIdentities(ids...)}
+		if held != nil {
+			opts = append(opts, store.WithHeld(held))
+		}
+		st, err := store.Open(ctx, w.dir, opts...)
 		if err != nil {
 			return nil, err
 		}
@@ -37,7 +42,7 @@ func lockable(t *testing.T) *world {
 		w.store = st
 		return New(ctx, cfg)
 	}
-	srv, err := open(t.Context(), nil)
+	srv, err := open(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +97,9 @@ func TestLock(t *testing.T) {
 	}
 	if _, err := closed.Org(t.Context()); err == nil {
 		t.Error("the store is still open")
+	}
+	if _, err := store.Open(t.Context(), w.dir); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("somebody else opens a locked state: %v", err)
 	}
 	refused := 0
 	for _, call := range [][2]string{{"GET", "/systems"}, {"POST", "/keys"}, {"GET", "/whoami"}, {"GET", "/activity/stream"}, {"POST", "/seal/lock"},

@@ -87,13 +87,19 @@ type Store struct {
 // none. A file that fails a check is not written to. Everything on disk is sealed
 // (package seal); a file in clear, of a time before that, is sealed first.
 func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
-	lock, err := lockState(dir)
-	if err != nil {
-		return nil, err
-	}
 	o := choose(opts)
+	lock := o.held
+	if lock == nil {
+		var err error
+		if lock, err = lockState(dir); err != nil {
+			return nil, err
+		}
+	}
 	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1), failed: make(chan struct{}), onRecord: o.onRecord}
 	if err := s.open(ctx, dir, o); err != nil {
+		if o.held != nil {
+			s.lock = nil // whoever held it still does
+		}
 		s.Close()
 		return nil, fmt.Errorf("open store %s: %w", filepath.Join(dir, dbName), translate(err))
 	}
@@ -176,6 +182,27 @@ func (s *Store) Close() error {
 		}
 	})
 	return s.closeErr
+}
+
+// CloseHolding is Close, but keeps other processes from the state until the result is
+// closed or handed to Open with WithHeld.
+func (s *Store) CloseHolding() (*Held, error) {
+	h := &Held{}
+	h.lock, s.lock = s.lock, nil
+	return h, s.Close()
+}
+
+// Held is a state directory that is locked and not open.
+type Held struct{ lock *os.File }
+
+// Close gives it back. It may be called again.
+func (h *Held) Close() error {
+	if h.lock == nil {
+		return nil
+	}
+	err := h.lock.Close()
+	h.lock = nil
+	return err
 }
 
 // fail notes why the store cannot be trusted any more.

@@ -18,8 +18,12 @@ type Option func(*options)
 type options struct {
 	identities []seal.Identity
 	plain      bool // without the file layer, to measure what it costs
+	held       *os.File
 	onRecord   func(*audit.Record) error
 }
+
+// WithHeld opens a state that CloseHolding closed. When that fails it stays held.
+func WithHeld(h *Held) Option { return func(o *options) { o.held = h.lock } }
 
 func choose(opts []Option) options {
 	var o options

@@ -91,14 +91,16 @@ func OpenControl(ctx context.Context, cfg ControlConfig) (*Control, error) {
 }
 
 // reopen opens the state again after it was locked.
-func (c *Control) reopen(ctx context.Context, ids []seal.Identity) (*control.Server, error) {
-	st, err := store.Open(ctx, c.cfg.Dir, store.WithIdentities(ids...))
+func (c *Control) reopen(ctx context.Context, ids []seal.Identity, held *store.Held) (*control.Server, error) {
+	st, err := store.Open(ctx, c.cfg.Dir, store.WithIdentities(ids...), store.WithHeld(held))
 	if err != nil {
 		return nil, err
 	}
 	s, err := c.serverOf(ctx, st)
 	if err != nil {
-		return nil, errors.Join(err, st.Close())
+		again, bad := st.CloseHolding()
+		*held = *again
+		return nil, errors.Join(err, bad)
 	}
 	return s, nil
 }
