@@ -158,6 +158,9 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 	})
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for i := range list {
+		list[i].Run = cmp.Or(h.runOf(list[i].From), h.runOf(list[i].To))
+	}
 	h.people().flows(list)
 	return list
 }

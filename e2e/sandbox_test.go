@@ -184,6 +184,28 @@ func TestARunReachesWhatPolicyAllowsAndIsGoneAfterwards(t *testing.T) {
 	}
 }
 
+func TestAFlowSaysWhoseRunItIs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs a whole enclave on this machine")
+	}
+	e := newEnclaveHere(t)
+	run := session.NewRunID()
+	n, err := e.runs().Join(t.Context(), run, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	c, err := n.DialContext(t.Context(), "tcp", "users.enclave:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	flows, err := e.api.Flows(t.Context())
+	if err != nil || len(flows) != 1 || flows[0].Run != run || flows[0].From != wire.SystemID(n.System()) {
+		t.Errorf("flows %+v, %v", flows, err)
+	}
+}
+
 func TestAKeyBoundsTheTagsOfItsRuns(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a whole enclave on this machine")

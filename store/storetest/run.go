@@ -27,6 +27,7 @@ func Run(t *testing.T, open Opener) {
 		{"enrolment again", testEnrolAgain},
 		{"enrolment refused", testEnrolRefused},
 		{"enrolment race", testEnrolRace},
+		{"runs", testRuns},
 		{"addresses", testAddresses},
 		{"system life", testSystemLife},
 		{"system find", testFindSystem},
