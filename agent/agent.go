@@ -112,11 +112,12 @@ type Agent struct {
 	events events
 
 	// What the others read.
-	cert     atomic.Pointer[tls.Certificate]
-	view     atomic.Pointer[view]
-	parts    atomic.Pointer[parts]         // nil before and after Run
-	client   atomic.Pointer[uplink.Client] // nil while control is away
-	unproved atomic.Pointer[error]         // why the SVID is not renewed yet; nil when it need not be
+	witnessed atomic.Int64 // records of the checkpoint that is remembered
+	cert      atomic.Pointer[tls.Certificate]
+	view      atomic.Pointer[view]
+	parts     atomic.Pointer[parts]         // nil before and after Run
+	client    atomic.Pointer[uplink.Client] // nil while control is away
+	unproved  atomic.Pointer[error]         // why the SVID is not renewed yet; nil when it need not be
 }
 
 // New reads or makes the agent's state. It opens no socket. Control and Fingerprint

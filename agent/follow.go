@@ -91,7 +91,7 @@ func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 	} {
 		beside.Go(func() { cancel(work()) })
 	}
-	err := c.Stream(ctx, a.cfg.Beat, func(m *wire.Message) error {
+	err := c.Stream(ctx, a.cfg.Beat, a.witnessed.Load(), func(m *wire.Message) error {
 		if m.Bye != nil {
 			return bye(m.Bye)
 		}

@@ -87,6 +87,9 @@ func (a *Agent) localAPI() http.Handler {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, a.Status(), nil)
 	})
+	mux.HandleFunc("POST /witness/forget", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, a.ForgetWitness(r.Context()))
+	})
 	mux.HandleFunc("POST /ping", func(w http.ResponseWriter, r *http.Request) {
 		res, err := a.Ping(r.Context(), r.URL.Query().Get("name"))
 		answer(w, res, err)
@@ -141,6 +144,16 @@ func NewLocal(dir string) *Local {
 			return d.DialContext(ctx, "unix", path)
 		},
 	}}}
+}
+
+// ForgetWitness drops the checkpoint that the agent remembers: the next one that control
+// sends is believed. It is for after a rollback that was meant.
+func (a *Agent) ForgetWitness(ctx context.Context) error { return a.tell(ctx, word{forget: true}) }
+
+// ForgetWitness does the same to the agent that runs on the state directory.
+func (l *Local) ForgetWitness(ctx context.Context) error {
+	var none struct{}
+	return l.call(ctx, http.MethodPost, "/witness/forget", &none)
 }
 
 // Status returns the agent's status.

@@ -26,6 +26,7 @@ type word struct {
 	msg    *wire.Message
 	away   error      // the stream has ended with it
 	svid   [][]byte   // a renewed one
+	forget bool       // the checkpoint that is remembered
 	answer chan error // capacity 1
 }
 
@@ -56,6 +57,7 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 	l := &looper{Agent: a, plane: p, names: new(directory)}
 	l.chart = chart{self: a.st.System, keys: a.keys, org: a.st.Org, roots: trust.Roots, seen: a.st.Seen}
 	l.status = api.ControlStatus{URL: a.cfg.Control}
+	a.witnessed.Store(a.st.Witness.size())
 	now := time.Now()
 	l.recall(now)
 	l.settle("restart", now)
@@ -128,6 +130,10 @@ func (l *looper) hear(w word, now time.Time) error {
 		l.remember(now)
 	case w.msg != nil:
 		return l.message(w.msg, now)
+	case w.forget:
+		l.st.Witness = nil
+		l.witnessed.Store(0)
+		l.remember(now)
 	}
 	return nil
 }
@@ -145,6 +151,10 @@ func (l *looper) revoked(now time.Time) {
 }
 
 func (l *looper) message(m *wire.Message, now time.Time) error {
+	if m.Checkpoint != nil {
+		l.witness(m.Checkpoint, now)
+		return nil
+	}
 	before := l.chart.rejected
 	changed, err := l.chart.take(m, now)
 	if err != nil {

@@ -20,7 +20,8 @@ var ErrDamaged = errors.New("the agent's state is damaged")
 // stateVersion of the stored state, docs/format/agent-state.md.
 //
 //	1  first release
-const stateVersion = 1
+//	2  witness
+const stateVersion = 2
 
 // state is what an agent remembers: who it is, what it was last told and how far
 // it has seen the revisions go, so that it starts without control and never back.
@@ -39,6 +40,7 @@ type state struct {
 	Seen        wire.Revision   `json:"seen,omitempty"` // highest revision ever applied
 	Map         json.RawMessage `json:"map,omitempty"`  // wire.Map
 	MapAt       time.Time       `json:"map_at,omitzero"`
+	Witness     *witness        `json:"witness,omitempty"` // of control's audit trail
 }
 
 // newState makes the keys of a new agent.
@@ -81,6 +83,9 @@ func parseState(raw []byte) (*state, error) {
 	s := new(state)
 	if err := wire.Unmarshal(raw, s); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	if s.Version == 1 { // which had no witness
+		s.Version = stateVersion
 	}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)

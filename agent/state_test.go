@@ -85,7 +85,7 @@ func TestDamagedState(t *testing.T) {
 		spoil func(*state)
 		says  string
 	}{
-		"newer":               {func(s *state) { s.Version = 2 }, "newer version"},
+		"newer":               {func(s *state) { s.Version = stateVersion + 1 }, "newer version"},
 		"no version":          {func(s *state) { s.Version = 0 }, "version 0"},
 		"short identity":      {func(s *state) { s.Identity = s.Identity[1:] }, "size"},
 		"short wireguard key": {func(s *state) { s.WireGuard = nil }, "size"},

@@ -25,6 +25,7 @@ func (a *Agent) Status() api.AgentStatus {
 		s.ValidUntil = &until
 	}
 	s.Warnings = a.warnings(v, time.Now())
+	s.Witness = v.witness.view()
 	if c := a.cert.Load(); c != nil {
 		s.SVIDUntil = c.Leaf.NotAfter
 	}
@@ -71,6 +72,10 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 			tense = "ended"
 		}
 		warn("the identity of this system %s %s and is not renewed yet: %v", tense, a.cert.Load().Leaf.NotAfter.UTC().Format(time.RFC3339), *err)
+	}
+	if w := v.witness; w != nil && w.Alarm != "" {
+		warn("the audit trail of control cannot be trusted: %s (refused at %s; this system keeps both checkpoints, see: enclave audit witness)",
+			w.Alarm, w.RefusedAt.UTC().Format(time.RFC3339))
 	}
 	if v.trouble != nil {
 		warn("the data plane does not follow the map: %v", v.trouble)

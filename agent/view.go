@@ -18,13 +18,14 @@ type view struct {
 	reach    *wire.Reach
 	rejected []api.RejectedPeer
 	trouble  error // with the data plane
+	witness  *witness
 }
 
 // publish makes the loop's state visible and wakes whoever waits for a change.
 func (l *looper) publish() {
 	v := &view{
 		directory: l.names, state: l.stateWord(), revision: l.applied,
-		control: l.status, reach: l.reach, rejected: l.chart.rejected, trouble: l.trouble,
+		control: l.status, reach: l.reach, rejected: l.chart.rejected, trouble: l.trouble, witness: l.st.Witness,
 	}
 	if told := l.chart.told; told != nil {
 		v.self, v.until = told.Self, told.ValidUntil

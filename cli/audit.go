@@ -19,7 +19,7 @@ import (
 func (a *app) audit() *cobra.Command {
 	return a.group("audit", "Look at what was done, by whom, and prove it",
 		a.auditList("list"), a.auditTail(), a.auditExport(), a.auditVerify(), a.auditProve(), a.auditCheckpoint(), a.auditKey(),
-		a.auditSubjects(), a.auditErase(), a.auditArchive(), a.auditSegments())
+		a.auditSubjects(), a.auditErase(), a.auditArchive(), a.auditSegments(), a.auditWitness())
 }
 
 // auditFilter are the flags that say which records are wanted.

@@ -298,6 +298,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := r.Context()
 	st := newStream(id, r.RemoteAddr, time.Now())
+	st.witness.Store(witnessSize(r))
 	if err := s.hub.connect(ctx, st); err != nil {
 		s.refuse(w, r, err)
 		return

@@ -96,6 +96,7 @@ func (f *Front) start(l *live) {
 	l.server.front.Store(f)
 	l.loops.Go(func() { l.server.hub.run(l.ctx) })
 	l.loops.Go(func() { l.server.api.Run(l.ctx) })
+	l.loops.Go(func() { l.server.hub.notarise(l.ctx) })
 	l.loops.Go(func() {
 		select {
 		case <-l.server.cfg.Store.Failed():

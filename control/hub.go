@@ -25,6 +25,7 @@ type hub struct {
 	zone    string
 	mapLife time.Duration
 	tickets *tickets
+	notary  notary
 
 	countries *policy.Countries // of addresses; nil knows none
 

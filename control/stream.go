@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"enclave/control/discovery"
@@ -22,6 +23,8 @@ type stream struct {
 	good wire.Revision // up to which the sent map was found right; guarded by hub.mu
 
 	counted bool // the system, when it was last looked at; guarded by hub.mu
+
+	witness atomic.Int64 // records of the checkpoint that the agent remembers, or noWitness
 
 	causes []string       // of what was not sent yet; guarded by hub.mu
 	owed   debt           // what was not looked at yet; guarded by hub.mu
@@ -53,6 +56,7 @@ type sender struct {
 	st      *stream
 	told    discovery.Ledger
 	horizon time.Time // how far the grants that were sent reach ahead
+	noted   int64     // size of the checkpoint last sent
 	renewAt time.Time // when a ticket or the horizon wants renewal; zero before the first map
 }
 
@@ -92,6 +96,15 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 	expired := time.NewTimer(time.Until(until))
 	defer expired.Stop()
 	for {
+		// The checkpoint first: an agent that refuses the map of a state which was rolled
+		// back should know why.
+		m, err := s.checkpoint(ctx)
+		if err == nil && m != nil {
+			err = out.write(m)
+		}
+		if err != nil {
+			return err
+		}
 		if m := s.next(time.Now()); m != nil {
 			if m.Bye == nil { // before the write: the agent may answer before it returns
 				s.hub.sent(s.st, s.told.Revision(), s.told.Revision())

@@ -1,5 +1,5 @@
 // Package store keeps an organisation's state in one SQLite file, in domain words:
-// systems, tags, enrolment keys, policies, relays, tokens and the activity log.
+// systems, tags, enrolment keys, policies, relays, tokens and the audit trail.
 //
 //	<state directory, 0700>/
 //	  enclave.db        the database, and its -wal while it is open: sealed
@@ -9,7 +9,7 @@
 //
 // Everything in clear exists in memory only (package seal).
 //
-// Every change is one transaction: the conditional write, its activity record and,
+// Every change is one transaction: the conditional write, its audit record and,
 // where policy is concerned, the next revision; none of the three without the
 // others. An acknowledged change survives the loss of power (WAL with
 // synchronous=FULL). Every table, key and query carries the organisation.
@@ -28,5 +28,5 @@
 // 0058-rotation-and-conversion-by-copy.md,
 // 0052-enrolment-in-one-transaction.md, 0053-explicit-tags-only.md,
 // 0087-history-by-part-one-change-at-a-time.md, and 0086 for changes that do not stay.
-// The hash chain of the activity log: docs/format/activity.md.
+// The audit trail: package audit, docs/format/audit.md.
 package store

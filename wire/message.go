@@ -79,6 +79,22 @@ type Message struct {
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 	Bye       *Bye       `json:"bye,omitempty"`
 	Ask       *Ask       `json:"ask,omitempty"`
+
+	// Checkpoint comes to agents that asked for it, with QueryWitness.
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+}
+
+// QueryWitness is the query of PathStream by which an agent says that it is a witness of
+// the audit trail, and how many records the checkpoint has that it remembers (0: none).
+const QueryWitness = "witness"
+
+// Checkpoint is the signed state of control's audit trail (docs/format/audit.md), with
+// the proof that it continues the state of Old records.
+type Checkpoint struct {
+	Note  string   `json:"note"`
+	Key   string   `json:"key"`
+	Old   int64    `json:"old,omitempty"`
+	Proof [][]byte `json:"proof,omitempty"`
 }
 
 // Heartbeat says that the stream lives and where the revision is. ValidUntil

@@ -159,13 +159,13 @@ func (c *Client) Leave(ctx context.Context) error {
 
 // Stream follows the map stream and hands each message to each, until one of them
 // fails or the server is silent for three beats. It never returns nil.
-func (c *Client) Stream(ctx context.Context, beat time.Duration, each func(*wire.Message) error) error {
+func (c *Client) Stream(ctx context.Context, beat time.Duration, witness int64, each func(*wire.Message) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(3*beat, func() { cancel(ErrSilent) })
 	defer watchdog.Stop()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint.at(wire.PathStream), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint.at(wire.PathStream)+fmt.Sprintf("?%s=%d", wire.QueryWitness, witness), nil)
 	if err != nil {
 		return err
 	}

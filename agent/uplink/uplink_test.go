@@ -151,7 +151,7 @@ func TestOneConnection(t *testing.T) {
 		c := s.client(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- c.Stream(ctx, time.Minute, func(*wire.Message) error { return nil }) }()
+		go func() { ended <- c.Stream(ctx, time.Minute, 0, func(*wire.Message) error { return nil }) }()
 		synctest.Wait()
 		if err := c.Report(ctx, wire.Report{Applied: 1}); err != nil {
 			t.Error(err)
@@ -188,7 +188,7 @@ func TestCloseAtOnce(t *testing.T) {
 			})
 			c := s.client(t)
 			enough := errors.New("enough")
-			if err := c.Stream(t.Context(), time.Minute, func(*wire.Message) error { return enough }); err != enough {
+			if err := c.Stream(t.Context(), time.Minute, 0, func(*wire.Message) error { return enough }); err != enough {
 				t.Error(err)
 			}
 			c.Close()
@@ -223,7 +223,7 @@ func TestStream(t *testing.T) {
 				c := s.client(t)
 				defer c.Close()
 				n := 0
-				err := c.Stream(t.Context(), time.Minute, func(*wire.Message) error { n++; return nil })
+				err := c.Stream(t.Context(), time.Minute, 0, func(*wire.Message) error { n++; return nil })
 				if err == nil || n != tc.n || !strings.Contains(err.Error(), tc.says) {
 					t.Errorf("%d messages, then %v", n, err)
 				}
@@ -265,7 +265,7 @@ func TestWatchdog(t *testing.T) {
 				c := s.client(t)
 				defer c.Close()
 				began := time.Now()
-				err := c.Stream(t.Context(), beat, func(*wire.Message) error { return nil })
+				err := c.Stream(t.Context(), beat, 0, func(*wire.Message) error { return nil })
 				if took := time.Since(began); !errors.Is(err, tc.want) || took != tc.after {
 					t.Errorf("after %s: %v, want after %s: %v", took, err, tc.after, tc.want)
 				}
@@ -300,7 +300,7 @@ func TestRefusals(t *testing.T) {
 				defer s.Close()
 				c := s.client(t)
 				defer c.Close()
-				for _, err := range []error{c.Report(t.Context(), wire.Report{}), c.Stream(t.Context(), time.Minute, nil)} {
+				for _, err := range []error{c.Report(t.Context(), wire.Report{}), c.Stream(t.Context(), time.Minute, 0, nil)} {
 					var p *api.Problem
 					if !errors.As(err, &p) || p.Status != tc.status || p.Code != tc.code || !strings.Contains(err.Error(), tc.says) {
 						t.Errorf("%v: %+v", err, p)

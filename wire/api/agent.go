@@ -24,6 +24,18 @@ type AgentStatus struct {
 	Spoofed    uint64           `json:"spoofed"` // packets with an inner source that is not the peer's
 	Version    string           `json:"version"`
 	Warnings   []string         `json:"warnings,omitempty"`
+	Witness    *Witness         `json:"witness,omitempty"`
+}
+
+// Witness is what an agent remembers of control's audit trail.
+type Witness struct {
+	Key        string     `json:"key"`
+	Checkpoint string     `json:"checkpoint"`
+	Size       int64      `json:"size"`
+	At         time.Time  `json:"at"`
+	Alarm      string     `json:"alarm,omitempty"`   // why Refused is not believed
+	Refused    string     `json:"refused,omitempty"` // the checkpoint that contradicts
+	RefusedAt  *time.Time `json:"refused_at,omitempty"`
 }
 
 // The states of an agent.
