@@ -12,7 +12,7 @@
 //	      |                        |
 //	   (path)                conn.Bind                  the lower seam
 //
-// Both seams are the interfaces of wireguard-go, so that a faster device or bind can
+// Both seams are the interfaces of wireguard-go, so that another device or bind can
 // replace ours without touching the rest. The package knows neither policies nor maps:
 // a peer here is a key, its addresses and nothing else. It refuses to run without a
 // filter, and a packet that the filter does not accept is delivered to nobody.
@@ -20,5 +20,6 @@
 // Specifications: the WireGuard paper (Donenfeld, NDSS 2017), RFC 9293 for the resets.
 // There are two ipStacks, chosen by Config.Netstack: nic, which is assembled here, and
 // stock, which is wireguard-go's own tun/netstack. Why, and how they differ:
-// docs/decisions/0070.
+// docs/decisions/0070. How nic and guard work on batches: docs/decisions/0074; what TCP is
+// set to: docs/decisions/0073.
 package tunnel
