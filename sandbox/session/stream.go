@@ -68,6 +68,8 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	c := http.NewResponseController(w)
+	// The deadline of the request's body would end the stream: it is read in full.
+	c.SetReadDeadline(time.Time{}) //nolint:errcheck // a recorder in tests has none
 	beat := time.NewTicker(s.cfg.Limits.Heartbeat)
 	defer beat.Stop()
 	for {
