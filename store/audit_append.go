@@ -94,35 +94,43 @@ func withReason(detail []byte, reason string) ([]byte, error) {
 // appendRecord gives a record its place in the chain and the tree, seals its detail and
 // writes all of it, within the transaction of what it records.
 func (s *Store) appendRecord(ctx context.Context, tx execReader, org wire.OrgID, a *audit.Record, detail []byte) error {
-	if s.onRecord != nil {
-		if err := s.onRecord(a); err != nil {
-			return fmt.Errorf("audit record: %w", err)
-		}
-	}
 	last, prev, err := lastRecord(ctx, tx, org)
 	if err != nil {
 		return err
 	}
-	a.Format, a.Seq, a.Prev, a.At = audit.Current, last+1, prev, a.At.UTC()
-	a.Subject = audit.Subject(a.Actor, a.Object)
+	a.Seq, a.Prev, a.Subject = last+1, prev, audit.Subject(a.Actor, a.Object)
 	key, number, err := s.subjectKey(ctx, tx, org, a.Subject, a.At)
 	if err != nil {
 		return err
 	}
 	defer clear(key)
-	a.Key = number
-	a.Detail = audit.SealDetail(audit.RecordKey(key, org, a.Seq), org, a, detail)
-	if err := a.Check(); err != nil {
+	if err := s.complete(a, org, key, number, detail); err != nil {
 		return err
 	}
-	a.Hash, _ = a.Sum(org, nil)
-	_, err = tx.ExecContext(ctx, "INSERT INTO audit_records (org_id, "+recordColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		org, a.Seq, a.Format, a.At.UnixNano(), a.Actor, a.Action, a.Object, a.Revision, a.Outcome, a.Request, a.Subject, a.Key,
-		a.Detail, a.Prev[:], a.Hash[:])
-	if err != nil {
+	if _, err := tx.ExecContext(ctx, insertRecord, recordArgs(org, a)...); err != nil {
 		return err
 	}
 	return appendLeaf(ctx, tx, org, a.Seq-1, a.Hash)
+}
+
+// complete seals the detail of a record that has its place, and hashes it.
+func (s *Store) complete(a *audit.Record, org wire.OrgID, key []byte, number uint32, detail []byte) error {
+	if s.onRecord != nil {
+		if err := s.onRecord(a); err != nil {
+			return fmt.Errorf("audit record: %w", err)
+		}
+	}
+	a.Format, a.Key, a.At = audit.Current, number, a.At.UTC()
+	a.Detail = audit.SealDetail(audit.RecordKey(key, org, a.Seq), org, a, detail)
+	a.Hash, _ = a.Sum(org, nil)
+	return a.Check()
+}
+
+const insertRecord = "INSERT INTO audit_records (org_id, " + recordColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+func recordArgs(org wire.OrgID, a *audit.Record) []any {
+	return []any{org, a.Seq, a.Format, a.At.UnixNano(), a.Actor, a.Action, a.Object, a.Revision, a.Outcome, a.Request, a.Subject, a.Key,
+		a.Detail, a.Prev[:], a.Hash[:]}
 }
 
 // appendLeaf adds the hash of record n, counted from 0, to the tree, with the nodes that

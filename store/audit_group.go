@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"enclave/store/audit"
 	"enclave/wire"
@@ -107,16 +110,86 @@ func (s *Store) writeGroup(ctx context.Context, org wire.OrgID) {
 	}
 }
 
-func (s *Store) appendGroup(ctx context.Context, tx execReader, org wire.OrgID, batch []*waiting) error {
+// appendGroup writes a group within one transaction. It keeps at hand what every record
+// of it needs: where the chain and the tree stand, the subjects' keys, the statements.
+func (s *Store) appendGroup(ctx context.Context, tx *sql.Tx, org wire.OrgID, batch []*waiting) (err error) {
 	rev, err := revision(ctx, tx, org)
 	if err != nil {
 		return err
 	}
+	if len(batch) == 1 {
+		batch[0].rec.Revision = rev
+		return s.appendRecord(ctx, tx, org, &batch[0].rec, batch[0].detail)
+	}
+	g := grouped{s: s, ctx: ctx, tx: tx, org: org, keys: make(map[string]subjectNow)}
+	if g.seq, g.prev, err = lastRecord(ctx, tx, org); err != nil {
+		return err
+	}
+	tops, err := hashReader{ctx, tx, org}.ReadHashes(audit.TopIndexes(g.seq))
+	if err != nil {
+		return err
+	}
+	if g.tree, err = audit.TreeOf(g.seq, tops); err != nil {
+		return err
+	}
+	if g.record, err = tx.PrepareContext(ctx, insertRecord); err != nil {
+		return err
+	}
+	defer g.record.Close()
+	if g.hash, err = tx.PrepareContext(ctx, "INSERT INTO audit_hashes VALUES (?, ?, ?)"); err != nil {
+		return err
+	}
+	defer g.hash.Close()
 	for _, m := range batch {
 		m.rec.Revision = rev
-		if err := s.appendRecord(ctx, tx, org, &m.rec, m.detail); err != nil {
+		if err := g.append(&m.rec, m.detail); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// grouped is a group being written.
+type grouped struct {
+	s            *Store
+	ctx          context.Context // of the transaction
+	tx           *sql.Tx
+	org          wire.OrgID
+	seq          int64
+	prev         audit.Hash
+	tree         audit.Tree
+	keys         map[string]subjectNow
+	record, hash *sql.Stmt
+}
+
+type subjectNow struct {
+	secret []byte
+	key    uint32
+}
+
+func (g *grouped) append(a *audit.Record, detail []byte) error {
+	a.Seq, a.Prev, a.Subject = g.seq+1, g.prev, audit.Subject(a.Actor, a.Object)
+	k, ok := g.keys[a.Subject]
+	if !ok {
+		var err error
+		if k.secret, k.key, err = g.s.subjectKey(g.ctx, g.tx, g.org, a.Subject, a.At); err != nil {
+			return err
+		}
+		g.keys[a.Subject] = k
+	}
+	if err := g.s.complete(a, g.org, k.secret, k.key, detail); err != nil {
+		return err
+	}
+	if _, err := g.record.ExecContext(g.ctx, recordArgs(g.org, a)...); err != nil {
+		return err
+	}
+	leaf := audit.Leaf(a.Hash)
+	place := tlog.StoredHashIndex(0, g.seq)
+	for i, h := range append([]tlog.Hash{leaf}, g.tree.AppendLeaf(leaf)...) {
+		if _, err := g.hash.ExecContext(g.ctx, g.org, place+int64(i), h[:]); err != nil {
+			return err
+		}
+	}
+	g.seq, g.prev = a.Seq, a.Hash
 	return nil
 }
