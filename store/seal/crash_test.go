@@ -143,6 +143,8 @@ func TestCrashImages(t *testing.T) {
 		do(t, db, "CREATE TABLE total (n INTEGER, bytes INTEGER)")
 		do(t, db, "CREATE INDEX by_size ON change (length(v), v)")
 		do(t, db, "INSERT INTO total VALUES (0, 0)")
+		do(t, db, "CREATE TABLE record (seq INTEGER PRIMARY KEY, prev BLOB, hash BLOB)")
+		do(t, db, "CREATE TABLE node (place INTEGER PRIMARY KEY, hash BLOB)")
 	}()
 	whole, err := os.ReadFile(path)
 	if err != nil {
@@ -154,6 +156,7 @@ func TestCrashImages(t *testing.T) {
 	d.record(v)
 	db := connect(t, v, path, "synchronous(full)", "wal_autocheckpoint(40)", "cache_size(8)")
 	db.SetMaxOpenConns(1)
+	trail := new(trail)
 	var acked []int // operations recorded when change i was acknowledged
 	for i := range changes {
 		tx, err := db.Begin()
@@ -168,6 +171,9 @@ func TestCrashImages(t *testing.T) {
 			if _, err := tx.Exec(q); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := trail.append(tx, int64(i+1)); err != nil {
+			t.Fatal(err)
 		}
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
@@ -215,7 +221,7 @@ func TestCrashImages(t *testing.T) {
 				if n != rows || bytes != sum || verdict != "ok" {
 					return n, fmt.Errorf("%d changes in %d rows, %d bytes in %d, %s", n, rows, bytes, sum, verdict)
 				}
-				return n, nil
+				return n, checkTrail(db, int64(n))
 			}()
 			if err != nil || got < want || got > want+1 {
 				t.Fatalf("seed %d, operation %d of %d, guess %d: %d changes there, %d acknowledged, %v", seed, n, len(d.ops), guess, got, want, err)
@@ -225,5 +231,5 @@ func TestCrashImages(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d images at %d operations (%d syncs) of %d changes: 0 lost, 0 in half; in %d the change under way had made it", images, len(d.ops), syncs, changes, inFlight)
+	t.Logf("%d images at %d operations (%d syncs) of %d changes: 0 lost, 0 in half, the audit chain and tree whole in each; in %d the change under way had made it", images, len(d.ops), syncs, changes, inFlight)
 }
