@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -221,7 +220,8 @@ func (f *Front) lock(ctx context.Context, c store.Change) error {
 	f.held, err = s.cfg.Store.CloseHolding()
 	s.wipe()
 	// What was in memory is garbage now, and must not wait for its turn to be overwritten.
-	debug.FreeOSMemory()
+	l, s, tokens, long = nil, nil, nil, nil
+	seal.Scrub()
 	f.closed.Store(true)
 	f.log.Warn("the state is locked; the API answers 503 until it is unlocked", "by", c.By)
 	return err

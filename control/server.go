@@ -102,7 +102,15 @@ func Init(ctx context.Context, st *store.Store, c store.Change, name string, set
 	if err != nil {
 		return store.Org{}, fmt.Errorf("new organisation: %w", err)
 	}
-	return st.Init(ctx, c, store.InitParams{
-		ID: org, Name: name, CACert: cert, CAKey: key, TicketKey: ticketKey.Seed(), Settings: settings,
+	seed := ticketKey.Seed()
+	out, err := st.Init(ctx, c, store.InitParams{
+		ID: org, Name: name, CACert: cert, CAKey: key, TicketKey: seed, Settings: settings,
 	})
+	// They are in the store now, and nowhere else.
+	ca.Wipe()
+	for _, secret := range [][]byte{key, seed, ticketKey} {
+		clear(secret)
+	}
+	out.CAKey, out.TicketKey = nil, nil
+	return out, err
 }

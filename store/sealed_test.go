@@ -91,6 +91,15 @@ func TestNoCanaryOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := wantClean(t, dir)
+	var parcel bytes.Buffer
+	if _, err := s.Backup(t.Context(), &parcel, BackupConfig{Made: start}); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{canary, "SQLite", "CREATE TABLE", "organisation"} {
+		if bytes.Contains(parcel.Bytes(), []byte(word)) {
+			t.Errorf("a backup has %q in clear", word)
+		}
+	}
 	s.Close()
 	t.Logf("%d columns planted: 0 hits in %d bytes open, %d closed", columns, open, wantClean(t, dir))
 	// The test finds one where there is one.

@@ -73,18 +73,28 @@ func LoadCA(org wire.OrgID, cert, key []byte) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load root: %w", err)
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(key)
+	private, err := parseKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("load root: key: %w", err)
 	}
-	private, ok := parsed.(ed25519.PrivateKey)
-	if !ok || !private.Public().(ed25519.PublicKey).Equal(root.PublicKey) {
+	if !private.Public().(ed25519.PublicKey).Equal(root.PublicKey) {
 		return nil, errors.New("load root: the key does not belong to the certificate")
 	}
 	if len(root.URIs) != 1 || root.URIs[0].String() != "spiffe://"+string(org) {
 		return nil, fmt.Errorf("load root: the certificate is not of organisation %s", org)
 	}
 	return &CA{org, root, private, DefaultLife}, nil
+}
+
+// ed25519Head is what stands before the seed of an Ed25519 key in PKCS #8 (RFC 8410).
+const ed25519Head = "\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"
+
+// parseKey reads a key without the copies of it that crypto/x509 leaves in memory.
+func parseKey(key []byte) (ed25519.PrivateKey, error) {
+	if len(key) != len(ed25519Head)+ed25519.SeedSize || string(key[:len(ed25519Head)]) != ed25519Head {
+		return nil, errors.New("it is no Ed25519 key in PKCS #8")
+	}
+	return ed25519.NewKeyFromSeed(key[len(ed25519Head):]), nil
 }
 
 // WithLife returns the same authority, whose SVIDs live as long as given. Zero is
