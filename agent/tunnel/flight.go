@@ -10,7 +10,8 @@ import (
 const (
 	// maxFlight is how many packets WireGuard may have in its hands in one direction.
 	// Its own queues hold 128 times 1,024 of them in buffers of 64 KiB: without a bound
-	// a fast sender fills the memory, and long before that the caches.
+	// a fast sender fills the memory, and long before that the caches. Strangers who
+	// send what is not authentic fill neither: what waits, waits in the kernel's buffer.
 	maxFlight = 4 * batchLen
 	// lostAfter is how long a full flight may stand still. WireGuard tells nobody what
 	// it drops (no session yet, not authentic), so what stands still is taken for that.
@@ -22,7 +23,8 @@ type flight struct {
 	entered, left atomic.Int64
 	waiting       atomic.Bool
 	progress      chan struct{} // capacity 1: a wake-up is never lost
-	timer         *time.Timer   // of the one goroutine that waits
+	taken         atomic.Bool   // somebody waits already
+	timer         *time.Timer   // of who waits
 }
 
 func (f *flight) init() {
@@ -43,8 +45,12 @@ func (f *flight) leave(n int) {
 	}
 }
 
-// wait returns when there is room for more. One goroutine at a time calls it.
+// wait returns when there is room for more, or at once when another waits for that.
 func (f *flight) wait() {
+	if !f.full() || !f.taken.CompareAndSwap(false, true) {
+		return
+	}
+	defer f.taken.Store(false)
 	for f.full() {
 		before := f.left.Load()
 		f.waiting.Store(true)
@@ -66,10 +72,24 @@ func (f *flight) wait() {
 
 func (f *flight) full() bool { return f.entered.Load()-f.left.Load() > maxFlight }
 
-// meter is the bind as WireGuard sees it: what is sent has left its hands.
+// meter is the bind as WireGuard sees it: what is sent has left its hands, what is
+// received gets into them.
 type meter struct {
 	conn.Bind
-	out *flight
+	out, in *flight
+}
+
+func (m *meter) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	fns, port, err := m.Bind.Open(port)
+	for i, receive := range fns {
+		fns[i] = func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+			m.in.wait()
+			n, err := receive(bufs, sizes, eps)
+			m.in.enter(n)
+			return n, err
+		}
+	}
+	return fns, port, err
 }
 
 func (m *meter) Send(bufs [][]byte, ep conn.Endpoint) error {

@@ -29,6 +29,7 @@ type guard struct {
 	filter Filter
 	out    [batchLen]filter.Verdict // of Read, which is for one goroutine
 	flight flight                   // from Read to the bind
+	inward flight                   // from the bind to Write
 
 	// waiting spares Read the lock while urgent is empty, which is nearly always.
 	waiting atomic.Bool
@@ -39,6 +40,7 @@ type guard struct {
 func newGuard(l link, f Filter) *guard {
 	g := &guard{link: l, filter: f}
 	g.flight.init()
+	g.inward.init()
 	return g
 }
 
@@ -108,6 +110,7 @@ func (g *guard) rejectIn(pkt []byte, v filter.Verdict, now time.Time) {
 // Write hands decrypted packets to the stack, in runs of accepted ones so that the
 // batch of the caller stays as it is.
 func (g *guard) Write(bufs [][]byte, offset int) (int, error) {
+	defer g.inward.leave(len(bufs))
 	now := time.Now()
 	vs := verdicts.Get().(*[batchLen]filter.Verdict)
 	defer verdicts.Put(vs)

@@ -128,7 +128,7 @@ func New(cfg Config) (*Tunnel, error) {
 		stack: s, guard: newGuard(s, cfg.Filter),
 		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]Peer),
 	}
-	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight}, t.deviceLogger(cfg.Logger))
+	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward}, t.deviceLogger(cfg.Logger))
 	// Roaming is the bind's business. With WireGuard's own on, a relay that lies about
 	// who sent a packet would move a peer's endpoint to somebody else.
 	t.dev.DisableSomeRoamingForBrokenMobileSemantics()
