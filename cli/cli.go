@@ -197,10 +197,14 @@ func helpCommand() *cobra.Command {
 
 // logger logs on stderr, in JSON under --json.
 func (a *app) logger() *slog.Logger {
-	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if a.verbose {
-		opts.Level = slog.LevelDebug
+		return a.loggerFrom(slog.LevelDebug)
 	}
+	return a.loggerFrom(slog.LevelInfo)
+}
+
+func (a *app) loggerFrom(level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
 	if a.json {
 		return slog.New(slog.NewJSONHandler(a.Err, opts))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/url"
 	"time"
@@ -27,6 +28,15 @@ type hostFlags struct {
 	life                          time.Duration
 	opinionURL, opinionModel      string
 	opinionKey                    string
+	quiet                         bool // one run: stderr is for its console
+}
+
+// logger leaves stderr to the script of a single run, but for what went wrong.
+func (f *hostFlags) logger(a *app) *slog.Logger {
+	if f.quiet && !a.verbose {
+		return a.loggerFrom(slog.LevelError)
+	}
+	return a.logger()
 }
 
 func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
@@ -60,8 +70,8 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 			err = errors.Join(err, all())
 		}
 	}()
-	h = &session.Host{Runner: runner, Logger: a.logger()}
-	cfg := tools.Config{Getenv: a.Getenv, Logger: a.logger().With("part", "tools")}
+	h = &session.Host{Runner: runner, Logger: f.logger(a)}
+	cfg := tools.Config{Getenv: a.Getenv, Logger: f.logger(a).With("part", "tools")}
 	if f.tools == "" {
 		h.Tools, err = tools.Open(ctx, &tools.File{Version: 1}, cfg)
 	} else {
@@ -132,7 +142,7 @@ func (a *app) joiner(f *hostFlags) (*node.Runs, error) {
 	}
 	r := &node.Runs{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL"), beside.URL),
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT"), beside.Fingerprint),
-		Key:         a.enrolmentKey(f.keyFile), Life: f.life, Version: build().Version, Logger: a.logger().With("part", "overlay")}
+		Key:         a.enrolmentKey(f.keyFile), Life: f.life, Version: build().Version, Logger: f.logger(a).With("part", "overlay")}
 	switch {
 	case r.Control == "" || r.Fingerprint == "":
 		return nil, usage("--join: no control plane").hint("pass --control and --ca-fingerprint, or --state with the directory of \"enclave up\"")

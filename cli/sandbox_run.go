@@ -47,6 +47,7 @@ as long as it lives: its tools reach what policy allows its tags, and nothing el
 			return a.runScript(ctx, &f, args[0])
 		}}
 	f.host.flags(c)
+	f.host.quiet = true
 	fl := c.Flags()
 	fl.StringVar(&f.level, "level", "", "how far the script is trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
 	fl.StringVar(&f.gate, "gate", "block", "what the scoring gate does from 70 points on: block, warn or off")
@@ -69,6 +70,7 @@ type console struct {
 }
 
 func (c *console) ToolCall(uint64, string, json.RawMessage)             {}
+func (c *console) ToolProgress(uint64, string, tools.Phase)             {}
 func (c *console) ToolResult(uint64, string, tools.Code, time.Duration) {}
 
 func (c *console) Output(l sandbox.Line) {
@@ -102,7 +104,7 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 		return err
 	}
 	f.limits.MemoryBytes = f.memory << 20
-	runner, err := pool.New(pool.Config{Size: 1, Share: 1, Warm: 1, AllowWeak: f.weak, Log: a.logger().With("part", "workers")})
+	runner, err := pool.New(pool.Config{Size: 1, Share: 1, Warm: 1, AllowWeak: f.weak, Log: f.host.logger(a).With("part", "workers")})
 	if err != nil {
 		return err
 	}

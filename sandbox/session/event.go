@@ -28,6 +28,7 @@ const (
 	TypeStdout    = "stdout"
 	TypeLog       = "log"
 	TypeCall      = "tool_call"
+	TypeProgress  = "tool_progress"
 	TypeResult    = "tool_result_applied"
 	TypeFinal     = "final"
 	TypeHeartbeat = "heartbeat"
@@ -164,6 +165,12 @@ type (
 		CallID string          `json:"callId"`
 		Tool   string          `json:"toolName"`
 		Args   json.RawMessage `json:"args"` // redacted
+	}
+	// ProgressPayload tells how far a call is: connecting, sending, processing, receiving.
+	ProgressPayload struct {
+		CallID  string `json:"callId"`
+		Phase   string `json:"phase"`
+		Elapsed int64  `json:"elapsedMs"` // of the session
 	}
 	// ResultPayload tells of its end.
 	ResultPayload struct {

@@ -109,6 +109,11 @@ func (s *live) ToolCall(id uint64, tool string, args json.RawMessage) {
 	s.log.Append(TypeCall, CallPayload{callID(id), tool, args})
 }
 
+// ToolProgress implements tools.Observer.
+func (s *live) ToolProgress(id uint64, _ string, phase tools.Phase) {
+	s.log.Append(TypeProgress, ProgressPayload{callID(id), string(phase), time.Since(s.began).Milliseconds()})
+}
+
 // ToolResult implements tools.Observer.
 func (s *live) ToolResult(id uint64, _ string, code tools.Code, took time.Duration) {
 	if s.calls.Add(-1) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"enclave/sandbox"
@@ -15,6 +16,8 @@ import (
 type Observer interface {
 	// ToolCall is told of a call before it is made; args are redacted.
 	ToolCall(id uint64, tool string, args json.RawMessage)
+	// ToolProgress is told how far a call to a service is.
+	ToolProgress(id uint64, tool string, phase Phase)
 	// ToolResult is told of its end; code is empty for a good one.
 	ToolResult(id uint64, tool string, code Code, took time.Duration)
 	Output(line sandbox.Line)
@@ -52,7 +55,17 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 	if b.Observer != nil {
 		b.Observer.ToolCall(c.ID, c.Name, b.Redact(c.Name, c.Args))
 	}
-	out, err := b.Call(ctx, c.Name, c.Args)
+	var done atomic.Bool
+	phase := func(Phase) {}
+	if b.Observer != nil {
+		phase = func(p Phase) {
+			if !done.Load() { // a connection may say something after its answer
+				b.Observer.ToolProgress(c.ID, c.Name, p)
+			}
+		}
+	}
+	out, err := b.follow(ctx, c.Name, c.Args, phase)
+	done.Store(true)
 	var code Code
 	if err != nil {
 		code = asError(err).Code

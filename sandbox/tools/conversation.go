@@ -22,6 +22,7 @@ func (t *conversation) call(ctx context.Context, args map[string]any, c callInfo
 	if _, given := args["data"]; given && !ok {
 		return nil, failure(InvalidArgs, nil, "argument data has to be a string")
 	}
+	c.phase(Connecting)
 	conn, err := c.overlay.DialContext(ctx, "tcp", t.addr)
 	if err != nil {
 		return nil, failure(Failed, err, "the service could not be reached")
@@ -30,12 +31,14 @@ func (t *conversation) call(ctx context.Context, args map[string]any, c callInfo
 	// A dead line in the past ends a read or write that is under way.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	c.phase(Sending)
 	if t.line {
 		data += "\n"
 	}
 	if _, err := io.WriteString(conn, data); err != nil {
 		return nil, failure(Failed, err, "the service closed the connection")
 	}
+	c.phase(Processing)
 	text, err := t.read(conn, c.max)
 	if err != nil {
 		return nil, err

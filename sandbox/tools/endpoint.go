@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"unicode/utf8"
 
@@ -56,6 +57,12 @@ func (e *endpoint) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if client == nil {
 		client = httpClient(c.overlay.DialContext, 0)
 	}
+	c.phase(Connecting)
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { c.phase(Sending) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { c.phase(Processing) },
+		GotFirstResponseByte: func() { c.phase(Receiving) },
+	}))
 	res, err := client.Do(req)
 	if err != nil {
 		switch {

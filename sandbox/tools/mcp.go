@@ -182,6 +182,7 @@ func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if err != nil {
 		return nil, failure(Failed, err, "the tool's server could not be reached")
 	}
+	c.phase(Processing)
 	text, err := t.request(ctx, "tools/call", map[string]any{"name": m.name, "arguments": args})
 	if errors.Is(err, errMCPGone) {
 		m.server.lost(t)

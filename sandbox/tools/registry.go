@@ -39,7 +39,19 @@ type callInfo struct {
 	max     int64 // bytes of the result
 	overlay Dialer
 	run     string
+	phase   func(Phase) // told how far the call is; never nil
 }
+
+// Phase is how far a call to a service is.
+type Phase string
+
+// The phases.
+const (
+	Connecting Phase = "connecting"
+	Sending    Phase = "sending"
+	Processing Phase = "processing" // the service has the request
+	Receiving  Phase = "receiving"
+)
 
 // tool is a compiled tool. It does not change.
 type tool struct {

@@ -92,6 +92,11 @@ func (s *Session) Redact(name string, args json.RawMessage) json.RawMessage {
 // Call makes one call. args is a JSON object of at most MaxArgs bytes. An error is
 // always an *Error.
 func (s *Session) Call(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
+	return s.follow(ctx, name, args, func(Phase) {})
+}
+
+// follow is Call, and tells how far it is.
+func (s *Session) follow(ctx context.Context, name string, args json.RawMessage, phase func(Phase)) (json.RawMessage, error) {
 	began := time.Now()
 	s.mu.Lock()
 	if s.shut {
@@ -107,7 +112,7 @@ func (s *Session) Call(ctx context.Context, name string, args json.RawMessage) (
 	if len(name) <= maxName {
 		rec.Tool = name
 	}
-	out, err := s.call(ctx, name, args, &rec)
+	out, err := s.call(ctx, name, args, &rec, phase)
 	if err != nil {
 		e := asError(err)
 		if e.cause != nil {
@@ -126,7 +131,7 @@ func (s *Session) Call(ctx context.Context, name string, args json.RawMessage) (
 // maxName is the longest name of a tool.
 const maxName = 256
 
-func (s *Session) call(ctx context.Context, name string, text json.RawMessage, rec *Record) (json.RawMessage, error) {
+func (s *Session) call(ctx context.Context, name string, text json.RawMessage, rec *Record, phase func(Phase)) (json.RawMessage, error) {
 	if s.cfg.Calls > 0 && rec.Call > s.cfg.Calls {
 		return nil, failure(TooManyCalls, nil, "this run may call tools %d times", s.cfg.Calls)
 	}
@@ -160,7 +165,7 @@ func (s *Session) call(ctx context.Context, name string, text json.RawMessage, r
 			return nil, failure(AuditFailed, err, "the call could not be recorded, so it was not made")
 		}
 	}
-	v, err := s.serve(ctx, t, args)
+	v, err := s.serve(ctx, t, args, phase)
 	if err != nil {
 		return nil, err
 	}
@@ -237,12 +242,12 @@ func verb(a Attribute) string {
 const retryWait = 50 * time.Millisecond
 
 // serve asks the backend, again where that was declared harmless.
-func (s *Session) serve(ctx context.Context, t *tool, args map[string]any) (any, error) {
+func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase func(Phase)) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.deadline())
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	info := callInfo{max: t.resultBytes(), overlay: s.cfg.Overlay, run: s.cfg.Run}
+	info := callInfo{max: t.resultBytes(), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase}
 	tries := 1
 	if t.rules.Idempotent {
 		tries += min(t.rules.Retries, maxRetries)

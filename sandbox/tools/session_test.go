@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"enclave/sandbox"
 )
 
 // ledger keeps records for tests.
@@ -293,5 +295,39 @@ func TestRedactionFollowsTheSchema(t *testing.T) {
 	want := `{"api_key":"[REDACTED]","keyboard":"qwerty","list":[{"deep":"[REDACTED]","other":2}],"next_token":"n","note":"[REDACTED]","shipping":"dhl","text":"a [REDACTED] b","userPassword":"[REDACTED]"}`
 	if string(out) != want {
 		t.Errorf("got  %s\nwant %s", out, want)
+	}
+}
+
+// watcher notes what it is told.
+type watcher struct {
+	mu  sync.Mutex
+	log []string
+}
+
+func (w *watcher) note(s string) { w.mu.Lock(); w.log = append(w.log, s); w.mu.Unlock() }
+
+func (w *watcher) ToolCall(_ uint64, tool string, _ json.RawMessage) { w.note(tool) }
+func (w *watcher) ToolProgress(_ uint64, _ string, p Phase)          { w.note(string(p)) }
+func (w *watcher) ToolResult(_ uint64, _ string, code Code, _ time.Duration) {
+	w.note("end" + string(code))
+}
+func (w *watcher) Output(l sandbox.Line) { w.note(l.Text) }
+
+func TestAnObserverSeesACallFromStartToEnd(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok")) }))
+	defer srv.Close()
+	r := open(t, `{"version":1,"secrets":{"k":{"env":"K"}},"tools":[{"name":"get","serve":{"http":{"url":"`+srv.URL+`/","allow_addresses":["127.0.0.1/32"]}}}]}`, map[string]string{"K": "key-123456"})
+	s := r.Session(SessionConfig{})
+	defer s.Close()
+	w := &watcher{}
+	b := &Broker{Session: s, Observer: w}
+	if out, err := b.CallTool(t.Context(), sandbox.Call{ID: 1, Name: "get", Args: json.RawMessage(`{}`)}); err != nil || string(out) != `"ok"` {
+		t.Errorf("%s, %v", out, err)
+	}
+	b.Output(sandbox.Line{Text: "it is key-123456"})
+	// Writing and reading are two goroutines of the client, so the middle has no order.
+	got := strings.Join(w.log, " ")
+	if !strings.HasPrefix(got, "get connecting sending ") || !strings.Contains(got, "receiving") || !strings.HasSuffix(got, " end it is [REDACTED]") {
+		t.Errorf("saw %s", got)
 	}
 }
