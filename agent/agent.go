@@ -238,6 +238,9 @@ func (a *Agent) work(ctx context.Context, g *errgroup.Group, p plane) {
 	g.Go(func() error { return a.loop(ctx, p) })
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.saver(ctx) })
+	if p, ok := p.(*parts); ok {
+		g.Go(func() error { return p.watchGateways(ctx) })
+	}
 }
 
 func (a *Agent) endpoint() uplink.Endpoint {

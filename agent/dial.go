@@ -55,6 +55,9 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	peer, err := a.peer(host, addr)
+	if ip, parsed := netip.ParseAddr(host); err != nil && parsed == nil {
+		peer, err = a.gatewayTo(o, proto, netip.AddrPortFrom(ip.Unmap(), uint16(port)), addr, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"enclave/agent/filter"
+	"enclave/agent/gateway"
 	"enclave/agent/link"
 	"enclave/agent/tunnel"
 	"enclave/wire"
@@ -31,6 +32,11 @@ type overlay struct {
 	addrs  []netip.Addr
 	tunnel *tunnel.Tunnel
 	filter *filter.Table
+
+	// gate carries others to networks behind this system. It is there from the first
+	// route or grant on; gateErr says why it cannot be. Both are the loop's.
+	gate    atomic.Pointer[gateway.Gateway]
+	gateErr atomic.Pointer[error]
 }
 
 // open builds the link.
@@ -63,9 +69,14 @@ func (a *Agent) open() (*parts, error) {
 
 // closeOverlay resets what runs through the overlay and ends it.
 func (p *parts) closeOverlay() {
-	if o := p.overlay.Load(); o != nil {
-		o.tunnel.Close()
+	o := p.overlay.Load()
+	if o == nil {
+		return
 	}
+	if g := o.gate.Load(); g != nil {
+		g.Close()
+	}
+	o.tunnel.Close()
 }
 
 // apply makes the data plane follow m, of whose peers those given are in force. The
@@ -86,6 +97,7 @@ func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Tim
 		tunnels[i] = tunnel.Peer{Key: peer.WireGuard, Addrs: addrs}
 	}
 	p.cut(o, o.filter.Update(rules, cause, now))
+	p.carry(o, m, peers)
 	p.link.SetRelays(m.Relays)
 	p.link.SetPeers(links)
 	return o.tunnel.SetPeers(tunnels)
@@ -138,6 +150,9 @@ func (p *parts) cut(o *overlay, cuts []filter.Cut) {
 		p.agent.log.Info("flow cut", "flow", c.Flow.String(), "policy", c.Flow.Policy, "rule", c.Flow.Rule,
 			"peer", c.Peer, "inbound", c.Inbound, "cause", c.Cause)
 		o.tunnel.Inject(c.Local, c.Remote)
+		if g := o.gate.Load(); g != nil && c.Beyond && c.Inbound {
+			g.Cut(c.Flow)
+		}
 	}
 }
 

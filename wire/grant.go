@@ -23,7 +23,20 @@ type Grant struct {
 	// addresses behind To, and by this grant to none of To's own. None is a direct
 	// grant, to To's own addresses only.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
+
+	// Priority and Order say which of several gateways of the policy a new flow takes:
+	// PriorityBalanced (and empty) spreads them, PriorityOrdered takes the lowest Order
+	// that is up, PriorityNearest the shortest round trip. The sender chooses.
+	Priority string `json:"priority,omitempty"`
+	Order    int    `json:"order,omitempty"`
 }
+
+// How a policy chooses among its gateways.
+const (
+	PriorityBalanced = "balanced"
+	PriorityOrdered  = "ordered"
+	PriorityNearest  = "nearest"
+)
 
 // ActiveAt reports whether the grant counts at t.
 func (g *Grant) ActiveAt(t time.Time) bool {

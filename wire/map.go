@@ -61,6 +61,10 @@ type Self struct {
 	IPv6  netip.Addr  `json:"ipv6"`
 	State SystemState `json:"state"`
 	Tags  []Tag       `json:"tags,omitempty"`
+
+	// Routes are the subnets that this system may carry for others: empty for one that
+	// is no gateway, null where control does not say.
+	Routes []Route `json:"routes"`
 }
 
 // Peer is a system that some policy introduces to the receiver of the map.

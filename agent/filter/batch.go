@@ -1,6 +1,9 @@
 package filter
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // chunk is how many packets are judged under one hold of the lock: parsing them is done
 // before, and a hold stays as short as the waking of a waiting goroutine takes.
@@ -10,16 +13,17 @@ const chunk = 16
 // one packet holds for each; an empty one is Malformed. One lock and one reading of the
 // clocks serve many packets, and a run of one flow is looked up once.
 func (t *Table) InBatch(bufs [][]byte, offset int, now time.Time, out []Verdict) {
-	t.passAll(bufs, nil, offset, inbound, now, out)
+	t.passAll(bufs, nil, offset, inbound, now, out, nil)
 }
 
 // OutBatch is Out for a batch: out[i] is the verdict on the sizes[i] bytes at offset in
-// bufs[i].
-func (t *Table) OutBatch(bufs [][]byte, sizes []int, offset int, now time.Time, out []Verdict) {
-	t.passAll(bufs, sizes, offset, outbound, now, out)
+// bufs[i]. Where via[i] is valid, an accepted packet is to be wrapped (AppendWrap) for
+// that system: it goes behind a gateway, or comes from behind this one.
+func (t *Table) OutBatch(bufs [][]byte, sizes []int, offset int, now time.Time, out []Verdict, via []netip.Addr) {
+	t.passAll(bufs, sizes, offset, outbound, now, out, via)
 }
 
-func (t *Table) passAll(bufs [][]byte, sizes []int, offset int, d direction, now time.Time, out []Verdict) {
+func (t *Table) passAll(bufs [][]byte, sizes []int, offset int, d direction, now time.Time, out []Verdict, via []netip.Addr) {
 	var pkts [chunk]packet
 	var parsed [chunk]Verdict
 	for from := 0; from < len(out); from += chunk {
@@ -41,6 +45,12 @@ func (t *Table) passAll(bufs [][]byte, sizes []int, offset int, d direction, now
 			}
 			t.counters.verdicts[d][v]++
 			out[from+i] = v
+			if via != nil {
+				via[from+i] = netip.Addr{}
+				if w := pkts[i].via; w != nil && v == Accept {
+					via[from+i] = w.outer
+				}
+			}
 		}
 		t.mu.Unlock()
 	}

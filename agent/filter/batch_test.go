@@ -54,7 +54,7 @@ func TestBatchesAreSinglesInARow(t *testing.T) {
 			if d == inbound {
 				tables[1].InBatch(bufs, 2, now, batch)
 			} else {
-				tables[1].OutBatch(bufs, sizes, 2, now, batch)
+				tables[1].OutBatch(bufs, sizes, 2, now, batch, nil)
 			}
 			for i := range bufs {
 				single[i] = tables[0].pass(bufs[i][2:], d, now)

@@ -72,6 +72,7 @@ type flow struct {
 	opener         direction
 	state          state
 	dead           bool // no rule allows it any more; waits for its cut to be reported
+	beyond         bool // one end lies behind a gateway; peer is the other system of the tunnel
 
 	key key
 	fin [2]bool
@@ -85,7 +86,7 @@ type flow struct {
 	due    int64 // when the idle queue looks again; never after it is really due
 	heap   int32 // place in the idle queue
 	pos    int32 // place in the list of flows
-	_      [32]byte
+	_      [24]byte
 }
 
 // tcpEnd is what one end of a TCP flow showed of its sequence numbers: enough to

@@ -98,12 +98,17 @@ func (s *fragments) drop(e *fragment) {
 
 // laterFragment lets a piece follow its first.
 func (t *Table) laterFragment(p *packet, d direction) Verdict {
-	from, v := t.peerOf(&p.tuple, d)
-	if v != Accept {
-		return t.deny(from, p, d, v)
-	}
 	e := t.frags.by[p.fragmentKey()]
+	var from *peer
+	var v Verdict
+	if e != nil && e.flow.serial == e.serial && e.flow.beyond {
+		from, v = e.flow.peer, t.across(p, d, e.flow)
+	} else {
+		from, v = t.peerOf(p, d)
+	}
 	switch {
+	case v != Accept:
+		return t.deny(from, p, d, v)
 	case e == nil || t.clock.own >= e.until || e.flow.serial != e.serial || t.live(e.flow.key) != e.flow:
 		return t.deny(from, p, d, FragmentOrphan)
 	case p.fragOff < e.end: // would write over the header that was judged (RFC 1858)
@@ -113,5 +118,6 @@ func (t *Table) laterFragment(p *packet, d direction) Verdict {
 		return t.deny(from, p, d, Expired)
 	}
 	t.account(e.flow, p, d)
+	t.wrap(e.flow, p, d)
 	return Accept
 }

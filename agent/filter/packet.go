@@ -7,8 +7,10 @@ import "encoding/binary"
 const (
 	protoHopByHop = 0
 	protoICMP     = 1
+	protoIPv4     = 4 // IPv4 in IPv4 (RFC 2003)
 	protoTCP      = 6
 	protoUDP      = 17
+	protoIPv6     = 41 // IPv6 in IPv4 (RFC 4213)
 	protoRouting  = 43
 	protoFragment = 44
 	protoICMPv6   = 58
@@ -70,6 +72,11 @@ type packet struct {
 	quote tuple // of the packet an ICMP error is about
 	size  int   // bytes, IP header included
 
+	// A packet from or to behind a gateway travels in one between the two systems.
+	wrapped  bool
+	from, to addr  // of the packet around it
+	via      *peer // set by judge: wrap it for this one
+
 	fragmented bool // part of a larger datagram
 	more       bool
 	fragID     uint32
@@ -105,6 +112,17 @@ func (p *packet) parse(b []byte) Verdict {
 	var n network
 	if v := n.parse(b, false); v != Accept {
 		return v
+	}
+	if !n.v6 && (n.proto == protoIPv4 || n.proto == protoIPv6) {
+		if n.fragmented || len(n.payload) != n.size-wrapLen {
+			return Malformed // our own never are
+		}
+		p.wrapped, p.from, p.to = true, n.src, n.dst
+		inner, six := n.payload, n.proto == protoIPv6
+		n = network{}
+		if v := n.parse(inner, false); v != Accept || n.v6 != six {
+			return Malformed
+		}
 	}
 	p.src, p.dst, p.proto, p.size = n.src, n.dst, n.proto, n.size
 	p.fragmented, p.more, p.fragID, p.fragOff = n.fragmented, n.more, n.fragID, n.fragOff

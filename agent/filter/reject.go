@@ -63,7 +63,15 @@ func (t *Table) answer(pkt []byte, d direction, now time.Time) []byte {
 		quote := pkt[:min(p.size, 548)] // an error of 576 bytes at most (RFC 1812, 4.3.2.3)
 		return unreachable(p.dst, p.src, portUnreachable, quote)
 	case p.flags&tcpACK != 0: // RFC 9293, 3.10.7.1
-		return segment(p.dst, p.src, p.dport, p.sport, p.ack, 0, tcpRST)
+		return p.back(segment(p.dst, p.src, p.dport, p.sport, p.ack, 0, tcpRST))
 	}
-	return segment(p.dst, p.src, p.dport, p.sport, 0, p.seq+p.seqLen, tcpRST|tcpACK)
+	return p.back(segment(p.dst, p.src, p.dport, p.sport, 0, p.seq+p.seqLen, tcpRST|tcpACK))
+}
+
+// back wraps an answer to p as p was.
+func (p *packet) back(answer []byte) []byte {
+	if !p.wrapped {
+		return answer
+	}
+	return AppendWrap(make([]byte, 0, wrapLen+len(answer)), answer, p.to.port(0).Addr(), p.from.port(0).Addr())
 }

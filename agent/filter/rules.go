@@ -25,6 +25,10 @@ type rules struct {
 	from, until int64
 	tcp, udp    segments
 	icmp, other *rule
+
+	// What lies behind the receiver, for which ports alone decide nothing.
+	beyond []beyond  // in order of precedence
+	open   []*beyond // those that count now
 }
 
 // segments maps a port to the rule that wins it. Segment i starts at lo[i] and ends
@@ -39,15 +43,25 @@ type segments struct {
 func newRules(grants []wire.Grant, from, to wire.SystemID) *rules {
 	r := &rules{}
 	for _, g := range grants {
+		if g.From != from || g.To != to {
+			continue
+		}
+		one := rule{g, instant(g.NotBefore, math.MinInt64), instant(g.NotAfter, math.MaxInt64)}
 		// A grant for what lies behind a gateway opens nothing on the gateway itself.
-		if g.From == from && g.To == to && g.Subnets == nil {
-			r.all = append(r.all, rule{g, instant(g.NotBefore, math.MinInt64), instant(g.NotAfter, math.MaxInt64)})
+		if g.Subnets == nil {
+			r.all = append(r.all, one)
+		} else {
+			r.beyond = append(r.beyond, beyond{one, newSpans(g.Subnets)})
 		}
 	}
-	slices.SortStableFunc(r.all, func(a, b rule) int {
-		return cmp.Or(strings.Compare(string(a.Policy), string(b.Policy)), cmp.Compare(a.Rule, b.Rule))
-	})
+	slices.SortStableFunc(r.all, func(a, b rule) int { return a.compare(&b) })
+	slices.SortStableFunc(r.beyond, func(a, b beyond) int { return a.compare(&b.rule) })
 	return r
+}
+
+// compare orders rules by precedence.
+func (r *rule) compare(o *rule) int {
+	return cmp.Or(strings.Compare(string(r.Policy), string(o.Policy)), cmp.Compare(r.Rule, o.Rule))
 }
 
 // instant clamps t to what nanoseconds can hold (the years 1678 to 2262).
@@ -68,16 +82,15 @@ func (r *rules) compile(wall int64) {
 	r.from, r.until = math.MinInt64, math.MaxInt64
 	r.icmp, r.other = nil, nil
 	active := make([]*rule, 0, len(r.all))
+	r.open = nil
+	for i := range r.beyond {
+		if g := &r.beyond[i]; r.counts(&g.rule, wall) {
+			r.open = append(r.open, g)
+		}
+	}
 	for i := range r.all {
 		g := &r.all[i]
-		for _, edge := range [2]int64{g.from, g.until} {
-			if edge <= wall {
-				r.from = max(r.from, edge)
-			} else {
-				r.until = min(r.until, edge)
-			}
-		}
-		if wall < g.from || wall >= g.until {
+		if !r.counts(g, wall) {
 			continue
 		}
 		active = append(active, g)
@@ -89,6 +102,18 @@ func (r *rules) compile(wall int64) {
 		}
 	}
 	r.tcp, r.udp = paint(active, wire.TCP), paint(active, wire.UDP)
+}
+
+// counts reports whether g counts at wall, and shortens how long the tables hold to it.
+func (r *rules) counts(g *rule, wall int64) bool {
+	for _, edge := range [2]int64{g.from, g.until} {
+		if edge <= wall {
+			r.from = max(r.from, edge)
+		} else {
+			r.until = min(r.until, edge)
+		}
+	}
+	return wall >= g.from && wall < g.until
 }
 
 // lookup returns the rule that allows a flow, or nil.

@@ -50,6 +50,8 @@ type Table struct {
 	clock  clock
 	byAddr map[addr]*peer
 	byID   map[wire.SystemID]*peer // written with update held too
+	gates  []*peer                 // those that grant us what lies behind them, sorted by ID
+	health map[wire.SystemID]Health
 	gens   uint32
 
 	// No rule begins or ends in [edgeFrom, edgeUntil).
@@ -86,6 +88,7 @@ type peer struct {
 
 	id     wire.SystemID
 	addrs  []addr
+	outer  netip.Addr   // where packets for behind it are sent; not valid without an IPv4 address
 	grants []wire.Grant // as given, to see what an update changes
 	rules  [2]*rules    // by the direction of a flow's first packet
 	flows  int
@@ -163,6 +166,15 @@ func (t *Table) judge(p *packet, d direction, last *run) Verdict {
 	}
 	k := p.key(d)
 	f := last.live(t, &k)
+	if f != nil && (f.beyond || p.wrapped) {
+		if v := t.across(p, d, f); v != Accept {
+			return t.deny(f.peer, p, d, v)
+		}
+		if t.lost(p, d, f) {
+			t.remove(f)
+			f = nil
+		}
+	}
 	if f != nil && f.state == closing && !f.dead && p.opensTCP() {
 		t.remove(f) // its endpoints are done with it: the ports are free again
 		f = nil
@@ -181,6 +193,7 @@ func (t *Table) judge(p *packet, d direction, last *run) Verdict {
 		return t.deny(f.peer, p, d, BadState)
 	}
 	t.account(f, p, d)
+	t.wrap(f, p, d)
 	if p.fragmented {
 		t.frags.first(f, p, t.clock.own)
 	}
@@ -226,8 +239,13 @@ func (t *Table) allowed(f *flow) bool {
 	if f.gen == p.gen {
 		return true
 	}
-	r := p.rules[f.opener].lookup(f.proto, f.port())
-	if r == nil || t.byAddr[f.key.remote] != p {
+	r, known := (*rule)(nil), false
+	if f.beyond {
+		r, known = t.behind(f)
+	} else {
+		r, known = p.rules[f.opener].lookup(f.proto, f.port()), t.byAddr[f.key.remote] == p
+	}
+	if r == nil || !known {
 		f.dead, t.stale = true, true
 		return false
 	}
@@ -254,8 +272,16 @@ func (t *Table) renew(p *peer) {
 	t.edgeFrom, t.edgeUntil = max(t.edgeFrom, p.from), min(t.edgeUntil, p.until)
 }
 
-// peerOf checks the addresses of a packet and returns the peer at the other end.
-func (t *Table) peerOf(u *tuple, d direction) (*peer, Verdict) {
+// peerOf checks the addresses of a packet and returns the peer at the other end of the
+// tunnel. It is nil, and the packet accepted, when a gateway is still to be chosen.
+func (t *Table) peerOf(p *packet, d direction) (*peer, Verdict) {
+	if p.wrapped {
+		return t.peerAround(p, d)
+	}
+	return t.peerDirect(&p.tuple, d)
+}
+
+func (t *Table) peerDirect(u *tuple, d direction) (*peer, Verdict) {
 	local, remote, strange, foreign := u.src, u.dst, UnknownPeer, Spoofed
 	if d == inbound {
 		local, remote, strange, foreign = u.dst, u.src, Spoofed, NotForUs
@@ -274,7 +300,12 @@ func (t *Table) peerOf(u *tuple, d direction) (*peer, Verdict) {
 
 // open makes a flow of a packet that may start one.
 func (t *Table) open(p *packet, k key, d direction) (*flow, Verdict) {
-	from, v := t.peerOf(&p.tuple, d)
+	from, v := t.peerOf(p, d)
+	beyond := p.wrapped
+	if v == UnknownPeer && len(t.gates) > 0 {
+		from, v = t.choose(p.protocol(), p.dst, p.port(), p.spread())
+		beyond = true
+	}
 	if v != Accept {
 		return nil, t.deny(from, p, d, v)
 	}
@@ -282,9 +313,14 @@ func (t *Table) open(p *packet, k key, d direction) (*flow, Verdict) {
 		return nil, t.deny(from, p, d, Unsolicited)
 	}
 	f := t.blank()
-	f.key, f.proto, f.opener, f.peer = k, p.protocol(), d, from
+	f.key, f.proto, f.opener, f.peer, f.beyond = k, p.protocol(), d, from, beyond
 	t.refresh(from)
-	if f.rule = from.rules[d].lookup(f.proto, f.port()); f.rule == nil {
+	if beyond {
+		f.rule, _ = t.behind(f)
+	} else {
+		f.rule = from.rules[d].lookup(f.proto, f.port())
+	}
+	if f.rule == nil {
 		t.spare = append(t.spare, f)
 		return nil, t.deny(from, p, d, NoRule)
 	}
@@ -317,18 +353,26 @@ func (u *tuple) protocol() wire.Proto {
 // aboutFlow judges an ICMP error by the packet it quotes, which travelled the
 // other way, in a live flow with the peer that the error comes from or goes to.
 func (t *Table) aboutFlow(p *packet, d direction) Verdict {
-	from, v := t.peerOf(&p.tuple, d)
-	if v != Accept {
-		return t.deny(from, p, d, v)
-	}
 	f := t.live(p.quote.key(d.reverse()))
+	var from *peer
+	var v Verdict
+	if f != nil && f.beyond { // the error may come from any router on the way there
+		if from, v = f.peer, t.across(p, d, f); v == Accept && t.quoted(p, d, f) {
+			v = Spoofed
+		}
+	} else {
+		from, v = t.peerOf(p, d)
+	}
 	switch {
+	case v != Accept:
+		return t.deny(from, p, d, v)
 	case f == nil || f.peer != from:
 		return t.deny(from, p, d, Unsolicited)
 	case !t.allowed(f):
 		return t.deny(from, p, d, Expired)
 	}
 	t.account(f, p, d)
+	t.wrap(f, p, d)
 	return Accept
 }
 
@@ -349,11 +393,18 @@ func (t *Table) Check(proto wire.Proto, dst netip.AddrPort, now time.Time) (poli
 	defer t.mu.Unlock()
 	t.tick(now)
 	p := t.byAddr[a]
-	if !valid || p == nil {
+	if !valid {
 		return "", 0, false
 	}
-	t.refresh(p)
-	r := p.rules[outbound].lookup(proto, dst.Port())
+	var r *rule
+	if p == nil {
+		if p, _ = t.choose(proto, a, dst.Port(), 0); p != nil {
+			r = p.rules[outbound].behind(proto, a, dst.Port())
+		}
+	} else {
+		t.refresh(p)
+		r = p.rules[outbound].lookup(proto, dst.Port())
+	}
 	if r == nil {
 		return "", 0, false
 	}

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"enclave/wire"
@@ -20,6 +21,7 @@ type Cut struct {
 	Flow    wire.Flow // with the rule that had allowed it
 	Peer    wire.SystemID
 	Inbound bool // the peer had opened it
+	Beyond  bool // one end lies behind a gateway
 	Cause   string
 	Local   [][]byte // for the local stack
 	Remote  [][]byte // for the peer; of use only while its key is still known
@@ -85,7 +87,8 @@ func sameGrant(a, b wire.Grant) bool {
 	return a.From == b.From && a.To == b.To && a.Proto == b.Proto && a.Policy == b.Policy && a.Rule == b.Rule &&
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) &&
 		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) &&
-		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets)
+		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets) &&
+		a.Priority == b.Priority && a.Order == b.Order
 }
 
 // replace puts a plan into effect. Peers that stay keep their counters, and their
@@ -101,7 +104,7 @@ func (t *Table) replace(changes []change, byAddr map[addr]wire.SystemID) {
 		}
 		t.byID[c.id] = p
 		moved := !slices.Equal(p.addrs, c.addrs)
-		p.addrs = c.addrs
+		p.addrs, p.outer = c.addrs, outer(c.addrs)
 		if c.rules[0] != nil {
 			p.grants, p.rules = c.grants, c.rules
 		}
@@ -113,6 +116,13 @@ func (t *Table) replace(changes []change, byAddr map[addr]wire.SystemID) {
 	for a, id := range byAddr {
 		t.byAddr[a] = t.byID[id]
 	}
+	t.gates = t.gates[:0:0]
+	for _, c := range changes {
+		if p := t.byID[c.id]; len(p.rules[outbound].beyond) > 0 && p.outer.IsValid() {
+			t.gates = append(t.gates, p)
+		}
+	}
+	slices.SortFunc(t.gates, func(a, b *peer) int { return strings.Compare(string(a.id), string(b.id)) })
 	for _, p := range old { // gone: no address leads to them, so none of their flows is allowed
 		t.renew(p)
 	}
@@ -160,6 +170,10 @@ func (t *Table) recheck(cause string) (cuts []Cut) {
 func (t *Table) cut(f *flow, cause string) Cut {
 	c := Cut{Flow: f.names(), Peer: f.peer.id, Inbound: f.opener == inbound, Cause: cause}
 	c.Local, c.Remote = f.farewell(outbound), f.farewell(inbound)
+	c.Beyond = f.beyond
+	if f.beyond {
+		t.wrapAll(c.Remote, f.peer.outer)
+	}
 	t.remove(f)
 	t.counters.cut++
 	return c

@@ -134,3 +134,9 @@ func (w *flow) ready(c net.Conn) {
 	w.waiting = nil
 	w.conn.Store(&c)
 }
+
+// Datagram lends a buffer for the largest datagram; FreeDatagram takes it back.
+func Datagram() *[maxDatagram + 1]byte { return datagrams.Get().(*[maxDatagram + 1]byte) }
+
+// FreeDatagram takes a buffer of Datagram back.
+func FreeDatagram(b *[maxDatagram + 1]byte) { datagrams.Put(b) }

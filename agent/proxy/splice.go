@@ -77,3 +77,10 @@ func copyOne(dst, src net.Conn) error {
 		}
 	}
 }
+
+// Splice is splice for others: it carries bytes between a and b until both directions
+// have ended; an error on either, or the end of ctx, resets both.
+func Splice(ctx context.Context, a, b net.Conn) { splice(ctx, a, b) }
+
+// Abort closes c with a reset.
+func Abort(c net.Conn) { abort(c) }

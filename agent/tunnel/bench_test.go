@@ -60,7 +60,7 @@ func newBatch(n int) (bufs [][]byte, sizes []int) {
 }
 
 func BenchmarkGuardRead(b *testing.B) {
-	g := newGuard(still{size: DefaultMTU, batch: 1}, new(switchFilter))
+	g := newGuard(still{size: DefaultMTU, batch: 1}, new(switchFilter), nil)
 	bufs, sizes := newBatch(1)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -69,7 +69,7 @@ func BenchmarkGuardRead(b *testing.B) {
 }
 
 func BenchmarkGuardWrite(b *testing.B) {
-	g := newGuard(still{}, new(switchFilter))
+	g := newGuard(still{}, new(switchFilter), nil)
 	bufs, _ := newBatch(1)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -78,7 +78,7 @@ func BenchmarkGuardWrite(b *testing.B) {
 }
 
 func TestGuardDoesNotAllocate(t *testing.T) {
-	g := newGuard(still{size: DefaultMTU, batch: 8}, new(switchFilter))
+	g := newGuard(still{size: DefaultMTU, batch: 8}, new(switchFilter), nil)
 	bufs, sizes := newBatch(8)
 	if n := testing.AllocsPerRun(100, func() {
 		g.Read(bufs, sizes, 16)

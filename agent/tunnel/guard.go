@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,13 @@ type guard struct {
 	out    [batchLen]filter.Verdict // of Read, which is for one goroutine
 	flight flight                   // from Read to the bind
 	inward flight                   // from the bind to Write
+	via    [batchLen]netip.Addr     // the same
+	self   netip.Addr               // our IPv4 address, the source of what is wrapped
+
+	// beyond takes packets that are neither to us nor TCP or UDP, when this system is a
+	// gateway; nil otherwise.
+	beyond atomic.Pointer[func(pkt []byte)]
+	addrs  []netip.Addr
 
 	// waiting spares Read the lock while urgent is empty, which is nearly always.
 	waiting atomic.Bool
@@ -37,8 +45,11 @@ type guard struct {
 	urgent  [][]byte   // packets that pass unfiltered, oldest first
 }
 
-func newGuard(l link, f Filter) *guard {
-	g := &guard{link: l, filter: f}
+func newGuard(l link, f Filter, addrs []netip.Addr) *guard {
+	g := &guard{link: l, filter: f, addrs: addrs}
+	if i := slices.IndexFunc(addrs, netip.Addr.Is4); i >= 0 {
+		g.self = addrs[i]
+	}
 	g.flight.init()
 	g.inward.init()
 	return g
@@ -68,7 +79,7 @@ func (g *guard) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 			for i := range n {
 				if i%len(g.out) == 0 {
 					out = g.out[:min(n-i, len(g.out))]
-					g.filter.OutBatch(bufs[i:], sizes[i:], offset, now, out)
+					g.filter.OutBatch(bufs[i:], sizes[i:], offset, now, out, g.via[:len(out)])
 				}
 				pkt := bufs[i][offset : offset+sizes[i]]
 				if v := out[i%len(g.out)]; v != filter.Accept {
@@ -80,6 +91,11 @@ func (g *guard) read(bufs [][]byte, sizes []int, offset int) (int, error) {
 					// index before. A swapped one would be sent while the next batch
 					// is read into it, in the clear.
 					sizes[kept] = copy(bufs[kept][offset:], pkt)
+				}
+				if via := g.via[i%len(g.out)]; via.IsValid() {
+					if sizes[kept] = filter.Wrap(bufs[kept][offset:], sizes[kept], g.self, via); sizes[kept] == 0 {
+						continue
+					}
 				}
 				kept++
 			}
@@ -130,16 +146,34 @@ func (g *guard) write(bufs [][]byte, offset int, now time.Time, vs []filter.Verd
 	g.filter.InBatch(bufs, offset, now, vs)
 	start := 0
 	for i, v := range vs {
-		if v == filter.Accept {
+		if v == filter.Accept && !g.unwrap(bufs, i, offset) {
 			continue
 		}
-		g.rejectIn(bufs[i][offset:], v, now)
+		if v != filter.Accept {
+			g.rejectIn(bufs[i][offset:], v, now)
+		}
 		if err := g.deliver(bufs[start:i], offset); err != nil {
 			return start, err
 		}
 		start = i + 1
 	}
 	return start, g.deliver(bufs[start:], offset)
+}
+
+// unwrap takes off what an accepted packet has around it, in place, and reports whether
+// the packet is not for the stack.
+func (g *guard) unwrap(bufs [][]byte, i, offset int) (taken bool) {
+	pkt := bufs[i][offset:]
+	inner, ok := filter.Unwrap(pkt)
+	if !ok {
+		return false
+	}
+	bufs[i] = bufs[i][:offset+copy(pkt, inner)]
+	if take := g.beyond.Load(); take != nil && isOther(bufs[i][offset:]) && !slices.Contains(g.addrs, destination(bufs[i][offset:])) {
+		(*take)(bufs[i][offset:])
+		return true
+	}
+	return false
 }
 
 func (g *guard) deliver(bufs [][]byte, offset int) error {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ func (*markFilter) InBatch(bufs [][]byte, offset int, _ time.Time, out []filter.
 	}
 }
 
-func (*markFilter) OutBatch(bufs [][]byte, _ []int, offset int, _ time.Time, out []filter.Verdict) {
+func (*markFilter) OutBatch(bufs [][]byte, _ []int, offset int, _ time.Time, out []filter.Verdict, _ []netip.Addr) {
 	for i := range out {
 		out[i] = verdict(bufs[i][offset]%2 != 0)
 	}
@@ -48,7 +49,7 @@ func (l *tray) Write(bufs [][]byte, offset int) (int, error) {
 func TestGuardKeepsOrderAndBuffers(t *testing.T) {
 	for _, first := range [][]byte{{2, 4, 6}, {1, 2, 3, 4}, {2, 1, 3, 4, 6, 5}, {1, 8}} {
 		l := &tray{first: first}
-		g := newGuard(l, new(markFilter))
+		g := newGuard(l, new(markFilter), nil)
 		bufs, sizes := newBatch(8)
 		before := slices.Clone(bufs)
 		n, err := g.Read(bufs, sizes, 16)
@@ -85,7 +86,7 @@ func TestGuardKeepsOrderAndBuffers(t *testing.T) {
 
 func TestInjectIsBoundedAndFirst(t *testing.T) {
 	l := &tray{first: []byte{2}}
-	g := newGuard(l, new(markFilter))
+	g := newGuard(l, new(markFilter), nil)
 	flood := make([][]byte, 2*maxUrgent)
 	for i := range flood {
 		flood[i] = []byte{1, byte(i)}

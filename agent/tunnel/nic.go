@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,6 +43,7 @@ const (
 type nic struct {
 	stack           *stack.Stack
 	port            port
+	gate            atomic.Pointer[foreign] // takes what is for foreign addresses; nil: nobody does
 	mtu             int
 	reader          reader
 	events          chan tun.Event
@@ -79,17 +82,8 @@ func newNIC(addrs []netip.Addr, mtu int) (*nic, error) {
 }
 
 func (n *nic) configure(addrs []netip.Addr) error {
-	sack := tcpip.TCPSACKEnabled(true) // off by default; a loss would cost a window
-	moderate := tcpip.TCPModerateReceiveBufferOption(true)
-	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
-	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
-	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &rcv, &snd} {
-		if err := n.stack.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
-			return fmt.Errorf("tcp option %T: %s", opt, err)
-		}
-	}
-	if err := n.stack.CreateNIC(nicID, n.port); err != nil {
-		return fmt.Errorf("create interface: %s", err)
+	if err := tune(n.stack, n.port); err != nil {
+		return err
 	}
 	for _, a := range addrs {
 		addr := tcpip.ProtocolAddress{
@@ -104,6 +98,23 @@ func (n *nic) configure(addrs []netip.Addr) error {
 			everything = header.IPv6EmptySubnet
 		}
 		n.stack.AddRoute(tcpip.Route{Destination: everything, NIC: nicID})
+	}
+	return nil
+}
+
+// tune sets up TCP and gives the stack its interface.
+func tune(s *stack.Stack, p port) error {
+	sack := tcpip.TCPSACKEnabled(true) // off by default; a loss would cost a window
+	moderate := tcpip.TCPModerateReceiveBufferOption(true)
+	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
+	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &rcv, &snd} {
+		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
+			return fmt.Errorf("tcp option %T: %s", opt, err)
+		}
+	}
+	if err := s.CreateNIC(nicID, p); err != nil {
+		return fmt.Errorf("create interface: %s", err)
 	}
 	return nil
 }
@@ -195,7 +206,11 @@ func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
 			return int(r.first), syscall.EAFNOSUPPORT
 		}
 		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: m.packet(r, bufs, offset)})
-		n.port.InjectInbound(proto, p)
+		if g := n.gate.Load(); g != nil && !slices.Contains(g.own, destination(pkt)) {
+			g.port.InjectInbound(proto, p)
+		} else {
+			n.port.InjectInbound(proto, p)
+		}
 		p.DecRef()
 	}
 	return len(bufs), nil
@@ -211,6 +226,10 @@ func (n *nic) Abort() {
 	n.aborted.Do(func() {
 		connected := n.stack.Stats().TCP.CurrentConnected.Value() > 0
 		n.stack.Close()
+		if g := n.gate.Load(); g != nil {
+			connected = connected || g.stack.Stats().TCP.CurrentConnected.Value() > 0
+			g.stack.Close()
+		}
 		if !connected {
 			return
 		}
@@ -232,6 +251,9 @@ func (n *nic) Close() error {
 		close(n.port.done)
 		n.port.out.close()
 		n.stack.Wait()
+		if g := n.gate.Load(); g != nil {
+			g.stack.Wait()
+		}
 		close(n.events)
 	})
 	return nil

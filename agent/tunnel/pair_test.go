@@ -160,7 +160,7 @@ func (f *switchFilter) InBatch(_ [][]byte, _ int, _ time.Time, out []filter.Verd
 	}
 }
 
-func (f *switchFilter) OutBatch(bufs [][]byte, sizes []int, offset int, _ time.Time, out []filter.Verdict) {
+func (f *switchFilter) OutBatch(bufs [][]byte, sizes []int, offset int, _ time.Time, out []filter.Verdict, _ []netip.Addr) {
 	for i := range out {
 		if tap := f.tap.Load(); tap != nil {
 			(*tap)(bufs[i][offset : offset+sizes[i]])

@@ -37,8 +37,9 @@ type Filter interface {
 	// peer's own addresses: WireGuard has dropped all others.
 	InBatch(bufs [][]byte, offset int, now time.Time, out []filter.Verdict)
 	// OutBatch judges packets of the local stack before they are encrypted: out[i] is
-	// the verdict on the sizes[i] bytes at offset in bufs[i].
-	OutBatch(bufs [][]byte, sizes []int, offset int, now time.Time, out []filter.Verdict)
+	// the verdict on the sizes[i] bytes at offset in bufs[i]. Where via[i] is valid the
+	// packet is wrapped for that system (filter.Wrap) before it is encrypted.
+	OutBatch(bufs [][]byte, sizes []int, offset int, now time.Time, out []filter.Verdict, via []netip.Addr)
 	// RejectIn returns what to send to the peer for a packet that In refused, RejectOut
 	// what to hand to the local stack for one that Out refused; nil is silence. They
 	// bound how often they answer, and never answer with what provokes an answer.
@@ -125,7 +126,7 @@ func New(cfg Config) (*Tunnel, error) {
 		return nil, fmt.Errorf("new tunnel: %w", err)
 	}
 	t := &Tunnel{
-		stack: s, guard: newGuard(s, cfg.Filter),
+		stack: s, guard: newGuard(s, cfg.Filter, cfg.Addrs),
 		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]Peer),
 	}
 	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward}, t.deviceLogger(cfg.Logger))

@@ -75,6 +75,8 @@ func (h *hasher) grant(g *wire.Grant) {
 		h.addr(s.Addr())
 		h.count(s.Bits())
 	}
+	h.text(g.Priority)
+	h.count(g.Order)
 	h.text(string(g.Policy))
 	h.count(g.Rule)
 	h.instant(g.NotBefore)

@@ -9,7 +9,7 @@ import (
 
 func equalSelf(a, b *wire.Self) bool {
 	return a.ID == b.ID && a.Org == b.Org && a.Name == b.Name && a.Zone == b.Zone &&
-		a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && a.State == b.State && slices.Equal(a.Tags, b.Tags)
+		a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 && a.State == b.State && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Routes, b.Routes) && (a.Routes == nil) == (b.Routes == nil)
 }
 
 func equalRelay(a, b wire.Relay) bool {

@@ -156,6 +156,7 @@ func grants(out []wire.Grant, r *rules, from, to *system, end time.Time, opening
 		if g.Subnets = r.carries(to); len(g.Subnets) == 0 {
 			return out
 		}
+		g.Priority, g.Order = r.doc.Priority, r.order(to.ID)
 	}
 	for _, o := range openings {
 		if !o.from.IsZero() && (over(end, o.from) || len(out)+len(r.acls) > wire.MaxGrantsPerPeer) {

@@ -180,9 +180,14 @@ func (r *rules) sameTerms(o *rules) bool {
 		slices.EqualFunc(r.windows, o.windows, func(a, b wire.Window) bool {
 			return a.Zone == b.Zone && a.Start == b.Start && a.End == b.End && slices.Equal(a.Days, b.Days)
 		}) &&
-		slices.EqualFunc(r.gateways, o.gateways, func(a, b gateway) bool {
+		r.doc.Priority == o.doc.Priority && slices.EqualFunc(r.gateways, o.gateways, func(a, b gateway) bool {
 			return a.id == b.id && slices.Equal(a.reach, b.reach)
 		})
+}
+
+// order is the place of a gateway in the policy's list.
+func (r *rules) order(id wire.SystemID) int {
+	return slices.IndexFunc(r.gateways, func(g gateway) bool { return g.id == id })
 }
 
 // carries returns what the gateway reaches for r: its reach less its own addresses.
