@@ -181,8 +181,8 @@ func (r *rules) sameTerms(o *rules) bool {
 			return a.Zone == b.Zone && a.Start == b.Start && a.End == b.End && slices.Equal(a.Days, b.Days)
 		}) &&
 		r.doc.Priority == o.doc.Priority && slices.EqualFunc(r.gateways, o.gateways, func(a, b gateway) bool {
-			return a.id == b.id && slices.Equal(a.reach, b.reach)
-		})
+		return a.id == b.id && slices.Equal(a.reach, b.reach)
+	})
 }
 
 // order is the place of a gateway in the policy's list.
