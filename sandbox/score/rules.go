@@ -37,9 +37,14 @@ func (j judge) how(name string) string {
 func (j judge) sensitiveFields() (Signal, bool) {
 	points, line := 35, 0
 	var seen, fields []string
+	known := map[string]bool{}
 	add := func(name string, at int) {
+		if known[name] {
+			return
+		}
+		known[name] = true
 		kind, p := sensitive(name)
-		if kind == "" || slices.Contains(fields, name) {
+		if kind == "" {
 			return
 		}
 		if line == 0 {
@@ -121,6 +126,7 @@ func (j judge) wildcardQuery() (Signal, bool) {
 // loop runs over a tool's result; at most 50.
 func (j judge) loopToolCall() (Signal, bool) {
 	var names []string
+	known := map[string]bool{}
 	deepest, line, over := 0, 0, false
 	for _, c := range j.f.Calls {
 		if c.Loop == 0 {
@@ -129,7 +135,8 @@ func (j judge) loopToolCall() (Signal, bool) {
 		if line == 0 {
 			line = c.Line
 		}
-		if !slices.Contains(names, c.Tool) {
+		if !known[c.Tool] {
+			known[c.Tool] = true
 			names = append(names, c.Tool)
 		}
 		deepest, over = max(deepest, c.Loop), over || c.OverTool
@@ -189,11 +196,13 @@ func (j judge) dynamicTool() (Signal, bool) {
 // and that declares nothing better, at most 30.
 func (j judge) bulkOperation() (Signal, bool) {
 	var names []string
+	known := map[string]bool{}
 	line := 0
 	for _, c := range j.f.Calls {
-		if _, declared := j.tools[c.Tool]; declared || !has(split(c.Tool), bulkWords) || slices.Contains(names, c.Tool) {
+		if _, declared := j.tools[c.Tool]; declared || known[c.Tool] || !has(split(c.Tool), bulkWords) {
 			continue
 		}
+		known[c.Tool] = true
 		names = append(names, c.Tool)
 		if line == 0 {
 			line = c.Line

@@ -66,6 +66,13 @@ var categories = []category{
 	{"financial", 20, []string{"bank", "routing", "account num", "account number", "iban", "swift", "cvv", "pin"}},
 }
 
+// Sensitive reports whether a name is one of passwords, of people, of money or of the
+// inside.
+func Sensitive(name string) bool {
+	kind, _ := sensitive(name)
+	return kind != ""
+}
+
 // sensitive returns the category of a name and its points, or "".
 func sensitive(name string) (string, int) {
 	words := split(name)

@@ -223,20 +223,26 @@ func number(e ast.Expression) (float64, bool) {
 	return 0, false
 }
 
-// maxNames bounds the names that the features keep.
-const maxNames = 256
+// maxNames bounds the names that the features keep, and mostNames those with the
+// sensitive ones that come later: filling the list hides nothing.
+const (
+	maxNames  = 256
+	mostNames = 1024
+)
 
 // named notes a name that scoring may find sensitive.
 func (w *walk) named(name string, at file.Idx) {
-	if len(w.features.Names) >= maxNames || name == "" || len(name) > maxFold || common(name) {
+	if name == "" || len(name) > maxFold || common(name) || w.names[name] {
 		return
 	}
-	line, _ := w.lines.at(offsetOf(at))
-	for _, n := range w.features.Names {
-		if n.Text == name {
-			return
-		}
+	if n := len(w.features.Names); n >= mostNames || n >= maxNames && !score.Sensitive(name) {
+		return
 	}
+	if w.names == nil {
+		w.names = make(map[string]bool)
+	}
+	w.names[name] = true
+	line, _ := w.lines.at(offsetOf(at))
 	w.features.Names = append(w.features.Names, score.Name{Text: name, Line: line})
 }
 

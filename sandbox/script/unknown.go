@@ -36,7 +36,7 @@ func (w *walk) unknownGlobal(id *ast.Identifier) {
 		return
 	}
 	hint, ok := instead[name]
-	if !ok {
+	if !ok && len(w.findings) < maxFindings {
 		names := slices.Concat(w.rules.Globals, w.opts.Globals)
 		for s := w.scope; s != nil && len(names) < 200; s = s.outer {
 			for _, b := range s.few {
@@ -54,6 +54,9 @@ func (w *walk) unknownGlobal(id *ast.Identifier) {
 
 // nearest proposes the closest of names, if one is close.
 func (w *walk) nearest(name string, names []string) string {
+	if len(w.findings) >= maxFindings {
+		return "" // nobody reads that far, and it takes time
+	}
 	best, distance := "", min(2, len(name)/3)+1
 	for _, n := range names {
 		if d := edits(name, n, distance); d < distance {

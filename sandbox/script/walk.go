@@ -29,8 +29,9 @@ type walk struct {
 	sites    []site // computed keys that are guarded unless proven harmless
 	features score.Features
 	tools    map[string]bool
-	loops    int // loops and iterating callbacks around this point
-	overTool int // of them, those over a tool's result
+	names    map[string]bool // those in features
+	loops    int             // loops and iterating callbacks around this point
+	overTool int             // of them, those over a tool's result
 	depth    int
 	bigints  bool                    // there is a BigInt literal
 	products []*ast.BinaryExpression // * ** << >>, guarded if there is
