@@ -75,6 +75,9 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if proto == wire.UDP {
 		return o.tunnel.DialUDP(dst)
 	}
+	if dst.Addr() != peer.IPv4 && dst.Addr() != peer.IPv6 {
+		return o.dialBehind(ctx, dst)
+	}
 	c, err := o.tunnel.DialTCP(ctx, dst)
 	if err != nil && !peer.met.Load() && !errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: err}

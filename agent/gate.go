@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"enclave/agent/gateway"
 	"enclave/agent/proxy"
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 // carry makes the gateway of this system follow m. Its filter has the grants already.
@@ -62,6 +64,31 @@ func (a *Agent) seenAs() (out []netip.Addr) {
 	return out
 }
 
+// dialBehind opens a connection through a gateway. When one dies meanwhile it begins
+// again: the next first segment of this attempt may be seconds away, and the flow's
+// gateway is chosen when it opens.
+func (o *overlay) dialBehind(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+	for {
+		died := o.died.changed()
+		try, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			select {
+			case <-died:
+				cancel()
+			case <-done:
+			}
+		}()
+		c, err := o.tunnel.DialTCP(try, dst)
+		close(done)
+		again := err != nil && try.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !again {
+			return c, err
+		}
+	}
+}
+
 // gatewayTo returns the gateway that a flow to dst takes. unknown is the answer where no
 // gateway carries dst at all.
 func (a *Agent) gatewayTo(o *overlay, proto wire.Proto, dst netip.AddrPort, target string, unknown error) (*contact, error) {
@@ -83,9 +110,9 @@ func (a *Agent) gatewayTo(o *overlay, proto wire.Proto, dst netip.AddrPort, targ
 }
 
 // How gateways are watched. One that dies is noticed after at most healthEvery and two
-// probes, 4 s; while there is no choice nobody is probed.
+// probes, 3 s; while there is no choice nobody is probed.
 const (
-	healthEvery = 2 * time.Second
+	healthEvery = time.Second
 	healthWait  = time.Second
 )
 
@@ -122,8 +149,15 @@ func (p *parts) watchGateways(ctx context.Context) error {
 				next[id] = h
 			}
 		}
+		died := false
+		for id, h := range next {
+			died = died || h.Down && !health[id].Down
+		}
 		health = next
 		o.filter.SetHealth(health)
+		if died {
+			o.died.announce()
+		}
 	}
 }
 
@@ -151,4 +185,34 @@ func (p *parts) probe(ctx context.Context, ids []wire.SystemID) map[wire.SystemI
 	}
 	wg.Wait()
 	return out
+}
+
+// gatewayWarnings are what an operator should do about this system as a gateway.
+func (o *overlay) gatewayWarnings(self wire.Self) (out []string) {
+	if err := o.gateErr.Load(); err != nil && o.gate.Load() == nil {
+		out = append(out, fmt.Sprintf("this system is to be a gateway and cannot: %v", *err))
+	}
+	if o.gate.Load() != nil && self.Routes != nil && len(self.Routes) == 0 {
+		out = append(out, fmt.Sprintf("this system was a gateway and may carry nothing any more: "+
+			"\"enclave system route add %s SUBNET\" lets it, or take it out of the gateway policies", self.ID))
+	}
+	return out
+}
+
+// pingBehind sends an ICMP echo to an address behind a gateway, which unlike a probe of a
+// peer takes a rule. unknown is the answer where no gateway carries the address.
+func (a *Agent) pingBehind(ctx context.Context, addr netip.Addr, unknown error) (api.PingResult, error) {
+	o, err := a.data()
+	if err != nil {
+		return api.PingResult{}, err
+	}
+	gate, err := a.gatewayTo(o, wire.ICMP, netip.AddrPortFrom(addr, 0), addr.String(), unknown)
+	if err != nil {
+		return api.PingResult{}, err
+	}
+	rtt, err := o.tunnel.Ping(ctx, addr)
+	if err != nil {
+		return api.PingResult{}, err
+	}
+	return api.PingResult{Peer: gate.ID, Name: gate.Name, Addr: addr, RTT: rtt, Route: "gateway", Via: gate.Name}, nil
 }

@@ -37,6 +37,7 @@ type overlay struct {
 	// route or grant on; gateErr says why it cannot be. Both are the loop's.
 	gate    atomic.Pointer[gateway.Gateway]
 	gateErr atomic.Pointer[error]
+	died    events // announces that a gateway of ours has stopped to answer
 }
 
 // open builds the link.
@@ -116,6 +117,7 @@ func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 		return nil, nil
 	}
 	o := &overlay{addrs: []netip.Addr{m.Self.IPv4, m.Self.IPv6}}
+	o.died.init()
 	o.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: o.addrs})
 	var err error
 	o.tunnel, err = tunnel.New(tunnel.Config{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -77,6 +78,11 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 		warn("the audit trail of control cannot be trusted: %s (refused at %s; this system keeps both checkpoints, see: enclave audit witness)",
 			w.Alarm, w.RefusedAt.UTC().Format(time.RFC3339))
 	}
+	if p := a.parts.Load(); p != nil {
+		if o := p.overlay.Load(); o != nil {
+			out = append(out, o.gatewayWarnings(v.self)...)
+		}
+	}
 	if v.trouble != nil {
 		warn("the data plane does not follow the map: %v", v.trouble)
 	}
@@ -97,6 +103,9 @@ func agentPeer(p *wire.Peer, r link.PeerStatus, t tunnel.Stats) api.AgentPeer {
 // answered below the overlay, by whoever a policy has introduced.
 func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
 	peer, err := a.peer(name, name)
+	if addr, parsed := netip.ParseAddr(name); err != nil && parsed == nil {
+		return a.pingBehind(ctx, addr.Unmap(), err)
+	}
 	if err != nil {
 		return api.PingResult{}, err
 	}

@@ -16,7 +16,8 @@ import (
 // and an empty value empties it.
 type policyFlags struct {
 	from, to, allow, hours, trust, recvTrust []string
-	notes                                    string
+	gateways, filter                         []string
+	notes, priority                          string
 	end                                      expiring
 }
 
@@ -28,9 +29,12 @@ func (p *policyFlags) flags(a *app, c *cobra.Command) *cobra.Command {
 	f.StringArrayVar(&p.hours, "hours", nil, "active hours, \"mon-fri 08:00-18:00 Europe/London\": `WINDOW`; may be given several times")
 	f.StringArrayVar(&p.trust, "trust", nil, "`REQUIREMENT` that senders must meet; may be given several times")
 	f.StringArrayVar(&p.recvTrust, "receiver-trust", nil, "`REQUIREMENT` that receivers must meet; may be given several times")
+	f.StringArrayVar(&p.gateways, "gateway", nil, "`SYSTEM=SUBNET,...` that carries flows to these subnets, SYSTEM alone for all it may; makes a gateway policy; may be given several times, in order")
+	f.StringArrayVar(&p.filter, "subnet-filter", nil, "`ENTRY` that gateways are narrowed to: address, CIDR, range \"10.0.0.1 - 10.0.0.9\"; may be given several times")
+	f.StringVar(&p.priority, "priority", "", "which gateway new flows take: `HOW`, balanced, ordered or nearest")
 	f.StringVar(&p.notes, "notes", "", "free `TEXT`")
 	p.end.flags(c)
-	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "allow": words("tcp/", "udp/", "icmp", "any"),
+	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "gateway": a.completeSystems(), "priority": words("balanced", "ordered", "nearest"), "allow": words("tcp/", "udp/", "icmp", "any"),
 		"trust": a.completeRequirements(), "receiver-trust": a.completeRequirements()})
 }
 
@@ -58,6 +62,12 @@ func (p *policyFlags) set(c *cobra.Command, doc *wire.Policy) mistakes {
 	if given("receiver-trust") {
 		doc.RecvTrust = each(&bad, "--receiver-trust", p.recvTrust, word)
 	}
+	if given("subnet-filter") {
+		doc.SubnetFilter = each(&bad, "--subnet-filter", p.filter, word)
+	}
+	if given("priority") {
+		doc.Priority = p.priority
+	}
 	if given("notes") {
 		doc.Notes = p.notes
 	}
@@ -67,6 +77,23 @@ func (p *policyFlags) set(c *cobra.Command, doc *wire.Policy) mistakes {
 		bad.add("--expires", err)
 	}
 	return append(bad, policy.Validate(doc, "")...)
+}
+
+// via puts the gateways that the flags name into doc, which asks who they are.
+func (p *policyFlags) via(c *cobra.Command, a *app, doc *wire.Policy) error {
+	if !c.Flags().Changed("gateway") {
+		return nil
+	}
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	routes, bad := gatewayRoutes(c.Context(), cl, p.gateways)
+	doc.Gateways = routes
+	if len(routes) > 0 {
+		doc.Kind = wire.Gateway
+	}
+	return bad.refuse("the policy")
 }
 
 // each parses the values of a flag that may be given several times. Empty ones count for
@@ -101,9 +128,13 @@ func (a *app) policyCreate() *cobra.Command {
 		file     string
 	)
 	c := w.flags(&cobra.Command{Use: "create NAME --from TAG --to TAG --allow RULE", Short: "Create a policy",
+		Long: `Creates a policy between systems (--from, --to) or, with --gateway, one through gateways:
+then senders start flows to what lies behind these. "enclave system route add" lets a system
+be one.`,
 		Example: "  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait\n" +
 			"  enclave policy create \"Maintenance\" --from admins --to db --allow tcp/22 --hours \"sat 22:00-02:00 Europe/London\"\n" +
 			"  enclave policy create \"Audit week\" --from audit --to db --allow tcp/5432 --expires \"2026-12-24 18:00 Europe/Berlin\"\n" +
+			"  enclave policy create \"Office\" --from laptops --gateway office=192.168.1.0/24 --allow tcp/443 --allow icmp --wait\n" +
 			"  enclave policy create \"From a file\" --file policy.json",
 		Args: exactly("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -115,6 +146,9 @@ func (a *app) policyCreate() *cobra.Command {
 				doc.ID = "" // the server gives it
 			}
 			doc.Name, doc.Enabled = args[0], doc.Enabled && !disabled
+			if err := p.via(c, a, &doc); err != nil {
+				return err
+			}
 			if err := p.set(c, &doc).refuse("the policy"); err != nil {
 				return err
 			}
@@ -155,7 +189,7 @@ The policy is read, changed and written back if nobody has changed it meanwhile.
 		Args: exactly("POLICY"), ValidArgsFunction: a.completePolicies(),
 		RunE: func(c *cobra.Command, args []string) error {
 			changes := false
-			for _, f := range []string{"name", "from", "to", "allow", "hours", "trust", "receiver-trust", "notes", "expires", "expiry-action"} {
+			for _, f := range []string{"name", "from", "to", "allow", "hours", "trust", "receiver-trust", "notes", "expires", "expiry-action", "gateway", "subnet-filter", "priority"} {
 				changes = changes || c.Flags().Changed(f)
 			}
 			if !changes {
@@ -175,6 +209,9 @@ The policy is read, changed and written back if nobody has changed it meanwhile.
 			}
 			if c.Flags().Changed("expiry-action") && !c.Flags().Changed("expires") {
 				return usage("--expiry-action goes with --expires")
+			}
+			if err := p.via(c, a, &doc); err != nil {
+				return err
 			}
 			if err := p.set(c, &doc).refuse("the policy"); err != nil {
 				return err

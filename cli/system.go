@@ -22,7 +22,7 @@ func (a *app) system() *cobra.Command {
 		a.systemVerb("enable", "Let a disabled system take part again", "enabled"),
 		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),
 		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
-		a.systemUpdate(), a.systemDelete(),
+		a.systemUpdate(), a.systemDelete(), a.systemRoute(),
 		a.systemAdd("add", "Let a system connect to another; two untagged systems connect when each has added the other", "added", (*client.Client).AddPeer),
 		a.systemAdd("unadd", "Take that back", "took back", (*client.Client).RemovePeer),
 	)
@@ -83,6 +83,9 @@ func (a *app) systemShow() *cobra.Command {
 					{"addresses", s.IPv4.String() + ", " + s.IPv6.String()}, {"host", orDash(s.Host.Hostname) + " " + orDash(s.Host.Platform)},
 					{"seen from", orDash(s.SeenFrom)}, {"NAT", orDash(s.NAT)}, {"relay", orDash(string(s.Relay))},
 					{"enrolled", s.EnrolledAt.Format(time.RFC3339)}, {"connected", when(s.ConnectedAt)}, {"expires", ends(s.ExpiresAt, s.ExpiresLocal, s.ExpiryAction)},
+				}
+				for _, r := range s.Routes {
+					rows = append(rows, []string{"carries", r.String()})
 				}
 				for _, t := range s.Trust {
 					rows = append(rows, []string{"trust", clean(t.Requirement) + " until " + when(&t.Until)})

@@ -130,6 +130,7 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"system-disable", "/systems/bob/disable", nil, has(`"revision":`)},
 		{"system-enable", "/systems/bob/enable", nil, has(`"revision":`)},
 		{"system-tags", "/systems/bob/tags", map[string]any{"add": []string{"pods", "x"}, "remove": []string{"y"}}, has(`"revision":`)},
+		{"system-routes", "/systems/bob/routes", map[string]any{"add": []map[string]any{{"subnet": "192.168.9.0/24"}}}, has(`"revision":`)},
 		{"system-trust", "/systems/bob/trust/mfa", map[string]any{"until": until}, has(`"revision":`)},
 		{"system-trust", "/systems/bob/trust/disk", nil, has(`"revision":`)},
 		{"system-untrust", "/systems/bob/trust/disk", nil, has(`"revision":`)},

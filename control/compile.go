@@ -127,8 +127,17 @@ func (h *hub) engineSystem(s *store.System) policy.System {
 	return policy.System{
 		ID: s.ID, IPs: []netip.Addr{s.IPv4, s.IPv6}, Tags: s.Tags,
 		Approved: s.Approved, Enabled: s.Enabled, Revoked: s.Revoked, ExpiresAt: s.ExpiresAt,
-		Trust: h.met(s), Adds: s.Adds,
+		Trust: h.met(s), Adds: s.Adds, Carries: carries(s.Routes),
 	}
+}
+
+// carries is what a system may carry; empty, and not nil, is nothing.
+func carries(routes []wire.Route) []netip.Prefix {
+	out := make([]netip.Prefix, len(routes))
+	for i, r := range routes {
+		out[i] = r.Shown()
+	}
+	return out
 }
 
 // note keeps what the store says of a policy, and what is to be reported of it.
@@ -175,6 +184,7 @@ func (h *hub) warnings() (list []string) {
 			list = append(list, p.warning)
 		}
 	}
+	list = append(list, h.unpermitted()...)
 	for _, q := range h.rules.Requirements {
 		if q.Broken != "" {
 			list = append(list, fmt.Sprintf("requirement %s cannot be read (%s): nothing meets it", q.ID, q.Broken))

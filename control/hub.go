@@ -360,6 +360,6 @@ func (n *node) refresh(now time.Time) {
 	n.entry = &discovery.System{
 		ID: s.ID, Name: s.Name, IPv4: s.IPv4, IPv6: s.IPv6, State: s.State(now), Tags: slices.Clone(s.Tags),
 		WireGuard: s.Keys.WireGuard, Disco: s.Keys.Disco, KeySignature: s.Keys.Signature,
-		SVID: s.SVID, Reach: s.Live.Reach,
+		SVID: s.SVID, Reach: s.Live.Reach, Routes: append([]wire.Route{}, s.Routes...),
 	}
 }

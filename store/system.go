@@ -26,6 +26,7 @@ type System struct {
 	Tags         []wire.Tag
 	Trust        []TrustMark
 	Adds         []wire.SystemID // systems that it wants to connect to; counts between two that are untagged and add each other
+	Routes       []wire.Route    // subnets that it may carry for others, by how they are shown
 	Approved     bool
 	Enabled      bool
 	Revoked      bool
@@ -198,6 +199,17 @@ func decorate(ctx context.Context, r reader, list []System, where string, args .
 		err := scan(&id, &added)
 		if s := at[id]; s != nil {
 			s.Adds = append(s.Adds, added)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = rows(ctx, r, "SELECT system_id, shown, subnet FROM system_routes WHERE "+where+" ORDER BY shown", args, func(scan func(...any) error) error {
+		var shown, subnet netip.Prefix
+		err := scan(&id, prefixCol{&shown}, prefixCol{&subnet})
+		if s := at[id]; s != nil {
+			s.Routes = append(s.Routes, readRoute(shown, subnet))
 		}
 		return err
 	})

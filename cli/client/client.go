@@ -246,6 +246,26 @@ func (c *Client) SetTags(ctx context.Context, name string, add, remove []wire.Ta
 	return c.change(ctx, http.MethodPost, "/systems"+seg(name)+"/tags", map[string][]wire.Tag{"add": add, "remove": remove})
 }
 
+// SetRoutes adds and removes subnets that a system may carry as a gateway, in one revision.
+func (c *Client) SetRoutes(ctx context.Context, name string, add []wire.Route, remove []string) (api.Changed, error) {
+	type route struct {
+		Subnet string `json:"subnet"`
+		As     string `json:"as,omitempty"`
+	}
+	body := struct {
+		Add    []route  `json:"add,omitempty"`
+		Remove []string `json:"remove,omitempty"`
+	}{Remove: remove}
+	for _, r := range add {
+		one := route{Subnet: r.Subnet.String()}
+		if r.As.IsValid() {
+			one.As = r.As.String()
+		}
+		body.Add = append(body.Add, one)
+	}
+	return c.change(ctx, http.MethodPost, "/systems"+seg(name)+"/routes", body)
+}
+
 // SetTrust marks a requirement as met by a system until an instant; zero is for as
 // long as nobody takes it away.
 func (c *Client) SetTrust(ctx context.Context, name, requirement string, until time.Time, claims map[string][]string) (api.Changed, error) {

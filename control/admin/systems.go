@@ -52,6 +52,17 @@ type (
 			Remove []wire.Tag `json:"remove,omitempty" maxItems:"64"`
 		}
 	}
+	systemRoutes struct {
+		SystemAction
+		Body struct {
+			Add    []routeBody `json:"add,omitempty" maxItems:"64"`
+			Remove []string    `json:"remove,omitempty" maxItems:"64" doc:"Subnets as they are shown"`
+		}
+	}
+	routeBody struct {
+		Subnet string `json:"subnet" maxLength:"64" doc:"CIDR without host bits, or one address"`
+		As     string `json:"as,omitempty" maxLength:"64" doc:"How senders know it: a CIDR of the same size"`
+	}
 	TrustRef struct {
 		SystemAction
 		Requirement string `path:"requirement" maxLength:"64"`
@@ -88,6 +99,7 @@ func (a *API) routeSystems() {
 	}))
 	route(a, "system-enable", a.systemAction(a.enableSystem))
 	route(a, "system-tags", a.systemTags)
+	route(a, "system-routes", a.systemRoutes)
 	route(a, "system-trust", func(ctx context.Context, in *trustMark) (*outcome, error) {
 		m := store.TrustMark{Requirement: in.Requirement}
 		if in.Body != nil {
@@ -304,7 +316,7 @@ func systemView(s *store.System, now time.Time) api.System {
 		ID: s.ID, Name: s.Name, State: s.State(now), Kind: s.Kind, Tags: orEmpty(s.Tags), IPv4: s.IPv4, IPv6: s.IPv6,
 		Host: s.Host, Key: s.Key, NAT: s.Live.Reach.NAT, Relay: s.Live.Reach.Relay, SeenFrom: s.Live.SeenFrom,
 		Applied: s.Live.Applied, EnrolledAt: s.EnrolledAt, ConnectedAt: orNil(s.Live.ConnectedAt), LastSeen: orNil(s.Live.LastSeen),
-		ExpiresAt: orNil(s.ExpiresAt), ExpiresLocal: s.ExpiresLocal, ExpiryAction: s.ExpiryAction, Notes: s.Notes, Version: s.Version, Adds: s.Adds,
+		ExpiresAt: orNil(s.ExpiresAt), ExpiresLocal: s.ExpiresLocal, ExpiryAction: s.ExpiryAction, Notes: s.Notes, Version: s.Version, Adds: s.Adds, Routes: s.Routes,
 	}
 	for _, m := range s.Trust {
 		v.Trust = append(v.Trust, api.TrustMark{Requirement: m.Requirement, Until: m.Until})

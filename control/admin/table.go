@@ -72,6 +72,7 @@ var table = [...]rule{
 	{"POST", "/systems/{system}/disable", Systems, "system-disable", "Take a system out of every policy for now"},
 	{"POST", "/systems/{system}/revoke", Systems, "system-revoke", "End a system's identity for good"},
 	{"POST", "/systems/{system}/tags", Systems, "system-tags", "Add and remove tags of a system in one revision"},
+	{"POST", "/systems/{system}/routes", Systems, "system-routes", "Add and remove subnets that a system may carry as a gateway, in one revision"},
 	{"PUT", "/systems/{system}/trust/{requirement}", Systems, "system-trust", "Mark a system as meeting a requirement"},
 	{"DELETE", "/systems/{system}/trust/{requirement}", Systems, "system-untrust", "Take such a mark away"},
 

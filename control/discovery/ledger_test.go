@@ -162,7 +162,7 @@ func TestEveryFieldCounts(t *testing.T) {
 		return same(&wire.Peer{Grants: []wire.Grant{*a}}, &wire.Peer{Grants: []wire.Grant{*b}})
 	})
 	everyField(t, func(a, b *System) bool { // what only its own map shows aside
-		return SameToPeers(a, b) && a.State == b.State && slices.Equal(a.Tags, b.Tags)
+		return SameToPeers(a, b) && a.State == b.State && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Routes, b.Routes)
 	})
 	a, b := someTickets{}, someTickets{map[wire.SystemID]time.Time{"": epoch}}
 	if h.peer(&wire.Peer{}, a) == h.peer(&wire.Peer{}, b) {

@@ -22,6 +22,7 @@ type System struct {
 	KeySignature []byte
 	SVID         [][]byte // DER chain, leaf first
 	Reach        wire.Reach
+	Routes       []wire.Route // for itself alone: what it may carry
 }
 
 // Counts reports whether the system may take part at all; one that does not gets a
@@ -83,7 +84,7 @@ func (v *View) Map() *wire.Map {
 func (v *View) self() wire.Self {
 	return wire.Self{
 		ID: v.Self.ID, Org: v.Org, Name: v.Self.Name, Zone: v.Zone,
-		IPv4: v.Self.IPv4, IPv6: v.Self.IPv6, State: v.Self.State, Tags: v.Self.Tags,
+		IPv4: v.Self.IPv4, IPv6: v.Self.IPv6, State: v.Self.State, Tags: v.Self.Tags, Routes: v.Self.Routes,
 	}
 }
 

@@ -31,6 +31,7 @@ func (a *affected) sorted() []wire.SystemID { return slices.Sorted(maps.Keys(a.s
 func (e *Engine) PutSystem(in System, now time.Time) []wire.SystemID {
 	out := e.catchUp(now)
 	in.IPs, in.Tags = slices.Clone(in.IPs), slices.Clone(in.Tags)
+	in.Carries = slices.Clone(in.Carries)
 	in.ExpiresAt, in.Trust = plain(in.ExpiresAt), maps.Clone(in.Trust)
 	in.Adds = slices.Compact(slices.Sorted(slices.Values(in.Adds)))
 	for r, until := range in.Trust {
@@ -43,13 +44,13 @@ func (e *Engine) PutSystem(in System, now time.Time) []wire.SystemID {
 		e.spread(s, e.changed(nil, e.seats(s)), e.now, out)
 		rejoin(s, nil, maps.Collect(e.joins(s, e.now)), out)
 	} else {
-		before, moved := e.seats(s), !slices.Equal(s.IPs, in.IPs)
+		before, moved := e.seats(s), !slices.Equal(s.IPs, in.IPs) || !slices.Equal(s.Carries, in.Carries) || (s.Carries == nil) != (in.Carries == nil)
 		joined := maps.Collect(e.joins(s, e.now))
 		e.unlinkSystem(s)
 		s.System = in
 		e.linkSystem(s)
 		changed := e.changed(before, e.seats(s))
-		if moved { // its own addresses are cut out of what it carries as a gateway
+		if moved { // what it carries as a gateway is less its own addresses, and only what it may
 			changed[receivers].add(e.gates[s.ID])
 		}
 		e.spread(s, changed, e.now, out)

@@ -235,7 +235,7 @@ func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) 
 func (e *Engine) carrier(r *rules, from *system, a netip.Addr, at time.Time) (best *system) {
 	for _, g := range r.gateways {
 		s := e.systems[g.id]
-		if s == nil || s == from || !covers(g.reach, a) {
+		if s == nil || s == from || !covers(g.reach, a) || !s.may(a) {
 			continue
 		}
 		if s.stands(r, receivers, at) {

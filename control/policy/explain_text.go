@@ -64,7 +64,12 @@ func (e *Engine) notCarried(c *check, r *rules, from *system, a netip.Addr) *sys
 			p, err := parseSubnet(text)
 			return err == nil && p.Contains(a)
 		})
-		if in && filtered {
+		if in && !s.may(a) && (!filtered || r.passes(a)) {
+			c.detail = fmt.Sprintf("%s is in a subnet that policy %s sends through %s, but %s has no route for it", a, r.id, s.ID, s.ID)
+			c.fixes = []fix{{kind: "permit", policy: r.id, peer: s.ID, text: fmt.Sprintf("let %s carry it: enclave system route add %s SUBNET", s.ID, s.ID)}}
+			return s
+		}
+		if in && filtered && !r.passes(a) {
 			c.detail = fmt.Sprintf("%s is in a subnet of %s, but outside the policy's subnet filter", a, s.ID)
 			c.fixes = []fix{{kind: "filter", policy: r.id, text: fmt.Sprintf("add %s to the subnet filter of policy %s", a, r.id)}}
 			return s

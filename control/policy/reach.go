@@ -31,6 +31,30 @@ func DefaultOverlay() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fc00::/7")}
 }
 
+// CheckRoute says why a system may not carry a subnet. The default routes are fine: what
+// no gateway reaches is left out of them.
+func CheckRoute(r wire.Route, overlay ...netip.Prefix) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	for _, p := range []netip.Prefix{r.Shown(), r.Subnet} {
+		for _, q := range overlay {
+			if p.Bits() > 0 && p.Overlaps(q) {
+				return fmt.Errorf("subnet %s overlaps the overlay's %s", p, q)
+			}
+		}
+		for _, q := range never() {
+			if p.Bits() > 0 && p.Overlaps(q) {
+				return fmt.Errorf("subnet %s overlaps %s, which no gateway reaches", p, q)
+			}
+		}
+	}
+	if r.As.IsValid() && r.Subnet.Bits() == 0 {
+		return fmt.Errorf("%s cannot be shown as another", r.Subnet)
+	}
+	return nil
+}
+
 // gateway is one gateway of a policy and the addresses it carries for it: the subnets
 // of its routes, narrowed by the filter, less what is never reached.
 type gateway struct {
@@ -226,6 +250,29 @@ func tidy(list []netip.Prefix) []netip.Prefix {
 	for _, p := range list {
 		if n := len(out); n == 0 || !within(p, out[n-1]) {
 			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// ParseSubnet reads a subnet as policies and routes write it: a CIDR without host bits,
+// or one address.
+func ParseSubnet(s string) (netip.Prefix, error) { return parseSubnet(s) }
+
+// Lacking lists the subnets of a policy's gateways that those may not carry, by gateway.
+func (e *Engine) Lacking(id wire.PolicyID) map[wire.SystemID][]netip.Prefix {
+	r := e.policies[id]
+	if r == nil {
+		return nil
+	}
+	out := make(map[wire.SystemID][]netip.Prefix)
+	for _, g := range r.gateways {
+		s := e.systems[g.id]
+		if s == nil || s.Carries == nil {
+			continue
+		}
+		if rest := subtract(slices.Clone(g.reach), s.Carries); len(rest) > 0 {
+			out[g.id] = tidy(rest)
 		}
 	}
 	return out

@@ -197,6 +197,9 @@ func (r *rules) carries(s *system) []netip.Prefix {
 			continue
 		}
 		reach := g.reach
+		if s.Carries != nil {
+			reach = intersect(reach, s.Carries)
+		}
 		for _, ip := range s.IPs {
 			if covers(reach, ip) {
 				reach = tidy(subtract(reach, []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}))

@@ -16,6 +16,10 @@ type System struct {
 	ExpiresAt                  time.Time            // zero: never
 	Trust                      map[string]time.Time // requirement -> met until; zero: no end
 	Adds                       []wire.SystemID      // whom it has added; counts between two that are untagged and add each other
+
+	// Carries is what the system may carry as a gateway, whatever policies say. Nil is
+	// no bound: a question is about policies alone.
+	Carries []netip.Prefix
 }
 
 // Tag carries the trust requirements that a system must meet for the tag to count.
@@ -53,6 +57,9 @@ func (t *tag) unused() bool {
 
 // counts reports whether the system may take part in anything, its expiry aside.
 func (s *System) counts() bool { return s.Approved && s.Enabled && !s.Revoked }
+
+// may reports whether the system is allowed to carry a for others.
+func (s *System) may(a netip.Addr) bool { return s.Carries == nil || covers(s.Carries, a) }
 
 // meets returns until when the system meets all of the requirements.
 func (s *System) meets(requirements []string) (end time.Time, ok bool) {

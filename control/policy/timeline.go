@@ -294,7 +294,7 @@ func (e *Engine) otherEnd(r *rules, src, dst *system, f Packet, now time.Time) (
 	}
 	for _, g := range r.gateways {
 		s := e.systems[g.id]
-		if s == nil || s == src || !covers(g.reach, f.Dst) {
+		if s == nil || s == src || !covers(g.reach, f.Dst) || !s.may(f.Dst) {
 			continue
 		}
 		if until, stands := s.on(r, receivers); stands && !over(until, now) {

@@ -131,7 +131,7 @@ func (e *Engine) whyNotBehind(src *system, f Packet, now time.Time) string {
 	var nearest *rules
 	for slot := range src.slots[senders].all() {
 		r := e.slots[slot]
-		carried := slices.ContainsFunc(r.gateways, func(g gateway) bool { return covers(g.reach, f.Dst) })
+		carried := slices.ContainsFunc(r.gateways, func(g gateway) bool { return e.carried(g, f.Dst) })
 		if carried && (nearest == nil || e.nearer(r, nearest, src, nil, now)) {
 			nearest = r
 		}
@@ -145,11 +145,17 @@ func (e *Engine) whyNotBehind(src *system, f Packet, now time.Time) string {
 	return e.whyPolicy(nearest, src, nil, f, now)
 }
 
+// carried reports whether the policy of g sends a through it and its system may carry it.
+func (e *Engine) carried(g gateway, a netip.Addr) bool {
+	s := e.systems[g.id]
+	return covers(g.reach, a) && (s == nil || s.may(a))
+}
+
 // behind reports whether some gateway carries the address.
 func (e *Engine) behind(a netip.Addr) bool {
 	for slot := range e.viaGates.all() {
 		for _, g := range e.slots[slot].gateways {
-			if covers(g.reach, a) {
+			if e.carried(g, a) {
 				return true
 			}
 		}

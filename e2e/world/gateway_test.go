@@ -59,6 +59,8 @@ func newOffice(t *testing.T, n int, edit func(o *office, p *wire.Policy)) *offic
 	p := wire.Policy{Name: "office", Kind: wire.Gateway, Enabled: true, SenderTags: []wire.Tag{"laptop"},
 		ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 1, Hi: 99}}}, {Proto: wire.UDP}, {Proto: wire.ICMP}}}
 	for i, g := range o.gateways {
+		_, err := o.API.SetRoutes(ctx, string(g.Status().Self.ID), []wire.Route{{Subnet: o.subnet()}}, nil)
+		o.must(err)
 		p.Gateways = append(p.Gateways, wire.GatewayRoute{System: g.Status().Self.ID, Subnets: []string{o.subnet().String()}})
 		p.SenderTags = append(p.SenderTags, wire.Tag(fmt.Sprintf("other%d", i)))
 	}
@@ -230,5 +232,182 @@ func TestAFlowThroughAGatewayEnds(t *testing.T) {
 	}
 	for _, host := range []string{"laptop", "gate0"} {
 		o.until(host+" logs the cut", func() bool { return o.logged.said(host, "policy.disable") })
+	}
+}
+
+// TestGatewaysTakeOver kills the first gateway under 100 open flows: new ones go through
+// the other within seconds, and once the first is back new flows take it again while those
+// of the other stay.
+func TestGatewaysTakeOver(t *testing.T) {
+	for _, priority := range []string{wire.PriorityOrdered, wire.PriorityBalanced, wire.PriorityNearest} {
+		t.Run(priority, func(t *testing.T) { takeOver(t, priority) })
+	}
+}
+
+func takeOver(t *testing.T, priority string) {
+	o := newOffice(t, 2, func(o *office, p *wire.Policy) { p.Priority = priority })
+	addr := [2]string{}
+	for i, g := range o.gateways {
+		addr[i] = g.Host.Addrs()[0].String()
+	}
+	if priority == wire.PriorityNearest {
+		slow := natlab.LinkConfig{Latency: 15 * time.Millisecond}
+		o.must(o.gateways[1].Host.SetLink(slow, slow))
+		o.until("the nearest is known", func() bool { return o.takes(addr[0], 5) })
+	}
+	through := map[string]int{}
+	var open []net.Conn
+	for range 100 {
+		c, from, err := o.open(o.addr(7))
+		o.must(err)
+		defer c.Close()
+		through[from]++
+		open = append(open, c)
+	}
+	if priority != wire.PriorityBalanced && through[addr[0]] != 100 || through[addr[0]] < 20 {
+		t.Errorf("flows by gateway %v", through)
+	}
+	o.must(o.gateways[0].Stop())
+	o.gateways[0].Host.Disconnect()
+	died := time.Now()
+	c, from, err := o.open(o.addr(7))
+	o.must(err)
+	defer c.Close()
+	took := time.Since(died)
+	t.Logf("%s: of 100 flows %d by the first gateway; a new flow took %s after its death", priority, through[addr[0]], took.Round(time.Millisecond))
+	if from != addr[1] {
+		t.Errorf("the new flow came from %s", from)
+	}
+	o.gateways[0].Host.Reconnect()
+	o.must(o.gateways[0].Start(o.ctx))
+	o.until("the first carries again", func() bool { return !o.takes(addr[1], 5) })
+	o.echoes(c) // what the other carries stays with it
+}
+
+// takes reports whether n new flows all take the gateway at addr.
+func (o *office) takes(addr string, n int) bool {
+	for range n {
+		c, from, err := o.open(o.addr(7))
+		if err != nil {
+			return false
+		}
+		c.Close()
+		if from != addr {
+			return false
+		}
+	}
+	return true
+}
+
+// TestTimeEndsAFlowThroughAGateway: an expiry and the loss of trust reach behind it.
+func TestTimeEndsAFlowThroughAGateway(t *testing.T) {
+	for _, cause := range []string{"expiry", "trust", "route"} {
+		t.Run(cause, func(t *testing.T) {
+			o := newOffice(t, 1, func(o *office, p *wire.Policy) {
+				if cause == "trust" {
+					p.SenderTrust = []string{"mfa"}
+					_, err := o.API.SetTrust(o.ctx, id(o.laptop), "mfa", time.Time{}, nil)
+					o.must(err)
+				}
+				if cause == "expiry" {
+					end := time.Now().Add(4 * time.Second)
+					p.ExpiresAt = &end
+				}
+			})
+			c, _, err := o.open(o.addr(7))
+			o.must(err)
+			defer c.Close()
+			o.echoes(c)
+			switch cause {
+			case "trust":
+				_, err := o.API.DropTrust(o.ctx, id(o.laptop), "mfa")
+				o.must(err)
+			case "route":
+				_, err := o.API.SetRoutes(o.ctx, id(o.gateways[0]), nil, []string{o.subnet().String()})
+				o.must(err)
+			}
+			c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the sender's end was told %v, want a reset", err)
+			}
+			if cause == "route" {
+				o.until("its status says so", func() bool {
+					return strings.Contains(strings.Join(o.gateways[0].Status().Warnings, " "), "may carry nothing any more")
+				})
+			}
+			if c, _, err := o.open(o.addr(7)); err == nil {
+				c.Close()
+				t.Error("a new flow opened")
+			}
+		})
+	}
+}
+
+// TestASubnetIsShownAsAnother: 10.1.1.0/24 for what is the office's own.
+func TestASubnetIsShownAsAnother(t *testing.T) {
+	shown := netip.MustParsePrefix("10.1.1.0/24")
+	o := newOffice(t, 1, func(o *office, p *wire.Policy) {
+		_, err := o.API.SetRoutes(o.ctx, id(o.gateways[0]), []wire.Route{{Subnet: o.subnet(), As: shown}}, []string{o.subnet().String()})
+		o.must(err)
+		p.Gateways[0].Subnets = []string{shown.String()}
+	})
+	real := o.service.Addrs()[0].As4()
+	at := netip.AddrFrom4([4]byte{10, 1, 1, real[3]})
+	c, _, err := o.open(netip.AddrPortFrom(at, 7).String())
+	o.must(err)
+	defer c.Close()
+	o.echoes(c)
+	if c, _, err := o.open(o.addr(7)); err == nil {
+		c.Close()
+		t.Error("the address behind is known to the sender")
+	}
+	r, err := o.laptop.Ping(o.ctx, at.String())
+	o.must(err)
+	if r.Via != "gate0" {
+		t.Errorf("ping went %+v", r)
+	}
+}
+
+// TestAnInternetGatewayKeepsToTheInternet: the default route leads neither into the
+// overlay nor to the gateway's own host.
+func TestAnInternetGatewayKeepsToTheInternet(t *testing.T) {
+	everything := netip.MustParsePrefix("0.0.0.0/0")
+	o := newOffice(t, 1, func(o *office, p *wire.Policy) {
+		_, err := o.API.SetRoutes(o.ctx, id(o.gateways[0]), []wire.Route{{Subnet: everything}}, nil)
+		o.must(err)
+		p.Gateways[0].Subnets = []string{everything.String()}
+		p.ACLs = []wire.ACL{{Proto: wire.Any}}
+	})
+	site := o.Lab.Host("site", o.Lab.Internet())
+	l, err := site.ListenTCP(7)
+	o.must(err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintln(c, "hello")
+		}
+	}()
+	c, line, err := o.open(site.Addrs()[0].String() + ":7")
+	if err != nil || line != "hello" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	c.Close()
+	mine, err := o.gateways[0].Host.ListenTCP(7)
+	o.must(err)
+	defer mine.Close()
+	for _, addr := range []string{
+		o.gateways[0].Host.Addrs()[0].String(), o.gateways[0].Status().Self.IPv4.String(), "100.64.200.1",
+		"127.0.0.1", "169.254.169.254", "168.63.129.16", "224.0.0.1", "255.255.255.255",
+	} {
+		ctx, cancel := context.WithTimeout(o.ctx, 3*time.Second)
+		if c, err := o.laptop.DialContext(ctx, "tcp", addr+":7"); err == nil {
+			c.Close()
+			t.Errorf("%s: opened", addr)
+		}
+		cancel()
 	}
 }

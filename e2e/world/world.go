@@ -249,6 +249,12 @@ type Ground struct {
 // ListenUDP opens a socket on all addresses of the host.
 func (g Ground) ListenUDP(port uint16) (link.PacketConn, error) { return g.Host.ListenUDP(port) }
 
+// Echo pings an address of the lab.
+func (g Ground) Echo(ctx context.Context, to netip.Addr, _ uint16, _ []byte) error {
+	_, err := g.Host.Ping(ctx, to)
+	return err
+}
+
 // DialContext opens a TCP connection.
 func (g Ground) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return g.Host.DialContext(ctx, network, addr)

@@ -73,8 +73,9 @@ type System struct {
 	Relay       wire.RelayID     `json:"relay,omitempty"`
 	SeenFrom    string           `json:"seen_from,omitempty"` // address its control connection comes from
 	Trust       []TrustMark      `json:"trust,omitempty"`
-	Adds        []wire.SystemID  `json:"adds,omitempty"` // systems it has added; counts while both are untagged
-	Applied     wire.Revision    `json:"applied"`        // revision it has acknowledged
+	Adds        []wire.SystemID  `json:"adds,omitempty"`   // systems it has added; counts while both are untagged
+	Routes      []wire.Route     `json:"routes,omitempty"` // subnets it may carry as a gateway
+	Applied     wire.Revision    `json:"applied"`          // revision it has acknowledged
 	EnrolledAt  time.Time        `json:"enrolled_at"`
 	ConnectedAt *time.Time       `json:"connected_at,omitempty"`
 	LastSeen    *time.Time       `json:"last_seen,omitempty"`
