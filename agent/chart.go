@@ -73,8 +73,8 @@ func (c *chart) chartMap(m wire.Map, asOf time.Time) error {
 		return fmt.Errorf("map: %w: %.20q", errOtherMap, s.ID)
 	case (s.IPv4.IsValid() || s.IPv6.IsValid()) && !overlayAddrs(s.IPv4, s.IPv6):
 		return fmt.Errorf("map: %s and %s are no overlay addresses", s.IPv4, s.IPv6)
-	case len(m.Peers) > wire.MaxPeers || len(m.Relays) > wire.MaxRelays:
-		return fmt.Errorf("map: more than %d peers or %d relays", wire.MaxPeers, wire.MaxRelays)
+	case len(m.Peers) > wire.MaxPeers || len(m.Relays) > wire.MaxRelays || len(m.DNS.Zones) > wire.MaxZones+1:
+		return fmt.Errorf("map: more than %d peers, %d relays or %d zones", wire.MaxPeers, wire.MaxRelays, wire.MaxZones+1)
 	}
 	c.believe(&m, asOf)
 	c.told, c.seen = &m, m.Revision
@@ -126,7 +126,8 @@ func checkPeer(p *wire.Peer) error {
 	if _, err := wire.ParseName(p.Name); err != nil {
 		return err
 	}
-	if len(p.Grants) > wire.MaxGrantsPerPeer || len(p.Reach.Candidates) > wire.MaxCandidates || len(p.Ticket) > wire.MaxTicketLen {
+	if len(p.Grants) > wire.MaxGrantsPerPeer || len(p.Reach.Candidates) > wire.MaxCandidates || len(p.Ticket) > wire.MaxTicketLen ||
+		len(p.Names) > wire.MaxNamesPerPeer || len(p.Forwards) > wire.MaxZones {
 		return errors.New("its entry is larger than the limits")
 	}
 	if !overlayAddrs(p.IPv4, p.IPv6) {

@@ -278,7 +278,7 @@ func FuzzMessage(f *testing.F) {
 				seen[x] = true
 			}
 		}
-		new(directory).follow(c.told.Self.Zone, c.inForce(noon)).find(c.told.Self.Name)
+		new(directory).follow(c.told.Self.Zone, wire.DNS{}, c.inForce(noon)).find(c.told.Self.Name, noon)
 		c.next(noon)
 		raw, err := json.Marshal(c.told)
 		if err != nil || json.Unmarshal(raw, new(wire.Map)) != nil {
@@ -306,6 +306,6 @@ func BenchmarkDelta(b *testing.B) {
 		if _, err := c.take(&wire.Message{Delta: &wire.Delta{Since: 1, Revision: 1, Upsert: m.Peers[500:501]}}, noon); err != nil {
 			b.Fatal(err)
 		}
-		names = names.follow("enclave", c.inForce(noon))
+		names = names.follow("enclave", wire.DNS{}, c.inForce(noon))
 	}
 }

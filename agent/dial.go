@@ -46,6 +46,9 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
+	if host, err = a.address(ctx, host); err != nil {
+		return nil, &proxy.Error{Reason: proxy.UnknownName, Target: addr, Err: err}
+	}
 	port, err := strconv.ParseUint(service, 10, 16)
 	if err != nil || port == 0 {
 		return nil, fmt.Errorf("dial %s: want a port number from 1 to 65535", addr)
@@ -122,7 +125,7 @@ func (a *Agent) ListenUDP(ctx context.Context, port uint16) (net.PacketConn, err
 // at random.
 func (a *Agent) peer(name, target string) (*contact, error) {
 	v := a.view.Load()
-	found := v.find(name)
+	found := v.find(name, time.Now())
 	if len(found) > 0 {
 		return found[rand.IntN(len(found))], nil
 	}

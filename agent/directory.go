@@ -4,17 +4,19 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"enclave/wire"
+	"enclave/wire/names"
 )
 
 // directory is who is in force, by every name. It is immutable but for the marks of
 // having met.
 type directory struct {
 	zone   string
+	names  *names.View
 	peers  []wire.Peer // sorted by ID
 	byID   map[wire.SystemID]*contact
-	byName map[string][]*contact
 	byAddr map[netip.Addr]*contact
 }
 
@@ -26,10 +28,10 @@ type contact struct {
 
 // follow returns the directory of peers. Who was in the one before, with the same
 // key, has been met if it was.
-func (d *directory) follow(zone string, peers []wire.Peer) *directory {
+func (d *directory) follow(zone string, dns wire.DNS, peers []wire.Peer) *directory {
 	next := &directory{
-		zone: zone, peers: peers, byID: make(map[wire.SystemID]*contact, len(peers)),
-		byName: make(map[string][]*contact, len(peers)), byAddr: make(map[netip.Addr]*contact, 2*len(peers)),
+		zone: zone, names: names.New(zone, dns, peers), peers: peers, byID: make(map[wire.SystemID]*contact, len(peers)),
+		byAddr: make(map[netip.Addr]*contact, 2*len(peers)),
 	}
 	for i := range peers {
 		c := &contact{&peers[i], new(atomic.Bool)}
@@ -37,30 +39,38 @@ func (d *directory) follow(zone string, peers []wire.Peer) *directory {
 			c.met = old.met
 		}
 		next.byID[c.ID] = c
-		next.byName[c.Name] = append(next.byName[c.Name], c)
 		next.byAddr[c.IPv4], next.byAddr[c.IPv6] = c, c
 	}
 	return next
 }
 
-// find returns the peers a name stands for: web, web.enclave, k7m2q.id.enclave or
-// an overlay address. Case and a final dot do not matter (RFC 1035, 2.3.3). A bare
-// system ID works where no system has it for a name.
-func (d *directory) find(name string) []*contact {
+// find returns the peers a name stands for at now: web.enclave, web, k7m2q.id.enclave, a
+// name of a record, or an overlay address. Names are looked up as the stub resolver looks
+// them up (wire/names); a bare one is in the zone of the systems' names, and a bare
+// system ID works where it is no name.
+func (d *directory) find(name string, now time.Time) []*contact {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return one(d.byAddr[addr.Unmap()])
 	}
+	if d.names == nil {
+		return nil
+	}
+	a := d.names.Lookup([]byte(name), now)
+	if a.Kind == names.Outside && d.zone != "" {
+		a = d.names.Lookup([]byte(name+"."+d.zone), now)
+	}
+	if a.Kind == names.Found {
+		var found []*contact
+		for _, p := range a.In(now) {
+			found = append(found, d.byID[p.ID])
+		}
+		return found
+	}
 	if d.zone != "" {
 		name = strings.TrimSuffix(name, "."+d.zone)
 	}
-	if id, ok := strings.CutSuffix(name, ".id"); ok {
-		return one(d.byID[wire.SystemID(id)])
-	}
-	if found := d.byName[name]; found != nil {
-		return found
-	}
-	return one(d.byID[wire.SystemID(name)])
+	return one(d.byID[wire.SystemID(strings.TrimSuffix(name, ".id"))])
 }
 
 func one(c *contact) []*contact {

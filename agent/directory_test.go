@@ -12,7 +12,7 @@ func TestNames(t *testing.T) {
 	web, db := o.peer("bbbbb", 2, noon, always), o.peer("ccccc", 3, noon, always)
 	web2, tricky := o.peer("ddddd", 4, noon, always), o.peer("eeeee", 5, noon, always)
 	web.Name, web2.Name, db.Name, tricky.Name = "web", "web", "db", "ccccc" // tricky is named like db's ID
-	d := new(directory).follow("enclave", []wire.Peer{web, db, web2, tricky})
+	d := new(directory).follow("enclave", wire.DNS{}, []wire.Peer{web, db, web2, tricky})
 	for name, want := range map[string]string{
 		"web":                                  "bbbbb ddddd",
 		"web.enclave":                          "bbbbb ddddd",
@@ -50,14 +50,14 @@ func TestNames(t *testing.T) {
 		strings.Repeat("a.", 1000) + "enclave": "",
 	} {
 		var got []string
-		for _, c := range d.find(name) {
+		for _, c := range d.find(name, noon) {
 			got = append(got, string(c.ID))
 		}
 		if s := strings.Join(got, " "); s != want {
 			t.Errorf("%.40q is %q, want %q", name, s, want)
 		}
 	}
-	if got := new(directory).follow("", []wire.Peer{web}).find("web.enclave"); got != nil {
+	if got := new(directory).follow("", wire.DNS{}, []wire.Peer{web}).find("web.enclave", noon); got != nil {
 		t.Error("without a zone there are no names in one")
 	}
 }
@@ -66,22 +66,22 @@ func TestNames(t *testing.T) {
 func TestMet(t *testing.T) {
 	o := newOrg(t, noon)
 	p := o.peer("bbbbb", 2, noon, always)
-	d := new(directory).follow("", []wire.Peer{p})
+	d := new(directory).follow("", wire.DNS{}, []wire.Peer{p})
 	held := d.byID["bbbbb"]
 	held.met.Store(true)
 	moved := p
 	moved.Reach.NAT = "hard"
-	if d = d.follow("", []wire.Peer{moved}); !d.byID["bbbbb"].met.Load() {
+	if d = d.follow("", wire.DNS{}, []wire.Peer{moved}); !d.byID["bbbbb"].met.Load() {
 		t.Error("forgotten although the introduction went on")
 	}
 	rekeyed := moved
 	rekeyed.WireGuard[0]++
-	if next := d.follow("", []wire.Peer{rekeyed}); next.byID["bbbbb"].met.Load() {
+	if next := d.follow("", wire.DNS{}, []wire.Peer{rekeyed}); next.byID["bbbbb"].met.Load() {
 		t.Error("another key is another peer")
 	}
-	d = d.follow("", nil)
+	d = d.follow("", wire.DNS{}, nil)
 	held.met.Store(true) // a dial that comes too late
-	if d = d.follow("", []wire.Peer{p}); d.byID["bbbbb"].met.Load() {
+	if d = d.follow("", wire.DNS{}, []wire.Peer{p}); d.byID["bbbbb"].met.Load() {
 		t.Error("a new introduction has been met before it began")
 	}
 }
@@ -90,12 +90,12 @@ func FuzzName(f *testing.F) {
 	o := newOrg(f, noon)
 	p := o.peer("bbbbb", 2, noon, always)
 	p.Name = "web"
-	d := new(directory).follow("enclave", []wire.Peer{p})
+	d := new(directory).follow("enclave", wire.DNS{}, []wire.Peer{p})
 	for _, s := range []string{"web.enclave.", "bbbbb.id.enclave", "fd00::2%1", "100.64.0.2", "."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		for _, c := range d.find(name) {
+		for _, c := range d.find(name, noon) {
 			if c.ID != "bbbbb" || len(name) > 64 {
 				t.Fatalf("%q is %s", name, c.ID)
 			}

@@ -94,6 +94,10 @@ func (a *Agent) localAPI() http.Handler {
 		res, err := a.Ping(r.Context(), r.URL.Query().Get("name"))
 		answer(w, res, err)
 	})
+	mux.HandleFunc("POST /resolve", func(w http.ResponseWriter, r *http.Request) {
+		res, err := a.Resolve(r.Context(), r.URL.Query().Get("name"), r.URL.Query().Get("type"))
+		answer(w, res, err)
+	})
 	mux.HandleFunc("POST /waitfor", func(w http.ResponseWriter, r *http.Request) {
 		d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 		if err != nil || d <= 0 || d > maxWait {
@@ -164,6 +168,11 @@ func (l *Local) Status(ctx context.Context) (s api.AgentStatus, err error) {
 // Ping probes a peer.
 func (l *Local) Ping(ctx context.Context, name string) (r api.PingResult, err error) {
 	return r, l.call(ctx, http.MethodPost, "/ping?name="+url.QueryEscape(name), &r)
+}
+
+// Resolve asks what a name stands for, for this system; type is A or AAAA.
+func (l *Local) Resolve(ctx context.Context, name, kind string) (r api.Resolution, err error) {
+	return r, l.call(ctx, http.MethodPost, "/resolve?name="+url.QueryEscape(name)+"&type="+url.QueryEscape(kind), &r)
 }
 
 // WaitFor waits until a peer answers, at most timeout.

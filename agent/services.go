@@ -16,6 +16,7 @@ import (
 // Services are the ways in which programs of this machine and the overlay meet.
 type Services struct {
 	SOCKS, HTTPProxy netip.AddrPort // where to listen; invalid is not at all
+	DNS              netip.AddrPort // as SOCKS: the stub resolver, besides that on the overlay address
 	Auth             *proxy.Auth    // asked for by both proxies; nil is nobody
 	Exposes          []proxy.Expose
 	Forwards         []proxy.Forward
@@ -37,6 +38,15 @@ func (a *Agent) Serve(ctx context.Context, s Services) error {
 	if l := open.http; l != nil {
 		a.log.Info("HTTP proxy", "listen", l.Addr())
 		g.Go(func() error { return (&proxy.HTTP{Dialer: a, Auth: s.Auth, Log: log}).Run(ctx, l) })
+	}
+	if open.dns.udp != nil {
+		a.log.Info("stub resolver", "listen", open.dns.udp.LocalAddr())
+		server := a.resolver(nil)
+		g.Go(func() error { return server.ServeUDP(ctx, open.dns.udp) })
+		g.Go(func() error { return server.ServeTCP(ctx, open.dns.tcp) })
+	}
+	if !s.exposed(dnsPort) {
+		g.Go(func() error { return a.serveNames(ctx) })
 	}
 	for i, f := range s.Forwards {
 		relay := &proxy.Relay{Dialer: a, Target: f.Target, Log: log}
@@ -83,7 +93,11 @@ func notCancelled(ctx context.Context, err error) error {
 // listeners are the local ports of services.
 type listeners struct {
 	socks, http net.Listener
-	forwards    []io.Closer // net.Listener or net.PacketConn, as the forward's network says
+	dns         struct {
+		udp net.PacketConn
+		tcp net.Listener
+	}
+	forwards []io.Closer // net.Listener or net.PacketConn, as the forward's network says
 }
 
 // listen opens every local port, or none.
@@ -113,6 +127,18 @@ func (s *Services) listen(ctx context.Context) (o listeners, err error) {
 	if s.HTTPProxy.IsValid() {
 		o.http, err = tcp("HTTP proxy", s.HTTPProxy)
 		errs = append(errs, err)
+	}
+	if s.DNS.IsValid() {
+		o.dns.tcp, err = tcp("stub resolver", s.DNS)
+		errs = append(errs, err)
+		if err == nil {
+			at := o.dns.tcp.Addr().String() // port 0 picks one, the same for both
+			if o.dns.udp, err = lc.ListenPacket(ctx, "udp", at); err != nil {
+				errs = append(errs, fmt.Errorf("stub resolver: %w", err))
+			} else {
+				opened = append(opened, o.dns.udp)
+			}
+		}
 	}
 	for _, f := range s.Forwards {
 		if f.Network == "udp" {

@@ -51,7 +51,7 @@ func inFile(file string, err error) error {
 type agentFlags struct {
 	control, fingerprint, keyFile, name string
 	exposes, forwards                   []string
-	socks, httpProxy                    string
+	socks, httpProxy, dns               string
 	proxyAuth                           string
 	port                                uint16
 	mtu                                 int
@@ -80,6 +80,7 @@ code 4 when it is revoked.`,
 	fl.StringArrayVar(&f.forwards, "forward", nil, "bring a remote service here, `LISTEN=NAME:PORT[/udp]`; may be given several times")
 	fl.StringVar(&f.socks, "socks", "", "listen on `HOST:PORT` as a SOCKS5 proxy into the overlay (TCP and UDP)")
 	fl.StringVar(&f.httpProxy, "http-proxy", "", "listen on `HOST:PORT` as an HTTP proxy into the overlay")
+	fl.StringVar(&f.dns, "dns", "", "answer DNS on `HOST:PORT` of this machine, for the names that this system may know; a loopback address")
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
@@ -183,6 +184,17 @@ func (f *agentFlags) services() (agent.Services, error) {
 				hint("listen on 127.0.0.1, or add --proxy-auth-file with user:password")
 		}
 		*p.at = at
+	}
+	if f.dns != "" {
+		at, err := proxy.ParseListen(f.dns)
+		if err != nil {
+			return s, usage("--dns: %v", err)
+		}
+		if !at.Addr().IsLoopback() {
+			return s, usage("--dns %s: its answers are this system's own: whoever reaches that address would learn whom it may reach", f.dns).
+				hint("listen on 127.0.0.1")
+		}
+		s.DNS = at
 	}
 	if f.proxyAuth != "" {
 		text, err := readSecret(f.proxyAuth)

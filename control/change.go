@@ -65,6 +65,7 @@ type fresh struct {
 	trust    map[wire.Tag][]string // nil when not read
 	rules    *store.Rules          // nil when not read
 	relays   []wire.Relay          // nil when not read
+	dns      *store.DNS            // nil when not read
 	whole    bool                  // what is not in it is gone
 }
 
@@ -119,6 +120,13 @@ func (h *hub) read(ctx context.Context, touched admin.Touched) (fresh, error) {
 		}
 		f.relays = wireRelays(list)
 	}
+	if touched.DNS {
+		d, err := h.store.DNS(ctx)
+		if err != nil {
+			return f, err
+		}
+		f.dns = &d
+	}
 	return f, nil
 }
 
@@ -128,6 +136,7 @@ func (f *fresh) readAll(ctx context.Context, st *store.Store) error {
 		return err
 	}
 	f.whole, f.revision, f.trust, f.relays, f.rules = true, snap.Revision, snap.TagTrust, wireRelays(snap.Relays), &snap.Rules
+	f.dns = &snap.DNS
 	for i := range snap.Systems {
 		f.systems[snap.Systems[i].ID] = &snap.Systems[i]
 	}
@@ -181,6 +190,9 @@ func (h *hub) apply(f fresh, now time.Time) int {
 	concern(h.compile(&f, now))
 	for id, s := range f.systems {
 		concern(h.seat(id, s, now, cause))
+	}
+	if f.dns != nil {
+		concern(h.rebook(*f.dns, now, cause))
 	}
 	for id, p := range f.policies {
 		h.note(id, p)
@@ -241,6 +253,7 @@ func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time, cause strin
 	}
 	if n == nil {
 		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied, judged: h.met(s)}
+		h.call(n)
 		n.refresh(now)
 		h.nodes[id] = n
 		h.schedule(n)
@@ -249,6 +262,7 @@ func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time, cause strin
 	live, before := n.sys.Live, n.entry // memory is ahead of the store about Live
 	n.sys = *s
 	n.sys.Live = live
+	h.call(n)
 	n.refresh(now)
 	h.schedule(n)
 	h.settle(n)

@@ -193,6 +193,7 @@ func (h *hub) warnings() (list []string) {
 	if h.rules.TestsBroken != "" {
 		list = append(list, "the tests cannot be read ("+h.rules.TestsBroken+"): none guards a change")
 	}
+	list = append(list, h.dnsWarnings()...)
 	slices.Sort(list)
 	return list
 }

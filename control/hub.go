@@ -47,6 +47,7 @@ type hub struct {
 	policies  map[wire.PolicyID]*stored  // every stored one, also those the engine refused
 	trust     map[wire.Tag][]string      // requirements of tags, as the engine has them
 	rules     store.Rules                // what else the policy set says
+	dns       dns                        // zones and records, and what they come to
 	refused   []refusal                  // to be reported
 	asks      map[string]*ask            // open questions to agents
 	advanced  time.Time                  // the last instant that the engine was told by the timer
@@ -66,6 +67,10 @@ type node struct {
 	acked  wire.Revision     // revision it has acknowledged
 	seen   time.Time         // last heard
 
+	names    []string       // that it answers to
+	unnamed  int            // how many more a map has no room for
+	forwards []wire.Forward // zones it leads to as a gateway
+
 	judged map[string]time.Time // requirements it meets and until when, as the engine has them
 
 	records int // that a run has had made
@@ -79,6 +84,7 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
 		revision: org.Revision, news: make(chan struct{}),
 	}
+	h.dns = newDNS(store.DNS{Base: h.zone})
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
 	h.harvest()
 	return h
@@ -145,7 +151,7 @@ func (h *hub) view(st *stream, now, horizon time.Time, all bool) (v discovery.Vi
 	self.State = n.sys.State(now)
 	v = discovery.View{
 		Revision: h.revision, ValidUntil: h.validUntil(now), Org: h.org, Zone: h.zone,
-		Self: &self, Relays: h.relays,
+		Self: &self, Relays: h.relays, Zones: h.dns.table.Ours,
 	}
 	counted := st.counted
 	st.counted = self.Counts()
@@ -361,5 +367,6 @@ func (n *node) refresh(now time.Time) {
 		ID: s.ID, Name: s.Name, IPv4: s.IPv4, IPv6: s.IPv6, State: s.State(now), Tags: slices.Clone(s.Tags),
 		WireGuard: s.Keys.WireGuard, Disco: s.Keys.Disco, KeySignature: s.Keys.Signature,
 		SVID: s.SVID, Reach: s.Live.Reach, Routes: append([]wire.Route{}, s.Routes...),
+		Names: n.names, Forwards: n.forwards,
 	}
 }

@@ -49,7 +49,7 @@ func (f *follower) check(t *testing.T, where string, now time.Time) {
 	h := f.hub
 	self := *h.nodes[f.st.id].entry
 	self.State = h.nodes[f.st.id].sys.State(now)
-	v := discovery.View{Revision: f.has.Revision, ValidUntil: f.has.ValidUntil, Org: h.org, Zone: h.zone, Self: &self, Relays: h.relays,
+	v := discovery.View{Revision: f.has.Revision, ValidUntil: f.has.ValidUntil, Org: h.org, Zone: h.zone, Self: &self, Relays: h.relays, Zones: h.dns.table.Ours,
 		Tickets: &turn{tickets: h.tickets, self: f.st.id, now: now}}
 	for _, p := range h.rebuilt(now).Pairs(f.st.id, now, f.horizon) {
 		v.Introduced = append(v.Introduced, discovery.Introduction{Peer: h.nodes[p.Peer].entry, Grants: p.Grants})

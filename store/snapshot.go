@@ -14,6 +14,7 @@ type Snapshot struct {
 	Policies []Policy // oldest first
 	TagTrust map[wire.Tag][]string
 	Relays   []Relay // by ID
+	DNS      DNS
 	Rules
 }
 
@@ -42,6 +43,9 @@ func (s *Store) Snapshot(ctx context.Context) (snap Snapshot, err error) {
 			return err
 		}
 		if snap.Relays, err = relays(ctx, r, org); err != nil {
+			return err
+		}
+		if snap.DNS, err = readDNS(ctx, r, org); err != nil {
 			return err
 		}
 		snap.Rules, err = readRules(ctx, r, org)

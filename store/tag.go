@@ -230,7 +230,7 @@ func (w *writing) renameTag(ctx context.Context, from, to wire.Tag) error {
 			return err
 		}
 	}
-	if err := w.renameInTests(ctx, from, to); err != nil {
+	if err := errors.Join(w.renameInTests(ctx, from, to), w.renameInDNS(ctx, from, to)); err != nil {
 		return err
 	}
 	list, err := policies(ctx, w, w.org)

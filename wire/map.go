@@ -80,6 +80,12 @@ type Peer struct {
 	Reach        Reach        `json:"reach"`
 	Ticket       []byte       `json:"ticket,omitempty"` // lets this pair meet at a relay
 	Grants       []Grant      `json:"grants"`           // between the two, both directions
+
+	// Names are those that the peer answers to, lower case, without a final dot; the
+	// first label may be "*". No list at all, from an older control plane, means
+	// NAME.ZONE; ID.id.ZONE each peer has besides.
+	Names    []string  `json:"names"`
+	Forwards []Forward `json:"forwards,omitempty"` // zones it leads to, by what Grants reach
 }
 
 // Map is everything a system needs to know, and nothing else.
@@ -89,6 +95,7 @@ type Map struct {
 	Self       Self      `json:"self"`
 	Peers      []Peer    `json:"peers"` // sorted by ID
 	Relays     []Relay   `json:"relays"`
+	DNS        DNS       `json:"dns"`
 }
 
 // Delta turns the map of revision Since into that of Revision. Peers are replaced
@@ -101,6 +108,7 @@ type Delta struct {
 	Upsert     []Peer     `json:"upsert,omitempty"`
 	Gone       []SystemID `json:"gone,omitempty"`
 	Relays     *[]Relay   `json:"relays,omitempty"`
+	DNS        *DNS       `json:"dns,omitempty"`
 
 	// Cause is what made the change, for the log of what it cuts:
 	// policy.disable "Web for laptops" by alice. Empty when nothing was decided.
@@ -147,6 +155,9 @@ func (m *Map) Apply(d *Delta) error {
 	}
 	if d.Relays != nil {
 		m.Relays = *d.Relays
+	}
+	if d.DNS != nil {
+		m.DNS = *d.DNS
 	}
 	return nil
 }

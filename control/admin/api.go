@@ -79,6 +79,7 @@ func build(c Config, rules []rule) (*API, error) {
 	a.routePolicySet()
 	a.routeTrust()
 	a.routeAnswers()
+	a.routeDNS()
 	a.routeTokens()
 	a.routeRelays()
 	a.routeStatus()

@@ -43,6 +43,8 @@ type Answers interface {
 	RunTests(list []wire.Assertion, now time.Time) []api.TestResult
 	// Requirement is the trust requirement of that ID as it is in force.
 	Requirement(id string) (wire.Requirement, bool)
+	// Resolve tells what a name stands for, for the system as, and why.
+	Resolve(name string, as wire.SystemID, now time.Time) api.Resolution
 	// Flows asks the connected agents for their live flows.
 	Flows(ctx context.Context) []api.LiveFlow
 }
@@ -66,13 +68,14 @@ type Touched struct {
 	Systems  []wire.SystemID
 	Policies []wire.PolicyID
 	Relays   bool
+	DNS      bool // zones and records
 	Rules    bool // requirements, tag trust, tests, the pending change
 	All      bool
 }
 
 // Empty reports whether nothing was touched.
 func (t *Touched) Empty() bool {
-	return !t.All && !t.Relays && !t.Rules && len(t.Systems) == 0 && len(t.Policies) == 0
+	return !t.All && !t.Relays && !t.DNS && !t.Rules && len(t.Systems) == 0 && len(t.Policies) == 0
 }
 
 // Add joins what another change touched.
@@ -80,6 +83,7 @@ func (t *Touched) Add(o Touched) {
 	t.Systems = append(t.Systems, o.Systems...)
 	t.Policies = append(t.Policies, o.Policies...)
 	t.Relays = t.Relays || o.Relays
+	t.DNS = t.DNS || o.DNS
 	t.Rules = t.Rules || o.Rules
 	t.All = t.All || o.All
 }

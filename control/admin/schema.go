@@ -95,6 +95,10 @@ func newRegistry() huma.Registry {
 		switch t {
 		case reflect.TypeFor[wire.Problem]():
 			return "Mistake"
+		case reflect.TypeFor[wire.Zone]():
+			return "ZoneBody"
+		case reflect.TypeFor[wire.Record]():
+			return "RecordBody"
 		case reflect.TypeFor[wire.Requirement]():
 			return "RequirementBody"
 		}

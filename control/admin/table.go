@@ -14,6 +14,7 @@ const (
 	Keys     Scope = "keys"     // change enrolment keys
 	Policies Scope = "policies" // change policies
 	Relays   Scope = "relays"   // remove relays
+	DNS      Scope = "dns"      // change DNS zones and records
 	Audit    Scope = "audit"    // read the audit trail
 
 	// Signed asks for any valid token, Public for none. No token carries either.
@@ -23,7 +24,7 @@ const (
 
 // Scopes lists what a token may carry.
 func Scopes() []Scope {
-	return []Scope{All, Read, Systems, Tags, Keys, Policies, Relays, Audit}
+	return []Scope{All, Read, Systems, Tags, Keys, Policies, Relays, DNS, Audit}
 }
 
 // rule is one row of the authorisation table.
@@ -120,6 +121,16 @@ var table = [...]rule{
 	{"GET", "/forecast", Read, "forecast", "What opens, closes and expires by itself"},
 	{"GET", "/graph", Read, "graph", "Who reaches whom"},
 	{"GET", "/flows", Read, "flow-list", "Live flows, as the connected agents at their receiving ends tell them"},
+
+	{"GET", "/dns/zones", Read, "zone-list", "List DNS zones"},
+	{"POST", "/dns/zones", DNS, "zone-create", "Create a DNS zone"},
+	{"PUT", "/dns/zones/{zone}", DNS, "zone-update", "Replace a DNS zone"},
+	{"DELETE", "/dns/zones/{zone}", DNS, "zone-delete", "Remove a DNS zone that has no records"},
+	{"GET", "/dns/records", Read, "record-list", "List DNS records"},
+	{"POST", "/dns/records", DNS, "record-create", "Create a DNS record"},
+	{"PUT", "/dns/records/{record}", DNS, "record-update", "Replace a DNS record"},
+	{"DELETE", "/dns/records/{record}", DNS, "record-delete", "Remove a DNS record"},
+	{"GET", "/dns/resolve", Read, "resolve", "What a name stands for, for one system, and why"},
 
 	{"GET", "/tokens", All, "token-list", "List API tokens, without their secrets"},
 	{"POST", "/tokens", All, "token-create", "Create an API token; its secret is shown this once"},

@@ -32,6 +32,19 @@ func (h *hasher) peer(p *wire.Peer, tickets Tickets) (d digest) {
 	}
 	h.text(string(p.KeySignature))
 	h.reach(&p.Reach)
+	h.count(len(p.Names))
+	for _, n := range p.Names {
+		h.text(n)
+	}
+	h.count(len(p.Forwards))
+	for _, f := range p.Forwards {
+		h.text(f.Zone)
+		h.count(len(f.Resolvers))
+		for _, r := range f.Resolvers {
+			h.addr(r.Addr())
+			h.count(int(r.Port()))
+		}
+	}
 	if tickets != nil {
 		h.instant(tickets.Until(p.ID))
 	}

@@ -25,5 +25,10 @@ func EqualReach(a, b *wire.Reach) bool {
 func SameToPeers(a, b *System) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.IPv4 == b.IPv4 && a.IPv6 == b.IPv6 &&
 		a.WireGuard == b.WireGuard && a.Disco == b.Disco && bytes.Equal(a.KeySignature, b.KeySignature) &&
-		slices.EqualFunc(a.SVID, b.SVID, bytes.Equal) && EqualReach(&a.Reach, &b.Reach)
+		slices.EqualFunc(a.SVID, b.SVID, bytes.Equal) && EqualReach(&a.Reach, &b.Reach) &&
+		slices.Equal(a.Names, b.Names) && slices.EqualFunc(a.Forwards, b.Forwards, equalForward)
+}
+
+func equalForward(a, b wire.Forward) bool {
+	return a.Zone == b.Zone && slices.Equal(a.Resolvers, b.Resolvers)
 }

@@ -14,6 +14,7 @@ type Ledger struct {
 	revision wire.Revision
 	self     wire.Self
 	relays   []wire.Relay
+	zones    []string
 	peers    map[wire.SystemID]digest
 	hasher   hasher
 }
@@ -27,7 +28,7 @@ func (l *Ledger) Revision() wire.Revision { return l.revision }
 // Map returns the first message of a stream. The view is no part.
 func (l *Ledger) Map(v *View) *wire.Map {
 	m := v.Map()
-	l.revision, l.self, l.relays = m.Revision, m.Self, m.Relays
+	l.revision, l.self, l.relays, l.zones = m.Revision, m.Self, m.Relays, m.DNS.Zones
 	l.peers = make(map[wire.SystemID]digest, len(m.Peers))
 	for i := range m.Peers {
 		l.peers[m.Peers[i].ID] = l.hasher.peer(&m.Peers[i], v.Tickets)
@@ -51,13 +52,20 @@ func (l *Ledger) Delta(v *View) *wire.Delta {
 	if !slices.EqualFunc(relays, l.relays, equalRelay) {
 		d.Relays, l.relays = &relays, relays
 	}
+	zones := []string{}
+	if v.Self.Counts() {
+		zones = append(zones, v.Zones...)
+	}
+	if !slices.Equal(zones, l.zones) {
+		d.DNS, l.zones = &wire.DNS{Zones: zones}, zones
+	}
 	admitted := make(map[wire.SystemID]bool, len(v.Introduced))
 	for i := range v.Introduced {
 		in := &v.Introduced[i]
 		if !v.admits(in) {
 			continue
 		}
-		p := peer(in)
+		p := v.peer(in)
 		admitted[p.ID] = true
 		if sum := l.hasher.peer(&p, v.Tickets); l.peers[p.ID] != sum {
 			l.peers[p.ID] = sum
@@ -74,7 +82,7 @@ func (l *Ledger) Delta(v *View) *wire.Delta {
 			delete(l.peers, id)
 		}
 	}
-	if d.Self == nil && d.Relays == nil && len(d.Upsert) == 0 && len(d.Gone) == 0 {
+	if d.Self == nil && d.Relays == nil && d.DNS == nil && len(d.Upsert) == 0 && len(d.Gone) == 0 {
 		return nil
 	}
 	slices.SortFunc(d.Upsert, comparePeers)

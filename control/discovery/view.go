@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"enclave/wire"
+	naming "enclave/wire/names"
 )
 
 // System is a directory entry. Entries are replaced whole and never changed, so that
@@ -22,7 +23,9 @@ type System struct {
 	KeySignature []byte
 	SVID         [][]byte // DER chain, leaf first
 	Reach        wire.Reach
-	Routes       []wire.Route // for itself alone: what it may carry
+	Routes       []wire.Route   // for itself alone: what it may carry
+	Names        []string       // that it answers to, sorted; never nil
+	Forwards     []wire.Forward // zones it leads to, for whom it may
 }
 
 // Counts reports whether the system may take part at all; one that does not gets a
@@ -47,7 +50,8 @@ type View struct {
 	Self       *System
 	Introduced []Introduction
 	Relays     []wire.Relay
-	Tickets    Tickets // nil leaves tickets out
+	Zones      []string // of names that are ours
+	Tickets    Tickets  // nil leaves tickets out
 
 	// Part says that the view is about the peers in Of alone: those of them that are not
 	// introduced are gone, and all others are as they were.
@@ -66,18 +70,19 @@ type Tickets interface {
 // peers nor relays, whatever the introductions say: this is the second lock on the door,
 // the first is in control/policy.
 func (v *View) Map() *wire.Map {
-	m := &wire.Map{Revision: v.Revision, ValidUntil: v.ValidUntil, Self: v.self(), Peers: []wire.Peer{}, Relays: []wire.Relay{}}
+	m := &wire.Map{Revision: v.Revision, ValidUntil: v.ValidUntil, Self: v.self(), Peers: []wire.Peer{}, Relays: []wire.Relay{}, DNS: wire.DNS{Zones: []string{}}}
 	if !v.Self.Counts() {
 		return m
 	}
 	m.Peers = make([]wire.Peer, 0, len(v.Introduced))
 	for i := range v.Introduced {
 		if in := &v.Introduced[i]; v.admits(in) {
-			m.Peers = append(m.Peers, v.ticketed(peer(in)))
+			m.Peers = append(m.Peers, v.ticketed(v.peer(in)))
 		}
 	}
 	slices.SortFunc(m.Peers, comparePeers)
 	m.Relays = append(m.Relays, v.Relays...)
+	m.DNS.Zones = append(m.DNS.Zones, v.Zones...)
 	return m
 }
 
@@ -94,7 +99,7 @@ func (v *View) admits(in *Introduction) bool {
 }
 
 // peer is a peer without its ticket.
-func peer(in *Introduction) wire.Peer {
+func (v *View) peer(in *Introduction) wire.Peer {
 	p, grants := in.Peer, in.Grants
 	if !slices.IsSortedFunc(grants, compareGrants) {
 		grants = slices.SortedFunc(slices.Values(grants), compareGrants)
@@ -102,7 +107,7 @@ func peer(in *Introduction) wire.Peer {
 	return wire.Peer{
 		ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6,
 		WireGuard: p.WireGuard, Disco: p.Disco, SVID: p.SVID, KeySignature: p.KeySignature,
-		Reach: p.Reach, Grants: grants,
+		Reach: p.Reach, Grants: grants, Names: p.Names, Forwards: naming.Told(p.Forwards, grants, v.Self.ID),
 	}
 }
 

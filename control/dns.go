@@ -1,0 +1,243 @@
+package control
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"enclave/control/discovery"
+	"enclave/store"
+	"enclave/wire"
+	"enclave/wire/api"
+	"enclave/wire/names"
+)
+
+// dns is what the hub has of names.
+type dns struct {
+	stored store.DNS
+	table  *names.Table
+}
+
+func newDNS(d store.DNS) dns { return dns{d, names.Compile(d.Book())} }
+
+// call gives a node the names that it answers to; mu is held.
+func (h *hub) call(n *node) {
+	n.names, n.unnamed = h.dns.table.Of(n.sys.ID, n.sys.Name, n.sys.Tags)
+	n.forwards = h.dns.table.Forwards(n.sys.ID)
+}
+
+// rebook brings every node to what is stored of names, and returns whose maps show a
+// difference; mu is held.
+func (h *hub) rebook(d store.DNS, now time.Time, cause string) (affected []wire.SystemID) {
+	zones := h.dns.table.Ours
+	h.dns = newDNS(d)
+	for id, n := range h.nodes {
+		before := n.entry
+		h.call(n)
+		n.refresh(now)
+		if !discovery.SameToPeers(before, n.entry) {
+			peers := h.engine.Peers(id, now)
+			h.show(id, peers, cause)
+			affected = append(affected, peers...)
+		}
+	}
+	if !slices.Equal(zones, h.dns.table.Ours) { // everybody is told which zones are ours
+		for id := range h.nodes {
+			affected = append(affected, id)
+		}
+	}
+	return affected
+}
+
+// dnsWarnings tells what of the names is not as somebody will have meant it; mu is held.
+func (h *hub) dnsWarnings() (list []string) {
+	book := h.dns.stored.Book()
+	carried := make(map[wire.Tag]bool)
+	for _, n := range h.nodes {
+		for _, t := range n.sys.Tags {
+			carried[t] = true
+		}
+		if n.unnamed > 0 {
+			list = append(list, fmt.Sprintf("system %s has %d names more than the %d that a map carries: those are not answered", n.sys.ID, n.unnamed, wire.MaxNamesPerPeer))
+		}
+		if name := n.sys.Name + "." + h.zone; names.Owner(h.dns.table.Ours, name) != h.zone {
+			list = append(list, fmt.Sprintf("zone %s takes the automatic name of system %s (%s): give the zone or the system another name", name, n.sys.Name, n.sys.ID))
+		}
+	}
+	for _, z := range h.dns.stored.Zones {
+		if z.Broken != "" {
+			list = append(list, fmt.Sprintf("zone %s cannot be read (%s): left out", z.Name, z.Broken))
+			continue
+		}
+		for _, t := range z.AutoTags {
+			if !carried[t] {
+				list = append(list, fmt.Sprintf("zone %s publishes the systems of tag %s, which no system carries", z.Name, t))
+			}
+		}
+		if z.Forward == nil {
+			continue
+		}
+		for _, id := range z.Forward.Gateways {
+			if h.nodes[id] == nil {
+				list = append(list, fmt.Sprintf("zone %s is forwarded over system %s, which does not exist", z.Name, id))
+			}
+		}
+	}
+	for _, r := range h.dns.stored.Records {
+		if r.Broken != "" {
+			list = append(list, fmt.Sprintf("record %s cannot be read (%s): left out", r.Name, r.Broken))
+			continue
+		}
+		if bad := book.CheckNewRecord(&r.Record); len(bad) > 0 {
+			list = append(list, fmt.Sprintf("record %s is not served: %s", r.Name, bad[0].Message))
+		}
+		for _, t := range r.Tags {
+			if !carried[t] {
+				list = append(list, fmt.Sprintf("record %s names tag %s, which no system carries", r.Name, t))
+			}
+		}
+		for _, id := range r.Systems {
+			if h.nodes[id] == nil {
+				list = append(list, fmt.Sprintf("record %s names system %s, which does not exist", r.Name, id))
+			}
+		}
+	}
+	return list
+}
+
+// Resolve implements admin.Answers: what a name stands for, for the system as, and why.
+// It asks the same function as that system's agent does, of what its map would say.
+func (h *hub) Resolve(name string, as wire.SystemID, now time.Time) (out api.Resolution) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out = api.Resolution{Name: name, As: as, At: now, Systems: []api.Resolved{}}
+	n := h.nodes[as]
+	if n == nil {
+		out.Kind, out.Why = names.Outside.String(), "there is no such asker"
+		return out
+	}
+	people := h.people()
+	out.AsName = people.system(as)
+	v := discovery.View{Org: h.org, Zone: h.zone, Zones: h.dns.table.Ours, Self: n.entry}
+	self := *n.entry
+	self.State = n.sys.State(now)
+	v.Self = &self
+	for _, pair := range h.engine.Pairs(as, now, now) {
+		if p := h.nodes[pair.Peer]; p != nil && len(pair.Grants) > 0 {
+			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: pair.Grants})
+		}
+	}
+	m := v.Map()
+	view := names.New(h.zone, m.DNS, m.Peers)
+	answer := view.Lookup([]byte(name), now)
+	out.Kind, out.Zone, out.Wildcard = answer.Kind.String(), answer.Zone, answer.Wildcard
+	for _, p := range answer.In(now) {
+		out.Systems = append(out.Systems, api.Resolved{ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6})
+	}
+	for _, w := range answer.Ways {
+		for _, r := range w.Resolvers {
+			out.Resolvers = append(out.Resolvers, api.Via{Gateway: w.Gateway.ID, Resolver: r})
+		}
+	}
+	out.Why = h.whyName(&out, self.Counts(), people)
+	return out
+}
+
+// whyName says in sentences how an answer came to be; mu is held.
+func (h *hub) whyName(r *api.Resolution, counts bool, people *people) string {
+	if !counts {
+		return r.AsName + " is not approved and enabled: it knows nobody"
+	}
+	var s []string
+	rec, auto := h.recordFor(r)
+	switch {
+	case rec != nil:
+		targets, met := h.targets(rec), 0
+		for _, id := range targets {
+			if slices.ContainsFunc(r.Systems, func(x api.Resolved) bool { return x.ID == id }) {
+				met++
+			}
+		}
+		s = append(s, fmt.Sprintf("record %s targets %d %s; %s is connected to %d of them", rec.Name, len(targets), plural("system", len(targets)), r.AsName, met))
+	case auto != "":
+		s = append(s, auto)
+	}
+	switch r.Kind {
+	case names.Found.String():
+		if len(r.Systems) > 1 {
+			s = append(s, fmt.Sprintf("each answer is one of the %d at random, with TTL 0", len(r.Systems)))
+		}
+	case names.Empty.String():
+		s = append(s, "the name exists, as a zone or above other names, and has no address: NODATA")
+	case names.Missing.String():
+		s = append(s, fmt.Sprintf("zone %s is ours and, for %s, has no such name: NXDOMAIN", r.Zone, r.AsName))
+	case names.Forwarded.String():
+		s = append(s, fmt.Sprintf("zone %s is forwarded: one of the resolvers is asked through its gateway", r.Zone))
+	default:
+		text := "the name is in no zone of ours"
+		if z := h.forwardedZone(r.Name); z != "" {
+			text = fmt.Sprintf("zone %s is forwarded, and no policy lets %s reach a resolver of it through a gateway", z, r.AsName)
+		}
+		s = append(s, text+": SERVFAIL, so that a client asks its next resolver")
+	}
+	return strings.Join(s, "; ")
+}
+
+func plural(what string, n int) string {
+	if n == 1 {
+		return what
+	}
+	return what + "s"
+}
+
+// recordFor is the record that an answer comes from, or would for another asker; else a
+// sentence about the automatic name.
+func (h *hub) recordFor(r *api.Resolution) (*wire.Record, string) {
+	find := func(name string) *wire.Record {
+		if rec, err := h.dns.stored.Record(name); err == nil && rec.Broken == "" {
+			return &rec.Record
+		}
+		return nil
+	}
+	if !r.Wildcard {
+		if rec := find(r.Name); rec != nil {
+			return rec, ""
+		}
+	}
+	label, rest, _ := strings.Cut(r.Name, ".")
+	if !r.Wildcard {
+		if id, ok := strings.CutSuffix(r.Name, ".id."+h.zone); ok && h.nodes[wire.SystemID(id)] != nil {
+			return nil, "the name that system " + id + " always has"
+		}
+		if len(h.named[label]) > 0 && (rest == h.zone || slices.Contains(h.dns.table.Ours, rest)) {
+			return nil, fmt.Sprintf("automatic name of %d %s called %s", len(h.named[label]), plural("system", len(h.named[label])), label)
+		}
+	}
+	for ; rest != ""; _, rest, _ = strings.Cut(rest, ".") {
+		if rec := find("*." + rest); rec != nil {
+			return rec, ""
+		}
+	}
+	return nil, ""
+}
+
+// targets lists the systems that a record targets.
+func (h *hub) targets(r *wire.Record) (ids []wire.SystemID) {
+	for id, n := range h.nodes {
+		if slices.Contains(r.Systems, id) || slices.ContainsFunc(r.Tags, func(t wire.Tag) bool { return slices.Contains(n.sys.Tags, t) }) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (h *hub) forwardedZone(name string) string {
+	var zones []string
+	for _, z := range h.dns.stored.Zones {
+		if z.Forward != nil {
+			zones = append(zones, z.Name)
+		}
+	}
+	return names.Owner(zones, name)
+}
