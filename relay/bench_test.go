@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -45,10 +46,10 @@ func TestForwardDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() {
 		now := time.Now()
 		for range 10 {
-			if err := src.handle(frame.Send, body, now); err != nil {
+			if err := src.handle(context.Background(), frame.Send, body, now); err != nil {
 				t.Fatal(err)
 			}
-			if err := src.handle(frame.Send, refusedBody, now); err != nil {
+			if err := src.handle(context.Background(), frame.Send, refusedBody, now); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -65,7 +66,7 @@ func BenchmarkForward(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(1420)
 	for i := 0; b.Loop(); i++ {
-		if err := src.handle(frame.Send, body, time.Now()); err != nil {
+		if err := src.handle(context.Background(), frame.Send, body, time.Now()); err != nil {
 			b.Fatal(err)
 		}
 		if i%64 == 63 {

@@ -26,6 +26,9 @@ type client struct {
 	sending *rate.Limiter // bytes; the reader waits for it, so the client's own TCP slows down
 	notices *rate.Limiter // refusals and departures; beyond it they are left out
 	heard   atomic.Bool   // something was read since the last tick
+	slot    uint8         // its share of others' queues
+	room    chan struct{} // a queue that it waits for was taken; capacity 1
+	batch   batch         // the reader's
 
 	pairs map[frame.ID]time.Time // peer to end of the ticket; guarded by roster.mu
 
@@ -90,9 +93,13 @@ func (c *client) run(ctx context.Context, r *frame.Reader) event {
 	return c.ending
 }
 
-// read handles frames until the connection ends.
+// read handles frames until the connection ends. What one read brought is one batch.
 func (c *client) read(ctx context.Context, r *frame.Reader) (event, error) {
+	defer c.settle()
 	for {
+		if !r.Ready() {
+			c.settle()
+		}
 		t, body, err := r.Next()
 		switch {
 		case err == nil:
@@ -103,22 +110,24 @@ func (c *client) read(ctx context.Context, r *frame.Reader) (event, error) {
 		default:
 			return endLost, err
 		}
-		if !c.heard.Load() { // a load leaves the cache line shared, a store does not
+		if c.batch.now.IsZero() {
+			c.batch.now = time.Now()
 			c.heard.Store(true)
 		}
-		now := time.Now()
+		now := c.batch.now
 		price := max(frame.HeaderLen+len(body), framePrice)
 		if t == frame.Open {
 			price = openPrice
 		}
 		if !c.sending.AllowN(now, price) {
 			c.srv.count(throttled, 1)
+			c.settle()
 			if err := c.sending.WaitN(ctx, price); err != nil {
 				return endLost, err
 			}
 			now = time.Now()
 		}
-		if err := c.handle(t, body, now); err != nil {
+		if err := c.handle(ctx, t, body, now); err != nil {
 			return endProtocol, err
 		}
 	}
@@ -127,14 +136,14 @@ func (c *client) read(ctx context.Context, r *frame.Reader) (event, error) {
 // errUnasked is a type that only a relay sends.
 var errUnasked = errors.New("relay frame: not for an agent to send")
 
-func (c *client) handle(t frame.Type, body []byte, now time.Time) error {
+func (c *client) handle(ctx context.Context, t frame.Type, body []byte, now time.Time) error {
 	switch t {
 	case frame.Send:
 		to, payload, err := frame.ParsePacket(body)
 		if err != nil {
 			return err
 		}
-		c.forward(to, payload, now)
+		c.forward(ctx, to, payload, now)
 	case frame.Open:
 		c.open(body, now)
 	case frame.Ping:
@@ -149,25 +158,6 @@ func (c *client) handle(t frame.Type, body []byte, now time.Time) error {
 		return errUnasked
 	}
 	return nil
-}
-
-// forward hands a payload to the queue of its receiver, or says why not.
-func (c *client) forward(to frame.ID, payload []byte, now time.Time) {
-	dst, ev := c.srv.roster.route(c, to, now)
-	if dst != nil && !dst.queue.packet(c.id, payload) {
-		ev = dropQueueFull
-	}
-	c.srv.count(ev, 1)
-	switch ev {
-	case forwarded:
-		c.srv.count(forwardedBytes, uint64(len(payload)))
-	case dropPeerGone:
-		c.peerGone(to)
-	case dropNoTicket:
-		c.refuse(to, frame.NoTicket)
-	case dropExpired:
-		c.refuse(to, frame.Expired)
-	}
 }
 
 // open takes a ticket. It counts only when this client is one of the two it names.

@@ -11,8 +11,9 @@
 // public one of control's tickets; a payload is copied once, from the reader's buffer
 // to a queue, and no code looks into it. What it does see is who talks to whom, when
 // and how much: docs/decisions/0034 says so plainly. It knows no policy: a pair may
-// talk while a ticket says so (0030). It waits for nobody: a full queue drops, a
-// receiver that takes nothing is cut, and neither is felt by others (0031).
+// talk while a ticket says so (0030). A full queue slows its senders for a moment and
+// then drops (0035), in equal parts (0036); a receiver that takes nothing is cut, and
+// neither is felt by others (0031).
 //
 // STUN (RFC 8489) serves Enclave's agents only and never sends more than one and a
 // half times what it got (0033).

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -227,6 +228,8 @@ func (s *Server) welcome(ctx context.Context, conn *tls.Conn) (*client, *frame.R
 		conn:    conn,
 		certEnd: leaf.NotAfter,
 		queue:   newQueue(s.pool, &s.limits),
+		slot:    uint8(rand.Uint32()),
+		room:    make(chan struct{}, 1),
 		sending: rate.NewLimiter(s.limits.Rate, max(s.limits.Burst, minBurst)),
 		notices: rate.NewLimiter(s.limits.Notices, s.limits.NoticeBurst),
 	}

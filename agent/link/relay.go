@@ -207,6 +207,7 @@ func (rc *relayConn) dial(ctx context.Context) (net.Conn, error) {
 	}
 	cfg := base.Clone()
 	cfg.MinVersion, cfg.NextProtos = tls.VersionTLS13, []string{frame.ALPN}
+	cfg.DynamicRecordSizingDisabled = true // many packets a record from the start
 	if cfg.ServerName == "" {
 		cfg.ServerName, _, _ = net.SplitHostPort(addr)
 	}

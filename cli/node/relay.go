@@ -122,6 +122,7 @@ func (r *Relay) TLS() *tls.Config {
 	}
 	c := svid.ServerConfig(r.trust, r.source, svid.ClientRequired)
 	c.NextProtos = []string{ALPN}
+	c.DynamicRecordSizingDisabled = true // as on a listener of its own: many packets a record from the start
 	return c
 }
 

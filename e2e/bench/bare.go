@@ -30,6 +30,8 @@ type bare struct {
 	wg     wire.WireGuardKey
 	disco  wire.DiscoKey
 	at     []wire.Candidate
+	relay  *tls.Config // to the relay; nil without one
+	ticket []byte      // for the pair with the other
 	done   sync.WaitGroup
 	cancel context.CancelFunc
 }
@@ -46,7 +48,7 @@ func newBare(ctx context.Context, id wire.SystemID, addr netip.Addr, on link.Net
 		b.at = append(b.at, wire.Candidate{Kind: wire.HostCandidate, Addr: netip.AddrPortFrom(a, udp)})
 	}
 	b.link, err = link.New(link.Config{Network: on, Self: id, WireGuard: b.wg, Disco: d, Port: udp,
-		TLS: func(wire.RelayID) *tls.Config { return nil }})
+		TLS: func(wire.RelayID) *tls.Config { return b.relay }})
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,11 @@ func (b *bare) close() {
 
 // greet tells b of o and of what may pass between them.
 func (b *bare) greet(o *bare, grants []wire.Grant) error {
-	b.link.SetPeers([]link.Peer{{ID: o.id, WireGuard: o.wg, Disco: o.disco, Reach: wire.Reach{Candidates: o.at}}})
+	reach := wire.Reach{Candidates: o.at}
+	if o.relay != nil {
+		reach.Relay = benchRelay
+	}
+	b.link.SetPeers([]link.Peer{{ID: o.id, WireGuard: o.wg, Disco: o.disco, Reach: reach, Ticket: b.ticket}})
 	b.filter.Update([]filter.Peer{{ID: o.id, Addrs: []netip.Addr{o.addr}, Grants: grants}}, "", time.Now())
 	return b.tunnel.SetPeers([]tunnel.Peer{{Key: o.wg, Addrs: []netip.Addr{o.addr}}})
 }

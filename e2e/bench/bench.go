@@ -67,6 +67,11 @@ func All() []Bench {
 			`Measures goodput, round trips and small packets between two agents over loopback, in one
 process and in two, in turns with what the machine can do at most (the cipher alone,
 plain loopback TCP) and with wireguard-go as it comes.`, false, Mesh},
+		{"relay", "Measure the relay under overload",
+			`Measures packets of 1,420 bytes that the relay delivers for a second of its processor time,
+with one pair of clients and with four, each pouring as fast as it is taken, in turns with
+two spliced TLS connections, which know no frames, names or tickets; and one TCP stream
+through the relay beside the same on the direct path.`, false, Relay},
 		{"policy", "Measure the policy engine and what follows from changes",
 			`Measures an organisation of many systems, 50 tags and 1,000 policies, everybody connected:
 all of it compiled from nothing, beside one policy, one tag of one system and one

@@ -81,3 +81,49 @@ func BenchmarkRoundTrip(b *testing.B) {
 func BenchmarkFlood(b *testing.B) {
 	benchmark(b, both(b, false), job{Do: doFlood, Rate: floodRate, Each: time.Second}, "lost", 1)
 }
+
+// TestRelayMeasures runs the bench in one process: every figure is there, a stream
+// through the relay gets through, and neither carrier delivers more than it was sent.
+func TestRelayMeasures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("wall clock")
+	}
+	res, err := Relay(t.Context(), Config{Rounds: 1, Each: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Figures) != 14 {
+		t.Errorf("%d figures", len(res.Figures))
+	}
+	for _, f := range res.Figures {
+		if f.Median < 0 || f.Median == 0 && f.Unit != "%" || f.Unit == "%" && f.Median > 100 {
+			t.Errorf("figure %+v", f)
+		}
+	}
+}
+
+// BenchmarkRelayed is one stream through a relay in the same process.
+func BenchmarkRelayed(b *testing.B) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	o, err := newOrganisation()
+	if err != nil {
+		b.Fatal(err)
+	}
+	side, err := o.relay()
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := &here{carriers: []Carrier{ours()}}
+	a, err := h.do(ctx, &job{Do: doServe, Carrier: ours().Name, Side: side})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer h.close()
+	p, stop, err := relayedPair(ctx, o, a.Started.Addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer stop()
+	benchmark(b, p, job{Do: doGoodput, Streams: 1, Each: time.Second}, "Gbit/s", 0)
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 )
@@ -30,16 +31,26 @@ const (
 	doStart     = "start"
 	doIntroduce = "introduce"
 	doDirect    = "direct"
+	doServe     = "serve"     // a carrier
+	doProcessor = "processor" // seconds that this process has used
 )
 
-// here is this process as a host of one node.
-type here struct{ node *end }
+// here is this process as a host of one node, or of one carrier.
+type here struct {
+	node     *end
+	carriers []Carrier
+	stop     func()
+}
 
 func (h *here) do(ctx context.Context, j *job) (a *answer, err error) {
 	a = new(answer)
 	switch {
 	case j.Do == doStart && j.Node != nil:
 		h.node, a.Started, err = start(ctx, j.Node)
+	case j.Do == doServe && j.Side != nil:
+		a.Started, err = h.serve(ctx, j)
+	case j.Do == doProcessor:
+		a.Values = []float64{processor().Seconds()}
 	case h.node == nil:
 		err = errors.New("no node was started")
 	case j.Do == doIntroduce && j.Peer != nil && h.node.stock != nil:
@@ -52,7 +63,29 @@ func (h *here) do(ctx context.Context, j *job) (a *answer, err error) {
 	return a, err
 }
 
+// serve starts a carrier.
+func (h *here) serve(ctx context.Context, j *job) (*started, error) {
+	for _, c := range h.carriers {
+		if c.Name != j.Carrier {
+			continue
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = c.Serve(ctx, l, j.Side) }() // what it ended with shows in every measurement
+		h.stop = func() { cancel(); <-done }
+		return &started{Addr: l.Addr().String()}, nil
+	}
+	return nil, fmt.Errorf("no carrier %q", j.Carrier)
+}
+
 func (h *here) close() error {
+	if h.stop != nil {
+		h.stop()
+	}
 	if h.node != nil {
 		return h.node.close()
 	}
@@ -60,9 +93,9 @@ func (h *here) close() error {
 }
 
 // Child is a host for another process of this program: jobs come in as JSON lines,
-// answers go out. It ends with the input.
-func Child(ctx context.Context, in io.Reader, out io.Writer) error {
-	h := new(here)
+// answers go out. It ends with the input. It can also serve more carriers.
+func Child(ctx context.Context, in io.Reader, out io.Writer, more ...Carrier) error {
+	h := &here{carriers: append([]Carrier{ours(), splice()}, more...)}
 	defer h.close()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)

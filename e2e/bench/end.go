@@ -35,6 +35,7 @@ type stockPeer struct {
 type started struct {
 	ID    wire.SystemID `json:"id,omitempty"`
 	Stock *stockPeer    `json:"stock,omitempty"`
+	Addr  string        `json:"addr,omitempty"` // of a carrier
 }
 
 // port of the service on every node.

@@ -21,6 +21,9 @@ type job struct {
 
 	Node *nodeConfig `json:"node,omitempty"` // of start
 	Peer *stockPeer  `json:"peer,omitempty"` // of introduce
+
+	Carrier string     `json:"carrier,omitempty"` // of serve
+	Side    *RelaySide `json:"side,omitempty"`
 }
 
 // dialer opens a flow to the service of the other node.

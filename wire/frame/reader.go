@@ -2,10 +2,14 @@ package frame
 
 import "io"
 
-// readerSize holds two full-size data plane packets, so one Read takes what a busy
-// connection has without an idle one holding much. A larger frame grows the buffer
-// once, to HeaderLen+MaxBody at most.
-const readerSize = 4 << 10
+// readerSize holds two full-size data plane packets: an idle connection holds little.
+// A larger frame grows the buffer once, to HeaderLen+MaxBody at most, and so does a
+// Read that fills it, to busySize: then there is more, and a TLS record of 16 KiB is to
+// come in one piece with what was left of the one before.
+const (
+	readerSize = 4 << 10
+	busySize   = 20 << 10
+)
 
 // Reader reads frames from a connection into one buffer. It belongs to one
 // goroutine. The header is judged before the body is waited for, so a length never
@@ -13,7 +17,8 @@ const readerSize = 4 << 10
 type Reader struct {
 	r          io.Reader
 	buf        []byte
-	start, end int // buf[start:end] was read and not yet returned
+	start, end int  // buf[start:end] was read and not yet returned
+	filled     bool // the last Read took all the room there was
 }
 
 // NewReader returns a Reader of r.
@@ -41,9 +46,15 @@ func (r *Reader) Next() (Type, []byte, error) {
 	return t, r.buf[from:r.start:r.start], nil
 }
 
-// Buffered returns the bytes that were read and not yet returned. A caller that
-// batches its answers flushes them when no whole frame is left.
+// Buffered returns the bytes that were read and not yet returned.
 func (r *Reader) Buffered() int { return r.end - r.start }
+
+// Ready reports whether Next returns without a read. A caller that batches its answers
+// flushes them when it does not.
+func (r *Reader) Ready() bool {
+	h := r.buf[r.start:r.end]
+	return len(h) >= HeaderLen && len(h) >= HeaderLen+int(h[1])<<8+int(h[2])
+}
 
 // fill reads until n bytes stand at start. It reads as much as the buffer takes:
 // the more frames a Read brings, the fewer there are.
@@ -53,6 +64,11 @@ func (r *Reader) fill(n int) error {
 	}
 	if r.start == r.end {
 		r.start, r.end = 0, 0
+	}
+	if r.filled && len(r.buf) < busySize {
+		buf := make([]byte, busySize)
+		r.end = copy(buf, r.buf[r.start:r.end])
+		r.start, r.buf = 0, buf
 	}
 	if r.start+n > len(r.buf) {
 		buf := r.buf
@@ -64,6 +80,7 @@ func (r *Reader) fill(n int) error {
 	}
 	for empty := 0; r.end-r.start < n; {
 		got, err := r.r.Read(r.buf[r.end:])
+		r.filled = got == len(r.buf)-r.end
 		r.end += got
 		if r.end-r.start >= n {
 			return nil
