@@ -53,6 +53,17 @@ type numbered struct {
 	*Root
 	number uint32
 	made   time.Time
+	values valueCipher
+}
+
+func newNumbered(r *Root, number uint32, made time.Time) numbered {
+	return numbered{r, number, made, newValueCipher(r)}
+}
+
+// wipe overwrites the root and what was derived from it.
+func (n numbered) wipe() {
+	n.Root.Wipe()
+	n.values.wipe()
 }
 
 // keyringFile is the plaintext of a keyring.
@@ -80,7 +91,7 @@ func (k *Keyring) grow(now time.Time) {
 	if len(k.roots) > 0 {
 		n = k.newest().number + 1
 	}
-	k.roots = append(k.roots, numbered{NewRoot(), n, now.UTC().Truncate(time.Second)})
+	k.roots = append(k.roots, newNumbered(NewRoot(), n, now.UTC().Truncate(time.Second)))
 }
 
 func (k *Keyring) newest() numbered { return k.roots[len(k.roots)-1] }
@@ -304,7 +315,7 @@ func (k *Keyring) Retire() {
 	defer k.mu.Unlock()
 	last := len(k.roots) - 1
 	for _, r := range k.roots[:last] {
-		r.Wipe()
+		r.wipe()
 	}
 	k.roots = slices.Clone(k.roots[last:])
 }
@@ -314,7 +325,7 @@ func (k *Keyring) Wipe() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, r := range k.roots {
-		r.Wipe()
+		r.wipe()
 	}
 	k.roots, k.recipients = nil, nil // a passphrase is among them
 }

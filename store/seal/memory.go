@@ -1,14 +1,13 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"reflect"
 	"unsafe"
 )
 
-// pinCipher keeps the expanded keys of a block cipher out of the swap.
-func pinCipher(b cipher.Block) {
-	v := reflect.ValueOf(b)
+// pinCipher keeps the expanded keys of a cipher of the standard library out of the swap.
+func pinCipher(c any) {
+	v := reflect.ValueOf(c)
 	if v.Kind() == reflect.Pointer {
 		pin(unsafe.Slice((*byte)(v.UnsafePointer()), v.Elem().Type().Size()))
 	}

@@ -81,10 +81,10 @@ func (k *Keyring) take(rf rootFile) error {
 	if len(rf.Root) != rootSize || len(k.roots) > 0 && rf.Number <= k.newest().number || rf.Number == 0 {
 		return errors.New("a root is out of order or has the wrong size")
 	}
-	n := numbered{newRoot(), rf.Number, rf.Made}
-	copy(n.secret[:], rf.Root)
+	root := newRoot()
+	copy(root.secret[:], rf.Root)
 	clear(rf.Root)
-	k.roots = append(k.roots, n)
+	k.roots = append(k.roots, newNumbered(root, rf.Number, rf.Made))
 	return nil
 }
 

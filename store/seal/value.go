@@ -44,9 +44,7 @@ func (k *Keyring) Seal(context string, secret []byte) ([]byte, error) {
 	out[0] = valueVersion
 	binary.BigEndian.PutUint32(out[1:], n.number)
 	rand.Read(out[valueHead:])
-	c, wipe := rowCipher(n.Root)
-	defer wipe()
-	return c.Seal(out, out[valueHead:], secret, valueData(out, context)), nil
+	return n.values.Seal(out, out[valueHead:], secret, valueData(out, context)), nil
 }
 
 // Open opens what Seal made.
@@ -60,9 +58,7 @@ func (k *Keyring) Open(context string, sealed []byte) ([]byte, error) {
 	for _, n := range k.roots {
 		if n.number == number {
 			nonce, ct := sealed[valueHead:valueHead+nonceSize], sealed[valueHead+nonceSize:]
-			c, wipe := rowCipher(n.Root)
-			defer wipe()
-			secret, err := c.Open(nil, nonce, ct, valueData(sealed, context))
+			secret, err := n.values.Open(nil, nonce, ct, valueData(sealed, context))
 			if err != nil {
 				return nil, ErrValue
 			}
@@ -72,18 +68,33 @@ func (k *Keyring) Open(context string, sealed []byte) ([]byte, error) {
 	return nil, ErrValue
 }
 
-// rowCipher makes the cipher of values; wipe overwrites its keys.
-func rowCipher(r *Root) (g cipher.AEAD, wipe func()) {
+// valueCipher is the cipher of the values under one root. It is made once: a change seals
+// and opens a value or two, and deriving the key each time took as long as sealing a page.
+type valueCipher struct {
+	cipher.AEAD
+	block cipher.Block
+}
+
+func newValueCipher(r *Root) valueCipher {
 	key := r.subkey(forRows, 32)
 	defer clear(key)
 	b, err := aes.NewCipher(key)
 	if err != nil {
 		panic(err) // only a key of another size can fail
 	}
-	if g, err = cipher.NewGCM(b); err != nil {
+	g, err := cipher.NewGCM(b)
+	if err != nil {
 		panic(err) // AES has the right block size
 	}
-	return g, func() { wipeObject(b); wipeObject(g) }
+	pinCipher(b)
+	pinCipher(g)
+	return valueCipher{g, b}
+}
+
+// wipe overwrites the keys.
+func (c valueCipher) wipe() {
+	wipeObject(c.block)
+	wipeObject(c.AEAD)
 }
 
 func valueData(head []byte, context string) []byte {
