@@ -89,5 +89,7 @@ func inNamespace(t *testing.T) {
 		t.Skip(text)
 	case err != nil || !strings.Contains(text, "--- PASS: "+t.Name()):
 		t.Error(fmt.Sprintf("alone for %s: %v\n", time.Since(began), err) + text)
+	default:
+		t.Log(text)
 	}
 }

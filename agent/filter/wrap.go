@@ -54,5 +54,9 @@ func Unwrap(pkt []byte) ([]byte, bool) {
 	if len(pkt) <= wrapLen || pkt[0] != 4<<4|5 || (pkt[9] != protoIPv4 && pkt[9] != protoIPv6) {
 		return pkt, false
 	}
-	return pkt[wrapLen:min(len(pkt), int(binary.BigEndian.Uint16(pkt[2:])))], true
+	total := min(len(pkt), int(binary.BigEndian.Uint16(pkt[2:])))
+	if total <= wrapLen {
+		return pkt, false
+	}
+	return pkt[wrapLen:total], true
 }

@@ -41,9 +41,9 @@ type Limits struct {
 	Quiet time.Duration // after which a silent UDP flow ends
 }
 
-// DefaultLimits suit a small machine: an idle TCP flow takes about 10 KB of it.
+// DefaultLimits suit a small machine: a TCP flow takes 50 to 80 KiB of it.
 func DefaultLimits() Limits {
-	return Limits{TCP: 8192, UDP: 4096, Echo: 128, Dial: 10 * time.Second, Quiet: 5 * time.Minute}
+	return Limits{TCP: 4096, UDP: 2048, Echo: 128, Dial: 10 * time.Second, Quiet: 5 * time.Minute}
 }
 
 // Config is what a gateway is made of.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -25,6 +26,10 @@ var ErrNoForwarding = errors.New("the stock netstack cannot be a gateway: start 
 // maxOpening is how many TCP flows through a gateway may be opening at once. Each holds
 // a goroutine and a dial; further first segments are lost and sent again.
 const maxOpening = 512
+
+// timeWait is how long a closed connection through a gateway keeps its ports. The path
+// delivers late segments within a round trip; the next first segment comes after 1 s.
+const timeWait = 200 * time.Millisecond
 
 // Forwarder takes the flows that the filter lets through to addresses that are not the
 // tunnel's own. Every call has its own goroutine, Echo excepted.
@@ -87,6 +92,12 @@ func (n *nic) forward(f Forwarder, own []netip.Addr) error {
 func (g *foreign) configure(f Forwarder) error {
 	if err := tune(g.stack, g.port); err != nil {
 		return err
+	}
+	// A first segment for a connection in TIME-WAIT is handed to a listener, and here is
+	// none: a sender that takes the same port again would wait for minutes.
+	wait := tcpip.TCPTimeWaitTimeoutOption(timeWait)
+	if terr := g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &wait); terr != nil {
+		return errors.New("TIME-WAIT: " + terr.String())
 	}
 	if terr := g.stack.SetPromiscuousMode(nicID, true); terr != nil {
 		return errors.New("promiscuous mode: " + terr.String())

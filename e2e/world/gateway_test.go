@@ -256,13 +256,11 @@ func takeOver(t *testing.T, priority string) {
 		o.until("the nearest is known", func() bool { return o.takes(addr[0], 5) })
 	}
 	through := map[string]int{}
-	var open []net.Conn
 	for range 100 {
 		c, from, err := o.open(o.addr(7))
 		o.must(err)
 		defer c.Close()
 		through[from]++
-		open = append(open, c)
 	}
 	if priority != wire.PriorityBalanced && through[addr[0]] != 100 || through[addr[0]] < 20 {
 		t.Errorf("flows by gateway %v", through)

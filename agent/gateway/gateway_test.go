@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"enclave/wire"
+)
+
+// ground is a network on which every dial ends at the other end of a pipe.
+type ground struct {
+	own    []netip.Addr
+	broken error
+
+	mu     sync.Mutex // guards what follows
+	dialed []string
+	far    []net.Conn
+}
+
+func (g *ground) DialContext(_ context.Context, _, addr string) (net.Conn, error) {
+	near, far := net.Pipe()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dialed, g.far = append(g.dialed, addr), append(g.far, far)
+	return near, nil
+}
+func (g *ground) Addrs() ([]netip.Addr, error)                           { return g.own, g.broken }
+func (g *ground) Echo(context.Context, netip.Addr, uint16, []byte) error { return nil }
+func (g *ground) Send(pkt []byte)                                        {}
+func (g *ground) last() string                                           { return g.dialed[len(g.dialed)-1] }
+func at(s string) netip.AddrPort                                         { return netip.MustParseAddrPort(s) }
+func route(subnet, as string) (r wire.Route) {
+	r.Subnet = netip.MustParsePrefix(subnet)
+	if as != "" {
+		r.As = netip.MustParsePrefix(as)
+	}
+	return r
+}
+
+func newGateway(t *testing.T, n *ground, routes ...wire.Route) *Gateway {
+	g := New(Config{Network: n, Back: n, Overlay: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd2d::/48")},
+		Known: func() []netip.Addr { return []netip.Addr{netip.MustParseAddr("203.0.113.7")} }})
+	if routes != nil {
+		g.SetRoutes(NewRoutes(routes))
+	}
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+// TestWhatNoGatewayReaches: whatever control grants, and also after translation.
+func TestWhatNoGatewayReaches(t *testing.T) {
+	n := &ground{own: []netip.Addr{netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("2001:db8::1")}}
+	everything := []wire.Route{route("0.0.0.0/0", ""), route("::/0", ""), route("127.0.0.0/24", "10.1.1.0/24"), route("192.168.1.0/24", "10.2.2.0/24")}
+	g := newGateway(t, n, everything...)
+	for _, addr := range []string{
+		"127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "255.255.255.255", "100.64.0.9", "100.100.100.200", "168.63.129.16",
+		"192.0.0.192", "192.168.1.1", "203.0.113.7", "::1", "::", "fe80::1", "ff02::1", "fd2d::5", "2001:db8::1", "fd00:ec2::254",
+		"64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:127.0.0.1", "10.1.1.1", "10.2.2.1",
+	} {
+		if real, err := g.target(netip.MustParseAddr(addr)); err == nil {
+			t.Errorf("%s leads to %s", addr, real)
+		}
+	}
+	for addr, want := range map[string]string{"192.168.1.2": "192.168.1.2", "10.2.2.9": "192.168.1.9", "8.8.8.8": "8.8.8.8", "2001:db8::2": "2001:db8::2"} {
+		if real, err := g.target(netip.MustParseAddr(addr)); err != nil || real.String() != want {
+			t.Errorf("%s leads to %s, %v", addr, real, err)
+		}
+	}
+	n.broken = errors.New("no interfaces")
+	g.host.Store(nil)
+	if _, err := g.target(netip.MustParseAddr("8.8.8.8")); err == nil {
+		t.Error("a gateway that does not know its own addresses dials")
+	}
+}
+
+// TestACutEndsBothEnds: the far host's socket closes when the filter cuts the flow.
+func TestACutEndsBothEnds(t *testing.T) {
+	n := &ground{}
+	g := newGateway(t, n, route("192.168.1.0/24", "10.1.1.0/24"))
+	near, sender := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.ForwardTCP(at("100.64.0.1:9"), at("10.1.1.7:80"), func() (net.Conn, error) { return near, nil }, func() { t.Error("refused") })
+	}()
+	sender.Write([]byte("x"))
+	n.mu.Lock()
+	if n.last() != "192.168.1.7:80" {
+		t.Errorf("dialled %s", n.last())
+	}
+	far := n.far[0]
+	n.mu.Unlock()
+	far.Read(make([]byte, 1))
+	if s := g.Stats(); s.TCP != 1 || s.Opened != 1 {
+		t.Errorf("%+v", s)
+	}
+	g.Cut(wire.Flow{Proto: wire.TCP, Src: at("100.64.0.1:9"), Dst: at("10.1.1.7:80")})
+	<-done
+	if _, err := far.Read(make([]byte, 1)); err == nil {
+		t.Error("the far end goes on")
+	}
+	if s := g.Stats(); s.TCP != 0 || len(g.flows) != 0 {
+		t.Errorf("left %+v, %v", s, g.flows)
+	}
+	refused := false
+	g.ForwardTCP(at("100.64.0.1:9"), at("10.9.9.9:80"), nil, func() { refused = true })
+	if !refused {
+		t.Error("an address outside its routes was dialled")
+	}
+	g.Close()
+	g.ForwardTCP(at("100.64.0.1:9"), at("10.1.1.7:80"), nil, func() {})
+}
+
+func TestRoutesAreChecked(t *testing.T) {
+	for _, tc := range []struct{ subnet, as, want string }{
+		{"192.168.1.0/24", "10.1.1.0/24", ""},
+		{"192.168.1.1/24", "", "has host bits: write 192.168.1.0/24"},
+		{"192.168.1.0/24", "10.1.0.0/16", "two subnets of the same size"},
+		{"192.168.1.0/24", "fd00::/24", "two subnets of the same size"},
+	} {
+		err := route(tc.subnet, tc.as).Check()
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s as %s: %v", tc.subnet, tc.as, err)
+		}
+	}
+}
+
+// FuzzMapping: a mapped address lies in the subnet behind, at the same place.
+func FuzzMapping(f *testing.F) {
+	f.Add([]byte{10, 1, 1, 0}, []byte{192, 168, 1, 0}, []byte{10, 1, 1, 9}, 24)
+	f.Add([]byte{10, 1, 128, 0}, []byte{172, 16, 0, 0}, []byte{10, 1, 191, 9}, 18)
+	f.Add(make([]byte, 16), make([]byte, 16), make([]byte, 16), 61)
+	f.Fuzz(func(t *testing.T, shown, real, host []byte, bits int) {
+		a, okA := netip.AddrFromSlice(shown)
+		b, okB := netip.AddrFromSlice(real)
+		c, okC := netip.AddrFromSlice(host)
+		if !okA || !okB || !okC || a.BitLen() != b.BitLen() || c.BitLen() != a.BitLen() || c.Is4In6() || a.Is4In6() || b.Is4In6() {
+			return
+		}
+		p, err := a.Prefix(bits)
+		if err != nil {
+			return
+		}
+		q, _ := b.Prefix(bits)
+		r := wire.Route{Subnet: q, As: p}
+		if err := r.Check(); err != nil {
+			t.Fatal(err)
+		}
+		routes := NewRoutes([]wire.Route{r})
+		got, ok := routes.Translate(c)
+		if ok != p.Contains(c) {
+			t.Fatalf("%s in %s: %v", c, p, ok)
+		}
+		if !ok {
+			return
+		}
+		back, _ := wireBack(r).Translate(got)
+		if !q.Contains(got) || back != c {
+			t.Fatalf("%s by %s became %s, and back %s", c, r, got, back)
+		}
+	})
+}
+
+func wireBack(r wire.Route) *Routes {
+	routes := NewRoutes([]wire.Route{{Subnet: r.As, As: r.Subnet}})
+	return &routes
+}
+
+// FuzzEcho: a reply says what the request did, and nothing that is no request is answered.
+func FuzzEcho(f *testing.F) {
+	four := echo{src: netip.MustParseAddr("100.64.0.1"), dst: netip.MustParseAddr("10.0.0.1"), id: 7, seq: 9, payload: []byte("abc")}
+	six := echo{src: netip.MustParseAddr("fd2d::1"), dst: netip.MustParseAddr("fd00::1"), id: 7, seq: 9, payload: []byte("abcd")}
+	for _, e := range []echo{four, six} {
+		b := e.reply()
+		b[len(b)-len(e.payload)-8] = map[bool]byte{true: 8, false: 128}[e.dst.Is4()]
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, ok := parseEcho(b)
+		if !ok {
+			return
+		}
+		r := e.reply()
+		if _, again := parseEcho(r); again {
+			t.Fatal("a reply reads as a request")
+		}
+		h := 20
+		sum := uint32(0)
+		if !e.dst.Is4() {
+			h = 40
+			sum = add(uint32(58+len(r)-40), r[8:40])
+		}
+		if fold(add(sum, r[h:])) != 0 {
+			t.Fatalf("checksum of %x", r)
+		}
+	})
+}
