@@ -102,6 +102,19 @@ func TestRelayMeasures(t *testing.T) {
 	}
 }
 
+// TestFilterMeasures: every verdict is checked while it is measured.
+func TestFilterMeasures(t *testing.T) {
+	res, err := Filter(t.Context(), Config{Rounds: 1, Each: 4 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range res.Figures {
+		if f.Unit != "" && f.Median <= 0 {
+			t.Errorf("figure %+v", f)
+		}
+	}
+}
+
 // BenchmarkRelayed is one stream through a relay in the same process.
 func BenchmarkRelayed(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())

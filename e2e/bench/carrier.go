@@ -130,7 +130,9 @@ func splice() Carrier {
 				i := int(who[0])
 				mu.Lock()
 				other := waiting[i^1]
-				waiting[i] = c
+				if delete(waiting, i^1); other == nil {
+					waiting[i] = c
+				}
 				mu.Unlock()
 				_, _ = c.Write(who[:])
 				if other == nil {
