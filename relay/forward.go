@@ -23,7 +23,7 @@ const (
 	// patience is how long a sender waits for room in a queue, and its other receivers
 	// with it. A receiver that takes nothing for so long has everybody's frames dropped
 	// at once until it does, so it costs each sender this once for a whole queue.
-	patience = 5 * time.Millisecond
+	patience = 10 * time.Millisecond
 
 	// maxWake bounds the batch's list; more receivers than that are woken early.
 	maxWake = 16

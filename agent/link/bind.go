@@ -136,7 +136,7 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 				return nil
 			}
 		}
-		if r.relay != nil && r.relay.send(p, bufs[0]) {
+		if r.relay != nil && r.relay.sendData(p, bufs[0]) {
 			p.tx.count(l, len(bufs[0]))
 		}
 		bufs = bufs[1:]
@@ -219,6 +219,7 @@ func (l *Link) receiveRelayed(b *binding, bufs [][]byte, sizes []int, eps []conn
 		return 0, net.ErrClosed
 	case first = <-l.inbox:
 	}
+	l.patient.taken()
 	n := 0
 	for pkt := first; ; {
 		if !pkt.from.isGone() && len(pkt.b) <= len(bufs[n]) {
@@ -286,18 +287,18 @@ func (l *Link) hearRelayed(rc *relayConn, from frame.ID, b []byte) {
 	}
 	switch {
 	case isWireGuard(b):
-		if l.udp.bind.Load() == nil {
+		bind := l.udp.bind.Load()
+		if bind == nil {
 			return
 		}
 		pkt := packets.Get().(*packet)
 		pkt.b, pkt.from = append(pkt.b[:0], b...), p
-		select {
-		case l.inbox <- pkt:
+		if trySend(l.inbox, pkt) || l.patient.send(l.inbox, pkt, bind.closed) {
 			l.received(p, len(b))
-		default:
-			l.drops.queueFull.Add(1)
-			pkt.free()
+			return
 		}
+		l.drops.queueFull.Add(1)
+		pkt.free()
 	case disco.LooksLike(b):
 		l.hearDisco(b, p, netip.AddrPort{}, rc)
 	default:

@@ -32,6 +32,9 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		rc.ctlMu.Lock()
 		buf, rc.ctl = append(buf, rc.ctl...), rc.ctl[:0]
 		rc.ctlMu.Unlock()
+		if pkt != nil {
+			rc.patient.taken()
+		}
 		for ; pkt != nil; pkt = rc.nextPacket(buf) {
 			buf = append(buf, pkt.b...)
 			pkt.free()

@@ -31,15 +31,16 @@ var _ conn.Bind = (*Link)(nil)
 
 // Link carries packets between this system and its peers.
 type Link struct {
-	cfg   Config
-	log   *slog.Logger
-	base  time.Time // the data path counts time from here
-	drops drops
-	table table
-	udp   udp
-	inbox chan *packet  // relayed WireGuard messages, to the device
-	kick  chan struct{} // wakes loop; capacity 1: one wake is as good as many
-	probe chan struct{} // wakes the STUN rounds; capacity 1, likewise
+	cfg     Config
+	log     *slog.Logger
+	base    time.Time // the data path counts time from here
+	drops   drops
+	table   table
+	udp     udp
+	inbox   chan *packet  // relayed WireGuard messages, to the device
+	patient patient       // of the readers of relays, for inbox
+	kick    chan struct{} // wakes loop; capacity 1: one wake is as good as many
+	probe   chan struct{} // wakes the STUN rounds; capacity 1, likewise
 
 	// mu guards what follows. It is held to decide, never while sending, dialling or
 	// calling back: what to send is collected and done after it is released.

@@ -21,8 +21,9 @@ type relayConn struct {
 	l  *Link
 	id wire.RelayID
 
-	out   chan *packet  // Send frames; full means dropped
-	again chan struct{} // dial or check now: the network changed; capacity 1
+	out     chan *packet  // Send frames; full means dropped
+	patient patient       // of who sends data to out
+	again   chan struct{} // dial or check now: the network changed; capacity 1
 
 	// ctl are frames about the connection. They go before what waits in out, so that
 	// an Open is never overtaken by the Send it is for. Its length is bounded by the
@@ -73,16 +74,18 @@ func newRelayConn(l *Link, id wire.RelayID, addr string) *relayConn {
 }
 
 // send queues b for p. It copies b, never waits, and reports whether there was room.
-func (rc *relayConn) send(p *peer, b []byte) bool {
+func (rc *relayConn) send(p *peer, b []byte) bool { return rc.queue(p, b, false) }
+
+// sendData is send for the data path, which waits a moment for room: then the stack
+// slows down where a loss would have it start again (decision 0035).
+func (rc *relayConn) sendData(p *peer, b []byte) bool { return rc.queue(p, b, true) }
+
+func (rc *relayConn) queue(p *peer, b []byte, waits bool) bool {
 	pkt := packets.Get().(*packet)
 	var err error
 	pkt.b, err = frame.AppendSend(pkt.b[:0], p.fid, b)
-	if err == nil {
-		select {
-		case rc.out <- pkt:
-			return true
-		default:
-		}
+	if err == nil && (trySend(rc.out, pkt) || waits && rc.patient.send(rc.out, pkt, nil)) {
+		return true
 	}
 	rc.l.drops.queueFull.Add(1)
 	pkt.free()
