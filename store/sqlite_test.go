@@ -328,10 +328,17 @@ func child(dir, task string) int {
 		fmt.Println(rotateOnlineForever(dir, n))
 		return 1
 	}
+	if task == "upgrade" {
+		fmt.Println("begun")
+	}
 	s, err := Open(context.Background(), dir)
 	if err != nil {
 		fmt.Println(err)
 		return 1
+	}
+	if task == "upgrade" {
+		fmt.Println("upgraded")
+		return 0
 	}
 	if task == "hold" {
 		fmt.Println("open")

@@ -1,13 +1,17 @@
 package store
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"enclave/store/migrate"
 	"enclave/store/seal"
@@ -17,7 +21,7 @@ import (
 // wrote it. A new schema adds a folder of its number; none is ever changed.
 func TestEveryReleasedState(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/states/*")
-	if err != nil || len(dirs) < 2 {
+	if err != nil || len(dirs) < migrate.Latest()-1 { // the newest may be on its way to its release
 		t.Fatalf("%d states, %v", len(dirs), err)
 	}
 	for _, from := range dirs {
@@ -26,13 +30,7 @@ func TestEveryReleasedState(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := stateDir(t)
-			if err := errors.Join(os.Mkdir(dir, 0o700), os.CopyFS(dir, os.DirFS(from))); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Stat(filepath.Join(dir, seal.IdentityName)); err == nil {
-				os.Chmod(filepath.Join(dir, seal.IdentityName), 0o600)
-			}
+			dir := released(t, from)
 			wantFixture(t, dir)
 			if schema == migrate.Latest() {
 				return
@@ -68,6 +66,73 @@ func TestEveryReleasedState(t *testing.T) {
 			}
 		})
 	}
+}
+
+// released makes a state of a fixture.
+func released(t *testing.T, from string) (dir string) {
+	t.Helper()
+	dir = stateDir(t)
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.CopyFS(dir, os.DirFS(from))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, seal.IdentityName)); err == nil {
+		os.Chmod(filepath.Join(dir, seal.IdentityName), 0o600)
+	}
+	return dir
+}
+
+// TestUpgradeKilled kills processes while they bring old states up to date. Each state
+// opens after it, with all that it had.
+func TestUpgradeKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	dirs, err := filepath.Glob("testdata/states/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatal(err)
+	}
+	begin := func(dir string) (*exec.Cmd, *bufio.Scanner) {
+		cmd, out := spawn(t, dir, "upgrade")
+		if !out.Scan() || out.Text() != "begun" {
+			t.Fatalf("child says %q", out.Text())
+		}
+		return cmd, out
+	}
+	within, after := 0, 0
+	for _, from := range dirs {
+		if schema, _ := strconv.Atoi(filepath.Base(from)[:4]); schema == migrate.Latest() {
+			continue
+		}
+		began := time.Now()
+		cmd, out := begin(released(t, from))
+		if began = time.Now(); !out.Scan() || out.Text() != "upgraded" {
+			t.Fatalf("%s: child says %q", from, out.Text())
+		}
+		takes := time.Since(began)
+		cmd.Wait()
+		for range 8 {
+			dir := released(t, from)
+			for kill := range 3 { // also while it takes up what was left
+				cmd, out := begin(dir)
+				time.Sleep(rand.N(takes) / time.Duration(1+kill)) // any instant will do
+				cmd.Process.Kill()
+				if out.Scan() {
+					after++
+				} else {
+					within++
+				}
+				cmd.Wait()
+			}
+			wantFixture(t, dir)
+			if left, err := filepath.Glob(filepath.Join(dir, next+"*")); err != nil || len(left) > 0 {
+				t.Errorf("%s: %v stays, %v", from, left, err)
+			}
+		}
+	}
+	if within == 0 {
+		t.Error("no upgrade was under way")
+	}
+	t.Logf("%d kills within an upgrade, %d after it: every state opens and has all that it had", within, after)
 }
 
 // wantFixture checks what every released state has.
