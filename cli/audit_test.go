@@ -31,6 +31,9 @@ func TestAuditOffline(t *testing.T) {
 	if r := s.refused(exitUsage, "audit", "verify", at("trail")); !strings.Contains(r.Message, "vouch") {
 		t.Errorf("without a key: %+v", r)
 	}
+	if r := s.refused(exitUsage, "audit", "verify", at("trail"), "--key", at("old")); !strings.Contains(r.Hint, "--key-file") {
+		t.Errorf("a file as the key: %+v", r)
+	}
 
 	far := newShell(t) // no server, no state
 	out := far.ok("audit", "verify", at("trail"), "--key", key, "--checkpoint", at("old"))

@@ -73,7 +73,7 @@ func TestSeal(t *testing.T) {
 	if err := os.Remove(beside); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.refused(exitUsage, "up", "--listen", "127.0.0.1:0"); r.Code != "no_identity" || !strings.Contains(r.Message, "open store") {
+	if r := s.refused(exitUsage, "up", "--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0"); r.Code != "no_identity" || !strings.Contains(r.Message, "open store") {
 		t.Errorf("got %+v", r)
 	}
 	s.env["ENCLAVE_IDENTITY_FILE"] = mine
@@ -170,7 +170,7 @@ func TestSealOfBrokenState(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, seal.KeyringName)); err != nil {
 		t.Fatal(err)
 	}
-	for _, verb := range [][]string{{"seal", "status"}, {"seal", "rotate"}, {"up", "--listen", "127.0.0.1:0"}} {
+	for _, verb := range [][]string{{"seal", "status"}, {"seal", "rotate"}, {"up", "--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0"}} {
 		if r := s.refused(exitDamaged, verb...); r.Code != "no_keyring" {
 			t.Errorf("%v: %+v", verb, r)
 		}
