@@ -140,7 +140,7 @@ func (a *app) verify(ctx context.Context, files []string, key string, checkpoint
 	}
 	if _, err := audit.ParseKey(key); err != nil {
 		if _, bad := os.Lstat(key); bad == nil {
-			return usage("%v", err).hint("%s is a file: pass it as --key-file", clean(key))
+			return usage("%v", err).hint("for a file with the key there is --key-file " + clean(key))
 		}
 		return usage("%v", err)
 	}

@@ -103,9 +103,9 @@ func TestUpgradeKilled(t *testing.T) {
 		if schema, _ := strconv.Atoi(filepath.Base(from)[:4]); schema == migrate.Latest() {
 			continue
 		}
-		began := time.Now()
 		cmd, out := begin(released(t, from))
-		if began = time.Now(); !out.Scan() || out.Text() != "upgraded" {
+		began := time.Now()
+		if !out.Scan() || out.Text() != "upgraded" {
 			t.Fatalf("%s: child says %q", from, out.Text())
 		}
 		takes := time.Since(began)
