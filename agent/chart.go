@@ -130,6 +130,11 @@ func checkPeer(p *wire.Peer) error {
 		len(p.Names) > wire.MaxNamesPerPeer || len(p.Forwards) > wire.MaxZones {
 		return errors.New("its entry is larger than the limits")
 	}
+	for i := range p.Grants {
+		if g := &p.Grants[i]; len(g.Name) > wire.MaxNameLen || len(g.Ends) > wire.MaxClockLen {
+			return errors.New("a grant of its entry is larger than the limits")
+		}
+	}
 	if !overlayAddrs(p.IPv4, p.IPv6) {
 		return fmt.Errorf("%s and %s are no overlay addresses", p.IPv4, p.IPv6)
 	}

@@ -68,8 +68,9 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if ip, err := netip.ParseAddr(host); err == nil {
 		dst = netip.AddrPortFrom(ip.Unmap(), uint16(port))
 	}
-	if _, _, ok := o.filter.Check(proto, dst, time.Now()); !ok {
-		err := fmt.Errorf("no rule lets %s start %s/%d to %s", a.view.Load().self.Name, proto, port, peer.Name)
+	if now := time.Now(); !o.allows(proto, dst, now) {
+		v := a.view.Load()
+		err := fmt.Errorf("no rule lets %s start %s/%d to %s%s", v.self.Name, proto, port, peer.Name, v.ended(peer.Peer, proto, uint16(port), now))
 		return nil, &proxy.Error{Reason: proxy.Denied, Target: addr, Err: err}
 	}
 	if err := a.meet(ctx, peer); err != nil {
@@ -132,8 +133,16 @@ func (a *Agent) peer(name, target string) (*contact, error) {
 	err := &proxy.Error{Reason: proxy.UnknownName, Target: target}
 	if v.state == api.AgentClosed && !v.until.IsZero() {
 		err.Err = fmt.Errorf("no word from control: the map's life ended %s, and nobody is known until it is back", v.until.UTC().Format(time.RFC3339))
+	} else if why := v.lapsed(name); why != "" {
+		err.Err = errors.New(why)
 	}
 	return nil, err
+}
+
+// allows reports whether a flow may start now.
+func (o *overlay) allows(proto wire.Proto, dst netip.AddrPort, now time.Time) bool {
+	_, _, ok := o.filter.Check(proto, dst, now)
+	return ok
 }
 
 func (a *Agent) data() (*overlay, error) {

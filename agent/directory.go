@@ -18,6 +18,7 @@ type directory struct {
 	peers  []wire.Peer // sorted by ID
 	byID   map[wire.SystemID]*contact
 	byAddr map[netip.Addr]*contact
+	lapses []lapse // who was in force and is not, oldest first
 }
 
 // contact is a peer from its introduction until it ends.

@@ -208,7 +208,9 @@ func (l *looper) settle(cause string, now time.Time) {
 			l.log.Error("the data plane does not follow the map; trying again", "revision", l.chart.told.Revision, "error", err)
 		}
 		l.trouble = err
-		l.names = l.names.follow(l.chart.told.Self.Zone, l.chart.told.DNS, peers)
+		before := l.names
+		l.names = before.follow(l.chart.told.Self.Zone, l.chart.told.DNS, peers)
+		l.names.lapses = before.lapsesAfter(l.names, cause, now)
 	}
 	if l.trouble == nil {
 		l.applied = l.chart.told.Revision

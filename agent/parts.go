@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net/netip"
@@ -149,8 +150,12 @@ func (p *parts) expire(now time.Time) time.Time {
 // cut ends flows: both ends are told, and the log says why.
 func (p *parts) cut(o *overlay, cuts []filter.Cut) {
 	for _, c := range cuts {
-		p.agent.log.Info("flow cut", "flow", c.Flow.String(), "policy", c.Flow.Policy, "rule", c.Flow.Rule,
-			"peer", c.Peer, "inbound", c.Inbound, "cause", c.Cause)
+		cause := c.Cause
+		if c.By != nil {
+			cause = cmp.Or(c.By.Ended(p.agent.view.Load().called), cause)
+		}
+		p.agent.log.Info("flow cut", "flow", c.Flow.String(), "policy", c.Flow.Policy, "name", c.Name, "rule", c.Flow.Rule,
+			"peer", c.Peer, "inbound", c.Inbound, "cause", cause)
 		o.tunnel.Inject(c.Local, c.Remote)
 		if g := o.gate.Load(); g != nil && c.Beyond && c.Inbound {
 			g.Cut(c.Flow)
@@ -178,7 +183,7 @@ func (o *overlay) fill(s *api.AgentStatus) {
 		}
 	}
 	for _, f := range o.filter.Flows() {
-		s.Flows = append(s.Flows, api.AgentFlow{Flow: f.Flow, Peer: f.Peer, Inbound: f.Inbound, Since: f.Since, Bytes: f.Bytes[0] + f.Bytes[1]})
+		s.Flows = append(s.Flows, api.AgentFlow{Flow: f.Flow, PolicyName: f.Name, Until: f.Until, Ends: f.Ends, Peer: f.Peer, Inbound: f.Inbound, Since: f.Since, Bytes: f.Bytes[0] + f.Bytes[1]})
 	}
 	for _, d := range o.filter.Denials() {
 		s.Denied = append(s.Denied, api.Denial{Proto: d.Proto.String(), Src: netip.AddrPortFrom(d.Src, 0), Dst: d.Dst,

@@ -19,6 +19,11 @@ type Grant struct {
 	Policy    PolicyID  `json:"policy"`
 	Rule      int       `json:"rule"` // index into the policy's rules
 
+	// Name and Ends are for people: what the policy was called when the grant was sent,
+	// and which clock NotAfter is of. Nothing is allowed or refused by them.
+	Name string `json:"policy_name,omitempty"`
+	Ends Clock  `json:"ends,omitempty"`
+
 	// Subnets makes this the grant of a gateway policy: From may open flows to these
 	// addresses behind To, and by this grant to none of To's own. None is a direct
 	// grant, to To's own addresses only.
@@ -29,6 +34,41 @@ type Grant struct {
 	// that is up, PriorityNearest the shortest round trip. The sender chooses.
 	Priority string `json:"priority,omitempty"`
 	Order    int    `json:"order,omitempty"`
+}
+
+// Clock is what lets a grant end at its time. A value that is not listed, of a newer
+// control, and none, of an older one, only say that it ends.
+type Clock string
+
+// The clocks.
+const (
+	EndsPolicy   Clock = "policy"   // the policy expires
+	EndsHours    Clock = "hours"    // its hours end
+	EndsSender   Clock = "sender"   // Grant.From expires
+	EndsReceiver Clock = "receiver" // Grant.To expires
+	EndsTrust    Clock = "trust"    // a requirement is met no longer
+)
+
+// Ended says why the grant is over once its time has come; name is what a system is
+// called. It is empty where the grant does not say.
+func (g *Grant) Ended(name func(SystemID) string) string {
+	policy := g.Name
+	if policy == "" || len(policy) > MaxNameLen {
+		policy = string(g.Policy)
+	}
+	switch g.Ends {
+	case EndsPolicy:
+		return fmt.Sprintf("policy %q expired", policy)
+	case EndsHours:
+		return fmt.Sprintf("hours of policy %q ended", policy)
+	case EndsSender:
+		return fmt.Sprintf("system %q expired, which policy %q let start it", name(g.From), policy)
+	case EndsReceiver:
+		return fmt.Sprintf("system %q expired, to which policy %q let start it", name(g.To), policy)
+	case EndsTrust:
+		return fmt.Sprintf("trust lapsed, which policy %q requires", policy)
+	}
+	return ""
 }
 
 // How a policy chooses among its gateways.

@@ -24,6 +24,7 @@ const (
 	MaxCertChain     = 3       // certificates of one SVID
 	MaxCertLen       = 8 << 10 // bytes of one DER certificate
 	MaxTicketLen     = 512     // bytes of a pair ticket
+	MaxClockLen      = 16      // bytes of which clock ends a grant
 	MaxCauseLen      = 512     // bytes of a delta's cause
 
 	MaxRequestBody = 256 << 10 // bytes of one agent or API request

@@ -77,8 +77,11 @@ func (t *Table) PeerStats() []PeerStats {
 type FlowInfo struct {
 	wire.Flow
 	Peer    wire.SystemID
-	Inbound bool   // the peer opened it
-	State   string // opening, open, half closed or closing
+	Name    string     // of the policy, as its grant says
+	Until   time.Time  // its rule counts; another may take over then. Zero is for ever
+	Ends    wire.Clock // what ends it then
+	Inbound bool       // the peer opened it
+	State   string     // opening, open, half closed or closing
 	Since   time.Time
 	Silent  time.Duration // since its last packet
 	Packets [2]uint64     // index 0 is out, 1 is in
@@ -92,7 +95,7 @@ func (t *Table) Flows() []FlowInfo {
 	for _, f := range t.list {
 		if silent := t.clock.own - f.last; !f.dead && silent < f.idle() {
 			all = append(all, FlowInfo{
-				Flow: f.names(), Peer: f.peer.id, Inbound: f.opener == inbound, State: stateNames[f.state],
+				Flow: f.names(), Peer: f.peer.id, Name: f.rule.Name, Until: f.rule.NotAfter, Ends: f.rule.Ends, Inbound: f.opener == inbound, State: stateNames[f.state],
 				Since: time.Unix(0, f.since), Silent: time.Duration(silent), Packets: f.packets, Bytes: f.bytes,
 			})
 		}

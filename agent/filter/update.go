@@ -19,12 +19,14 @@ const (
 // ones before any packet that In accepts afterwards.
 type Cut struct {
 	Flow    wire.Flow // with the rule that had allowed it
+	Name    string    // of the policy, as its grant said
 	Peer    wire.SystemID
 	Inbound bool // the peer had opened it
 	Beyond  bool // one end lies behind a gateway
 	Cause   string
-	Local   [][]byte // for the local stack
-	Remote  [][]byte // for the peer; of use only while its key is still known
+	By      *wire.Grant // that allowed it last, when it ended by its clock; read only
+	Local   [][]byte    // for the local stack
+	Remote  [][]byte    // for the peer; of use only while its key is still known
 }
 
 // change is what an update does to one peer.
@@ -88,7 +90,7 @@ func sameGrant(a, b wire.Grant) bool {
 		a.NotBefore.Equal(b.NotBefore) && a.NotAfter.Equal(b.NotAfter) &&
 		(a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) &&
 		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets) &&
-		a.Priority == b.Priority && a.Order == b.Order
+		a.Priority == b.Priority && a.Order == b.Order && a.Name == b.Name && a.Ends == b.Ends
 }
 
 // replace puts a plan into effect. Peers that stay keep their counters, and their
@@ -168,9 +170,12 @@ func (t *Table) recheck(cause string) (cuts []Cut) {
 
 // cut ends f.
 func (t *Table) cut(f *flow, cause string) Cut {
-	c := Cut{Flow: f.names(), Peer: f.peer.id, Inbound: f.opener == inbound, Cause: cause}
+	c := Cut{Flow: f.names(), Name: f.rule.Name, Peer: f.peer.id, Inbound: f.opener == inbound, Cause: cause}
 	c.Local, c.Remote = f.farewell(outbound), f.farewell(inbound)
 	c.Beyond = f.beyond
+	if cause == CauseExpired && f.rule.until <= t.clock.wall {
+		c.By = &f.rule.Grant
+	}
 	if f.beyond {
 		t.wrapAll(c.Remote, f.peer.outer)
 	}

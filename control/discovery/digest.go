@@ -69,7 +69,8 @@ func (h *hasher) reach(r *wire.Reach) {
 
 // grant digests instants, not their representation: the same instant read from the
 // store may stand in another zone. Nil ports, which are all ports, differ from an empty
-// list, which is none.
+// list, which is none. What the policy is called does not count: a new name is no reason
+// to send every pair again (docs/decisions/0113).
 func (h *hasher) grant(g *wire.Grant) {
 	h.text(string(g.From))
 	h.text(string(g.To))
@@ -94,6 +95,7 @@ func (h *hasher) grant(g *wire.Grant) {
 	h.count(g.Rule)
 	h.instant(g.NotBefore)
 	h.instant(g.NotAfter)
+	h.text(string(g.Ends))
 }
 
 // text appends bytes behind their length, so that no two lists of texts run together.

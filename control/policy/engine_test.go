@@ -252,3 +252,41 @@ func TestZoneNames(t *testing.T) {
 }
 
 func zoneList() []string { return strings.Fields(zoneNames) }
+
+// TestGrantsSayWhatEndsThem: of every clock that may come first.
+func TestGrantsSayWhatEndsThem(t *testing.T) {
+	at := func(h int) time.Time { return epoch.Add(time.Duration(h) * time.Hour) }
+	hours := wire.Windows{{Zone: "UTC", Days: dayNames[:], Start: epoch.Add(-time.Hour).Format("15:04"), End: at(5).Format("15:04")}}
+	for _, c := range []struct {
+		expires, sender, receiver, trust time.Time
+		hours                            wire.Windows
+		want                             wire.Clock
+	}{
+		{want: ""},
+		{expires: at(1), sender: at(2), receiver: at(3), trust: at(4), hours: hours, want: wire.EndsPolicy},
+		{expires: at(2), sender: at(1), receiver: at(3), trust: at(4), hours: hours, want: wire.EndsSender},
+		{expires: at(2), sender: at(3), receiver: at(1), trust: at(4), hours: hours, want: wire.EndsReceiver},
+		{expires: at(2), sender: at(3), receiver: at(4), trust: at(1), hours: hours, want: wire.EndsTrust},
+		{expires: at(9), sender: at(8), receiver: at(7), trust: at(6), hours: hours, want: wire.EndsHours},
+		{sender: at(5), trust: at(5), hours: hours, want: wire.EndsSender},
+	} {
+		e := New()
+		put := func(id wire.SystemID, tag wire.Tag, expires time.Time) {
+			e.PutSystem(System{ID: id, Tags: []wire.Tag{tag}, Approved: true, Enabled: true, ExpiresAt: expires, Trust: map[string]time.Time{"mfa": c.trust}}, epoch)
+		}
+		put("alice", "laptops", c.sender)
+		put("bobby", "servers", c.receiver)
+		p := wire.Policy{ID: "p1", Name: "Web", Kind: wire.Direct, Enabled: true, SenderTags: []wire.Tag{"laptops"}, ReceiverTags: []wire.Tag{"servers"},
+			ACLs: []wire.ACL{{Proto: wire.TCP}}, SenderTrust: []string{"mfa"}, ActiveHours: c.hours}
+		if !c.expires.IsZero() {
+			p.ExpiresAt = &c.expires
+		}
+		if _, problems := e.PutPolicy(p, epoch); len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		g := e.Pairs("alice", epoch, epoch)[0].Grants[0]
+		if g.Ends != c.want || g.Name != "Web" {
+			t.Errorf("%+v: ends by %q, want %q", g, g.Ends, c.want)
+		}
+	}
+}

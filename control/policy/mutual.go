@@ -96,14 +96,15 @@ func (w *walk) mutual() {
 			pair = &Pair{Peer: peer.ID}
 			w.peers[peer] = pair
 		}
-		pair.join(w.self.ID, end)
+		pair.join(w.self, peer, end)
 	}
 }
 
-func (p *Pair) join(self wire.SystemID, end time.Time) {
-	g := wire.Grant{From: self, To: p.Peer, Proto: wire.Any, Policy: Mutual, NotAfter: end}
+func (p *Pair) join(self, peer *system, end time.Time) {
+	g := wire.Grant{From: self.ID, To: peer.ID, Proto: wire.Any, Policy: Mutual, NotAfter: end}
+	g.Ends = clock(end, time.Time{}, time.Time{}, self, peer)
 	back := g
-	back.From, back.To = g.To, g.From
+	back.From, back.To, back.Ends = g.To, g.From, clock(end, time.Time{}, time.Time{}, peer, self)
 	p.Grants = append(p.Grants, g, back)
 }
 

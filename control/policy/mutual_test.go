@@ -39,8 +39,8 @@ func TestMutualAdds(t *testing.T) {
 	want(t, "the second add concerns both", e.PutSystem(b, epoch), both)
 	see("both have", epoch, true)
 	want(t, "grants", fmt.Sprintf("%+v", e.Pairs("alice", epoch, epoch)), fmt.Sprintf("%+v", []Pair{{Peer: "bobby", Grants: []wire.Grant{
-		{From: "alice", To: "bobby", Proto: wire.Any, Policy: Mutual, NotAfter: h(5)},
-		{From: "bobby", To: "alice", Proto: wire.Any, Policy: Mutual, NotAfter: h(5)},
+		{From: "alice", To: "bobby", Proto: wire.Any, Policy: Mutual, NotAfter: h(5), Ends: wire.EndsReceiver},
+		{From: "bobby", To: "alice", Proto: wire.Any, Policy: Mutual, NotAfter: h(5), Ends: wire.EndsSender},
 	}}}))
 	if end, ok := e.allowedUntil(Packet{Src: a.IPs[0], Dst: b.IPs[0], Proto: wire.UDP, DstPort: 1}, epoch); !ok || !end.Equal(h(5)) {
 		t.Errorf("a flow lives until %v, %v", end, ok)

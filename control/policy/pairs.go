@@ -151,7 +151,7 @@ func (w *walk) grant(pair *Pair, r *rules, side int, peer *system, end time.Time
 // grants appends one grant for each rule and opening, future openings only while the
 // pair stays below the limit of the protocol: the receiver then hears of them later.
 func grants(out []wire.Grant, r *rules, from, to *system, end time.Time, openings []opening) []wire.Grant {
-	g := wire.Grant{From: from.ID, To: to.ID, Policy: r.id}
+	g := wire.Grant{From: from.ID, To: to.ID, Policy: r.id, Name: r.doc.Name}
 	if r.gateway {
 		if g.Subnets = r.carries(to); len(g.Subnets) == 0 {
 			return out
@@ -163,12 +163,30 @@ func grants(out []wire.Grant, r *rules, from, to *system, end time.Time, opening
 			break
 		}
 		g.NotBefore, g.NotAfter = o.from, sooner(o.to, end)
+		g.Ends = clock(g.NotAfter, r.expires, o.to, from, to)
 		for i, a := range r.acls {
 			g.Rule, g.Proto, g.Ports = i, a.proto, a.ports
 			out = append(out, g)
 		}
 	}
 	return out
+}
+
+// clock says what ends a grant at an instant: of several at once the most lasting.
+func clock(at, expires, closes time.Time, from, to *system) wire.Clock {
+	switch {
+	case at.IsZero():
+		return ""
+	case at.Equal(expires):
+		return wire.EndsPolicy
+	case at.Equal(from.ExpiresAt):
+		return wire.EndsSender
+	case at.Equal(to.ExpiresAt):
+		return wire.EndsReceiver
+	case at.Equal(closes):
+		return wire.EndsHours
+	}
+	return wire.EndsTrust
 }
 
 func compareGrants(a, b wire.Grant) int {

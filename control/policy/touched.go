@@ -120,7 +120,7 @@ func (e *Engine) Between(id, peer wire.SystemID, now, horizon time.Time) []wire.
 		}
 	}
 	if end, ok := joined(s, p); ok && !over(end, w.now) {
-		pair.join(id, end)
+		pair.join(s, p, end)
 	}
 	slices.SortFunc(pair.Grants, compareGrants)
 	return pair.Grants

@@ -195,9 +195,6 @@ func (s *stage) cut(causes ...string) {
 
 func id(a *Agent) string { return string(a.Status().Self.ID) }
 
-// byTime is the cause of what a receiver ends by itself.
-const byTime = "the last rule that allowed it has ended"
-
 // TestEveryEndCutsLiveFlows is the list of causes that end a flow: each in both directions,
 // with resets at both ends and its cause in both logs.
 func TestEveryEndCutsLiveFlows(t *testing.T) {
@@ -240,18 +237,18 @@ func TestEveryEndCutsLiveFlows(t *testing.T) {
 	}{
 		{"policy disabled", nil, func(s *stage) error { _, err := s.API.PolicyDo(s.ctx, "p", "disable"); return err }, []string{`policy.disable "p"`}},
 		{"policy deleted", nil, func(s *stage) error { _, err := s.API.DeletePolicy(s.ctx, "p"); return err }, []string{`policy.delete "p"`}},
-		{"policy expired", func(_ *stage, p *wire.Policy) { at := time.Now().Add(8 * time.Second); p.ExpiresAt = &at }, nil, []string{byTime}},
+		{"policy expired", func(_ *stage, p *wire.Policy) { at := time.Now().Add(8 * time.Second); p.ExpiresAt = &at }, nil, []string{`policy "p" expired`}},
 		{"hours ended", func(_ *stage, p *wire.Policy) {
 			end := time.Now().UTC().Add(15 * time.Second).Truncate(time.Minute).Add(time.Minute)
 			days := []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 			p.ActiveHours = wire.Windows{{Zone: "UTC", Days: days, Start: end.Add(-time.Hour).Format("15:04"), End: end.Format("15:04")}}
-		}, nil, []string{byTime}},
+		}, nil, []string{`hours of policy "p" ended`}},
 		{"trust lost", trusted, func(s *stage) error { _, err := s.API.DropTrust(s.ctx, id(s.laptop), "mfa"); return err }, []string{`system.trust "laptop"`}},
 		{"trust over", func(s *stage, p *wire.Policy) {
 			trusted(s, p)
 			_, err := s.API.SetTrust(s.ctx, id(s.laptop), "mfa", time.Now().Add(8*time.Second), nil)
 			s.must(err)
-		}, nil, []string{byTime}},
+		}, nil, []string{`trust lapsed, which policy "p" requires`}},
 		{"tag removed from the sender", nil, func(s *stage) error {
 			_, err := s.API.SetTags(s.ctx, id(s.laptop), nil, []wire.Tag{"laptops"})
 			return err
@@ -264,8 +261,8 @@ func TestEveryEndCutsLiveFlows(t *testing.T) {
 		{"rule narrowed", nil, update(func(p *wire.Policy) { p.ACLs[0].Ports = wire.Ports{{Lo: 81, Hi: 90}} }), []string{`policy.update "p"`}},
 		{"sender disabled", nil, system(sender, "disable"), []string{`system.disable "laptop"`}},
 		{"receiver disabled", nil, system(receiver, "disable"), []string{`system.disable "server"`}},
-		{"sender expired", nil, expire(sender), []string{byTime}},
-		{"receiver expired", nil, expire(receiver), []string{byTime}},
+		{"sender expired", nil, expire(sender), []string{`system "laptop" expired`}},
+		{"receiver expired", nil, expire(receiver), []string{`system "server" expired`}},
 		{"sender revoked", nil, system(sender, "revoke"), []string{"revoked", `system.revoke "laptop"`}},
 		{"receiver revoked", nil, system(receiver, "revoke"), []string{`system.revoke "server"`, "revoked"}},
 	} {
@@ -288,7 +285,16 @@ func TestTimedEndsNeedNoControl(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(_ *stage, p *wire.Policy) { at := time.Now().Add(8 * time.Second); p.ExpiresAt = &at })
 	s.must(s.StopControl())
-	s.cut(byTime)
+	for _, f := range s.web.Status().Flows {
+		if f.Dst.Port() == 80 && (f.PolicyName != "p" || f.Ends != wire.EndsPolicy || !f.Until.Equal(*s.policy.ExpiresAt)) {
+			t.Errorf("the flow %+v does not say what ends it", f)
+		}
+	}
+	s.cut(`policy "p" expired`)
+	_, err := s.laptop.DialContext(s.ctx, "tcp", "server.enclave:80")
+	if err == nil || !strings.Contains(err.Error(), `: policy "p" expired `) {
+		t.Errorf("a dial after it: %v", err)
+	}
 	if late := time.Since(*s.policy.ExpiresAt); late > 10*time.Second {
 		t.Errorf("cut %s after its time", late)
 	}

@@ -85,10 +85,13 @@ type RejectedPeer struct {
 // AgentFlow is a live flow.
 type AgentFlow struct {
 	wire.Flow
-	Peer    wire.SystemID `json:"peer"`
-	Inbound bool          `json:"inbound"`
-	Since   time.Time     `json:"since"`
-	Bytes   uint64        `json:"bytes"`
+	PolicyName string        `json:"policy_name,omitempty"`
+	Until      time.Time     `json:"until,omitzero"` // the rule counts; another may take over then
+	Ends       wire.Clock    `json:"ends,omitempty"` // what ends it then
+	Peer       wire.SystemID `json:"peer"`
+	Inbound    bool          `json:"inbound"`
+	Since      time.Time     `json:"since"`
+	Bytes      uint64        `json:"bytes"`
 }
 
 // Denial is a packet the filter refused, with how often.
