@@ -34,11 +34,11 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		rc.ctlMu.Unlock()
 		if pkt != nil {
 			rc.patient.taken()
+			rc.sent.Store(rc.l.sinceBase())
 		}
 		for ; pkt != nil; pkt = rc.nextPacket(buf) {
 			buf = append(buf, pkt.b...)
 			pkt.free()
-			rc.sent.Store(rc.l.sinceBase())
 		}
 		now, heard, sent := rc.l.sinceBase(), rc.heard.Load(), rc.sent.Load()
 		quiet := time.Duration(now - heard)
@@ -80,11 +80,14 @@ func (rc *relayConn) nextPacket(buf []byte) *packet {
 
 func (rc *relayConn) readFrames(r *frame.Reader) error {
 	for {
+		fresh := !r.Ready()
 		t, body, err := r.Next()
 		if err != nil {
 			return err
 		}
-		rc.heard.Store(rc.l.sinceBase())
+		if fresh { // the clock is asked once for all that one read brought
+			rc.heard.Store(rc.l.sinceBase())
+		}
 		rc.frames.Add(1)
 		if t == frame.Recv {
 			from, payload, err := frame.ParsePacket(body)
