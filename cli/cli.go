@@ -106,7 +106,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
-		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup()},
+		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup(), a.tui()},
 		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.version()},
 	} {
 		for _, c := range commands {

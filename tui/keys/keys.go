@@ -1,0 +1,86 @@
+// Package keys holds what the screens' bindings have in common: each binding carries its
+// help, help is rendered from bindings and from nothing else, and two bindings of one
+// screen never share a key (Problems, which a test asks of every screen).
+package keys
+
+import (
+	"fmt"
+
+	"github.com/charmbracelet/bubbles/key"
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+// Binding is one thing a key does.
+type Binding struct {
+	Does  string // a few words for help and palette
+	Write bool   // it changes something: not there under --read-only
+	Quiet bool   // known to everybody: in the help, not among the hints
+	key   key.Binding
+}
+
+// New binds keys, named as bubbletea names them; the first one stands in the help.
+func New(does string, names ...string) Binding {
+	return Binding{Does: does, key: key.NewBinding(key.WithKeys(names...))}
+}
+
+// Writes binds keys to something that changes the organisation.
+func Writes(does string, names ...string) Binding {
+	b := New(does, names...)
+	b.Write = true
+	return b
+}
+
+// Is reports whether m is one of the binding's keys.
+func (b Binding) Is(m tea.KeyMsg) bool { return key.Matches(m, b.key) }
+
+// Key is the first key, as it is written in help.
+func (b Binding) Key() string {
+	switch name := b.key.Keys()[0]; name {
+	case " ":
+		return "space"
+	default:
+		return name
+	}
+}
+
+// Press is the message that pressing the binding's first key sends.
+func (b Binding) Press() tea.KeyMsg {
+	switch name := b.key.Keys()[0]; name {
+	case "enter":
+		return tea.KeyMsg{Type: tea.KeyEnter}
+	case "esc":
+		return tea.KeyMsg{Type: tea.KeyEsc}
+	case "up":
+		return tea.KeyMsg{Type: tea.KeyUp}
+	case "down":
+		return tea.KeyMsg{Type: tea.KeyDown}
+	case "tab":
+		return tea.KeyMsg{Type: tea.KeyTab}
+	case "ctrl+s":
+		return tea.KeyMsg{Type: tea.KeyCtrlS}
+	case " ":
+		return tea.KeyMsg{Type: tea.KeySpace, Runes: []rune{' '}}
+	default:
+		return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
+	}
+}
+
+// Problems names bindings without help and keys that two bindings share.
+func Problems(sets ...[]Binding) []string {
+	var out []string
+	owner := make(map[string]string)
+	for _, set := range sets {
+		for _, b := range set {
+			if b.Does == "" {
+				out = append(out, fmt.Sprintf("%v has no help", b.key.Keys()))
+			}
+			for _, k := range b.key.Keys() {
+				if o, taken := owner[k]; taken {
+					out = append(out, fmt.Sprintf("%q is both %q and %q", k, o, b.Does))
+				}
+				owner[k] = b.Does
+			}
+		}
+	}
+	return out
+}

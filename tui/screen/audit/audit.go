@@ -1,0 +1,189 @@
+// Package audit shows the audit trail as it is written: the newest records, a filter, and
+// all of one record. To prove it there is "enclave audit verify", which trusts no server.
+package audit
+
+import (
+	"fmt"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"enclave/tui/keys"
+	"enclave/tui/screen"
+	"enclave/tui/theme"
+	"enclave/wire/api"
+)
+
+// Model is the screen.
+type Model struct {
+	list   screen.List
+	search screen.Input
+	at     int64 // the record under the cursor; -1 follows the newest
+	detail bool
+	page   int
+}
+
+// New makes the screen; it follows the newest record.
+func New() *Model {
+	return &Model{search: screen.NewInput("actor, action, object or outcome"), at: -1, page: 10}
+}
+
+var (
+	search = keys.New("filter", "/")
+	detail = keys.New("details", "enter")
+	tail   = keys.New("follow the newest", "f")
+	back   = keys.New("back", "esc")
+	accept = keys.New("accept", "enter")
+)
+
+// Name of the screen.
+func (*Model) Name() string { return "audit" }
+
+// Keys of the list, or of the filter.
+func (m *Model) Keys() []keys.Binding {
+	if m.search.Focused() {
+		return []keys.Binding{accept, back}
+	}
+	return append([]keys.Binding{search, detail, tail, back}, screen.Moves()...)
+}
+
+// Typing is so while a filter is typed.
+func (m *Model) Typing() bool { return m.search.Focused() }
+
+// seen returns what passes the filter, the newest first.
+func (m *Model) seen(s *screen.State) []*api.AuditRecord {
+	var out []*api.AuditRecord
+	for i := len(s.Audit) - 1; i >= 0; i-- {
+		r := &s.Audit[i]
+		ok := true
+		for word := range strings.FieldsSeq(m.search.Value()) {
+			ok = ok && screen.Has(word, r.Actor, r.Action, r.Object, s.Named(r.Object), r.Outcome)
+		}
+		if ok {
+			out = append(out, r)
+		}
+	}
+	m.list.At = 0
+	for i, r := range out { // the cursor stays on its record while others come
+		if r.Seq == m.at {
+			m.list.At = i
+		}
+	}
+	return out
+}
+
+// Update follows keys.
+func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	k, ok := msg.(tea.KeyMsg)
+	if !ok {
+		return nil
+	}
+	rows := m.seen(s)
+	switch {
+	case m.search.Focused():
+		switch {
+		case back.Is(k):
+			m.search.Set("")
+			m.search.Blur()
+		case accept.Is(k):
+			m.search.Blur()
+		default:
+			m.search.Update(k)
+		}
+	case m.list.Move(k, len(rows), m.page):
+		if m.list.At < len(rows) {
+			m.at = rows[m.list.At].Seq
+		}
+	case search.Is(k):
+		m.search.Focus()
+		m.detail = false
+	case detail.Is(k):
+		m.detail = !m.detail && len(rows) > 0
+		if m.detail {
+			m.at = rows[m.list.At].Seq // stays while others come
+		}
+	case tail.Is(k):
+		m.at, m.detail = -1, false
+	case back.Is(k):
+		if !m.detail {
+			m.search.Set("")
+		}
+		m.detail = false
+	}
+	return nil
+}
+
+var columns = []theme.Column{{Head: "time", Min: 8}, {Head: "outcome", Min: 8}, {Head: "action", Min: 16, Max: 24}, {Head: "object", Min: 14, Max: 34}, {Head: "actor", Min: 14, Max: 30}, {Head: "number", Min: 7}}
+
+// View draws the trail, or one record.
+func (m *Model) View(s *screen.State, w, h int) string {
+	t := s.Theme
+	rows := m.seen(s)
+	if m.detail && m.list.At < len(rows) {
+		return theme.Box(record(s, rows[m.list.At], w), w, h)
+	}
+	top := fmt.Sprintf("the newest %d", len(rows))
+	switch {
+	case m.search.Focused():
+		top = "filter: " + m.search.View(t, w-8)
+	case m.search.Value() != "":
+		top = fmt.Sprintf("%d of the newest %d  filter: %s", len(rows), len(s.Audit), theme.Clean(m.search.Value()))
+	}
+	if m.at < 0 && !m.search.Focused() {
+		top += "  following"
+	}
+	widths := theme.Widths(columns, w-2)
+	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, "time", "outcome", "action", "object", "actor", "number"))}
+	m.page = max(1, h-len(lines))
+	from, to := m.list.Window(len(rows), m.page)
+	for i := from; i < to; i++ {
+		r := rows[i]
+		cursor := "  "
+		if i == m.list.At {
+			cursor = "▸ "
+		}
+		lines = append(lines, cursor+theme.Row(widths, r.At.In(s.Now.Location()).Format("15:04:05"), t.State(r.Outcome),
+			theme.Clean(r.Action), theme.Clean(s.Named(r.Object)), theme.Clean(r.Actor), fmt.Sprint(r.Seq)))
+	}
+	if len(rows) == 0 {
+		lines = append(lines, t.Paint(theme.Dim, "  nothing here; esc clears the filter"))
+	}
+	return theme.Box(lines, w, h)
+}
+
+func record(s *screen.State, r *api.AuditRecord, w int) []string {
+	t := s.Theme
+	lines := []string{t.Paint(theme.Title, fmt.Sprintf("Record %d", r.Seq)) + "  " + t.State(r.Outcome)}
+	add := func(name, value string) {
+		if value == "" {
+			return
+		}
+		for i, part := range theme.Wrap(theme.Clean(value), w-14) {
+			if i > 0 {
+				name = ""
+			}
+			lines = append(lines, "  "+t.Paint(theme.Dim, theme.Fit(name, 11))+" "+part)
+		}
+	}
+	add("time", r.At.In(s.Now.Location()).Format("2006-01-02 15:04:05.000"))
+	add("actor", r.Actor)
+	add("action", r.Action)
+	object := r.Object
+	if n := s.Named(object); n != object {
+		object = n + ", " + object
+	}
+	add("object", object)
+	add("subject", r.Subject)
+	if r.Revision > 0 {
+		add("revision", fmt.Sprint(r.Revision))
+	}
+	add("request", r.Request)
+	switch {
+	case r.Erased:
+		add("detail", "erased: its key was destroyed")
+	case string(r.Detail) != "null":
+		add("detail", string(r.Detail))
+	}
+	add("hash", r.Hash)
+	return lines
+}

@@ -1,0 +1,82 @@
+package screen
+
+import (
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"enclave/tui/keys"
+)
+
+// List is a cursor and a window over rows that others own. Move it only through Move and
+// Fit, which keep both inside.
+type List struct{ At, top int }
+
+// The bindings that move in every list.
+var (
+	Up   = keys.New("up", "up", "k")
+	Down = keys.New("down", "down", "j")
+	Home = keys.New("first", "home", "g")
+	End  = keys.New("last", "end", "G")
+	PgUp = keys.New("page up", "pgup", "ctrl+b")
+	PgDn = keys.New("page down", "pgdown", "ctrl+f")
+)
+
+// Moves are those bindings.
+func Moves() []keys.Binding {
+	list := []keys.Binding{Up, Down, Home, End, PgUp, PgDn}
+	for i := range list {
+		list[i].Quiet = true
+	}
+	return list
+}
+
+// Move follows a key in n rows of which page are seen, and reports whether it was one.
+func (l *List) Move(m tea.KeyMsg, n, page int) bool {
+	switch {
+	case Up.Is(m):
+		l.At--
+	case Down.Is(m):
+		l.At++
+	case PgUp.Is(m):
+		l.At -= page
+	case PgDn.Is(m):
+		l.At += page
+	case Home.Is(m):
+		l.At = 0
+	case End.Is(m):
+		l.At = n - 1
+	default:
+		return false
+	}
+	l.clamp(n)
+	return true
+}
+
+func (l *List) clamp(n int) { l.At = max(0, min(l.At, n-1)) }
+
+// Window returns the rows [from, to) that h lines show of n, with the cursor inside.
+func (l *List) Window(n, h int) (from, to int) {
+	l.clamp(n)
+	if h <= 0 {
+		return 0, 0
+	}
+	l.top = min(l.top, l.At)
+	l.top = max(l.top, l.At-h+1)
+	l.top = max(0, min(l.top, n-h))
+	return l.top, min(n, l.top+h)
+}
+
+// Has reports whether one of the texts contains the search, in any case.
+func Has(search string, texts ...string) bool {
+	if search == "" {
+		return true
+	}
+	search = strings.ToLower(search)
+	for _, t := range texts {
+		if strings.Contains(strings.ToLower(t), search) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,207 @@
+// Package systems is the table of systems: search, sort, details, and what an operator
+// does with one or several of them at once. Every change is proposed to the root, which
+// shows what it would do before it does it.
+package systems
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"enclave/tui/keys"
+	"enclave/tui/screen"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// Model is the screen.
+type Model struct {
+	list   screen.List
+	search screen.Input
+	ask    screen.Input // tags or expiry
+	asking string       // "", "tags" or "expiry"
+	wrong  string       // what is wrong with ask
+	marked map[wire.SystemID]bool
+	order  int
+	detail bool
+	page   int
+
+	rows []*api.System // those that are seen, valid until the next reading
+	of   []api.System  // the reading that rows are of
+	key  string        // the search and order that rows are of
+}
+
+// New makes the screen.
+func New() *Model {
+	return &Model{search: screen.NewInput("name, ID, tag, state or address"), ask: screen.NewInput(""), marked: make(map[wire.SystemID]bool), page: 10}
+}
+
+var (
+	search  = keys.New("search", "/")
+	mark    = keys.New("mark several", " ")
+	markAll = keys.New("mark all, or none", "*")
+	order   = keys.New("sort by the next column", "s")
+	detail  = keys.New("details", "enter")
+	back    = keys.New("back", "esc")
+	accept  = keys.New("accept", "enter")
+	approve = keys.Writes("approve", "a")
+	decline = keys.Writes("decline a pending one", "D")
+	enable  = keys.Writes("enable", "e")
+	disable = keys.Writes("disable", "d")
+	tags    = keys.Writes("tags", "t")
+	expiry  = keys.Writes("expiry", "x")
+	revoke  = keys.Writes("revoke for good", "R")
+)
+
+// Name of the screen.
+func (*Model) Name() string { return "systems" }
+
+// Keys of the table, or of the line that is typed.
+func (m *Model) Keys() []keys.Binding {
+	if m.Typing() {
+		return []keys.Binding{accept, back}
+	}
+	return append([]keys.Binding{search, detail, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, back}, screen.Moves()...)
+}
+
+// Typing is so while a search, tags or an expiry are typed.
+func (m *Model) Typing() bool { return m.search.Focused() || m.asking != "" }
+
+// orders are the columns that sort, by the words in the heading.
+var orders = [...]struct {
+	name string
+	cmp  func(a, b *api.System) int
+}{
+	{"name", func(a, b *api.System) int { return cmp.Compare(a.Name, b.Name) }},
+	{"state", func(a, b *api.System) int { return cmp.Compare(rank(a.State), rank(b.State)) }},
+	{"tags", func(a, b *api.System) int { return slices.Compare(a.Tags, b.Tags) }},
+	{"address", func(a, b *api.System) int { return a.IPv4.Compare(b.IPv4) }},
+}
+
+// rank puts first what an operator has to look at.
+func rank(s wire.SystemState) int {
+	return slices.Index([]wire.SystemState{wire.Pending, wire.Disconnected, wire.Connected, wire.Disabled, wire.Revoked}, s)
+}
+
+// seen returns the rows that match, in order. They are made once a reading and search,
+// not once a frame.
+func (m *Model) seen(s *screen.State) []*api.System {
+	key := m.search.Value() + "\x00" + orders[m.order].name
+	if key == m.key && len(m.of) == len(s.Org.Systems) && (len(m.of) == 0 || &m.of[0] == &s.Org.Systems[0]) {
+		return m.rows
+	}
+	at := m.current()
+	m.of, m.key, m.rows = s.Org.Systems, key, m.rows[:0]
+	for i := range m.of {
+		sys := &m.of[i]
+		if match(sys, m.search.Value()) {
+			m.rows = append(m.rows, sys)
+		}
+	}
+	by := orders[m.order].cmp
+	slices.SortStableFunc(m.rows, func(a, b *api.System) int {
+		return cmp.Or(by(a, b), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	for i, sys := range m.rows { // the cursor stays on its system, not on its line
+		if at != nil && sys.ID == at.ID {
+			m.list.At = i
+		}
+	}
+	return m.rows
+}
+
+// match wants every word somewhere.
+func match(sys *api.System, search string) bool {
+	for word := range strings.FieldsSeq(search) {
+		if screen.Has(word, sys.Name, string(sys.ID), string(sys.State), sys.Host.Hostname, sys.IPv4.String(), sys.IPv6.String()) {
+			continue
+		}
+		if !slices.ContainsFunc(sys.Tags, func(t wire.Tag) bool { return screen.Has(word, string(t)) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Model) current() *api.System {
+	if m.list.At < len(m.rows) {
+		return m.rows[m.list.At]
+	}
+	return nil
+}
+
+// Update follows keys.
+func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	k, ok := msg.(tea.KeyMsg)
+	if !ok {
+		return nil
+	}
+	rows := m.seen(s)
+	switch {
+	case m.asking != "":
+		return m.typed(k, s)
+	case m.search.Focused():
+		switch {
+		case k.Type == tea.KeyEsc:
+			m.search.Set("")
+			m.search.Blur()
+		case k.Type == tea.KeyEnter:
+			m.search.Blur()
+		case k.Type == tea.KeyUp || k.Type == tea.KeyDown:
+			m.list.Move(k, len(rows), m.page)
+		default:
+			m.search.Update(k)
+		}
+		return nil
+	case m.list.Move(k, len(rows), m.page):
+		return nil
+	}
+	return m.command(k, s, rows)
+}
+
+func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.System) tea.Cmd {
+	at := m.current()
+	switch {
+	case search.Is(k):
+		m.search.Focus()
+		m.detail = false
+	case order.Is(k):
+		m.order = (m.order + 1) % len(orders)
+	case detail.Is(k):
+		m.detail = !m.detail && at != nil
+	case back.Is(k):
+		switch {
+		case m.detail:
+			m.detail = false
+		case len(m.marked) > 0:
+			clear(m.marked)
+		default:
+			m.search.Set("")
+		}
+	case mark.Is(k) && at != nil:
+		m.toggle(at.ID)
+		m.list.At++
+		m.list.Window(len(rows), m.page)
+	case markAll.Is(k):
+		if len(m.marked) > 0 {
+			clear(m.marked)
+			return nil
+		}
+		for _, sys := range rows {
+			m.marked[sys.ID] = true
+		}
+	default:
+		return m.change(k, s)
+	}
+	return nil
+}
+
+func (m *Model) toggle(id wire.SystemID) {
+	if m.marked[id] {
+		delete(m.marked, id)
+		return
+	}
+	m.marked[id] = true
+}

@@ -1,0 +1,18 @@
+package theme
+
+// State draws a state as a glyph and its word. A word that is not known is drawn plain:
+// a newer server may have states that this program does not know.
+func (t Theme) State(word string) string {
+	glyph, tone := "·", Plain
+	switch word {
+	case "connected", "active", "ok", "direct", "allowed":
+		glyph, tone = "●", Good
+	case "pending", "outside hours", "waiting", "relay":
+		glyph, tone = "○", Warn
+	case "disconnected", "disabled", "expired", "inactive: no rules":
+		glyph, tone = "○", Dim
+	case "revoked", "denied", "failed":
+		glyph, tone = "✗", Bad
+	}
+	return t.Paint(tone, glyph+" "+Clean(word))
+}

@@ -1,0 +1,427 @@
+package tui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/lipgloss"
+	"github.com/charmbracelet/x/ansi"
+	"github.com/muesli/termenv"
+
+	"enclave/tui/frame"
+	"enclave/tui/keys"
+	"enclave/tui/screen"
+	"enclave/tui/theme"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+var now = time.Date(2026, 3, 27, 10, 0, 0, 0, time.UTC) // a Friday
+
+// server answers from a fixed organisation and remembers what it was told to change.
+type server struct {
+	org   screen.Org
+	audit []api.AuditRecord
+	err   error // of every call
+	did   []string
+}
+
+func (s *server) Revision(context.Context) (api.RevisionStatus, error) { return s.org.Revision, s.err }
+func (s *server) Systems(context.Context, url.Values) ([]api.System, error) {
+	return s.org.Systems, s.err
+}
+func (s *server) Policies(context.Context) ([]api.Policy, error) { return s.org.Policies, s.err }
+func (s *server) Relays(context.Context) ([]api.Relay, error)    { return s.org.Relays, s.err }
+func (s *server) Flows(context.Context) ([]api.LiveFlow, error) {
+	f := func(from, to string, bytes uint64) api.LiveFlow {
+		return api.LiveFlow{Flow: wire.Flow{Proto: wire.TCP, Src: netip.MustParseAddrPort("100.64.0.1:40000"), Dst: netip.MustParseAddrPort("100.64.0.2:80")},
+			Names: [2]string{from, to}, PolicyName: "Kubernetes", Bytes: bytes, Since: now}
+	}
+	return []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}, s.err
+}
+func (s *server) Forecast(context.Context, int) ([]api.Coming, error) {
+	return s.org.Coming, s.err
+}
+func (s *server) Explain(context.Context, string, string, wire.Proto, uint16, time.Time) (api.Explanation, error) {
+	return api.Explanation{At: now, Why: "no active policy lets laptop-ana open tcp/22 to pod-1", Fixes: []string{"add tcp/22 to the rules of Kubernetes"}, Chain: []api.Step{
+		{Check: "system", OK: true, Detail: "laptop-ana is approved and enabled"}, {Policy: "p1", Name: "Kubernetes", Check: "sender", OK: true, Detail: "laptop-ana carries developers"},
+		{Policy: "p1", Name: "Kubernetes", Check: "rule", Detail: "tcp/80 does not cover tcp/22"}}}, s.err
+}
+func (s *server) Audit(context.Context, url.Values, int) ([]api.AuditRecord, error) {
+	return s.audit, s.err
+}
+func (s *server) FollowAudit(ctx context.Context, _ url.Values, _ int64, _ func(*api.AuditRecord) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (s *server) change(dry bool, what string) (api.Impact, error) {
+	if s.err != nil {
+		return api.Impact{}, s.err
+	}
+	if !dry {
+		s.did = append(s.did, what)
+		return api.Impact{}, nil
+	}
+	a := api.Access{Names: [2]string{"laptop-ana", "pod-1"}, Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}, PolicyName: "Kubernetes"}
+	f := api.LiveFlow{Flow: wire.Flow{Proto: wire.TCP, Dst: netip.MustParseAddrPort("100.64.0.2:80")}, Names: [2]string{"laptop-ana", "pod-1"}}
+	t := api.TestResult{Why: "no policy allows it"}
+	t.Name = "ana reaches pod-1"
+	return api.Impact{Lost: []api.Access{a}, LostCount: 1, Flows: []api.LiveFlow{f}, Tests: []api.TestResult{t}}, nil
+}
+
+func (s *server) SystemVerb(_ context.Context, dry bool, name, verb string) (api.Impact, error) {
+	return s.change(dry, verb+" "+name)
+}
+func (s *server) Tag(_ context.Context, dry bool, name string, add, remove []wire.Tag) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("tag ", name, add, remove))
+}
+func (s *server) Expire(_ context.Context, dry bool, name string, u api.SystemUpdate) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("expire ", name, u.Never, u.ExpiresAt))
+}
+func (s *server) PolicyVerb(_ context.Context, dry bool, name, verb string) (api.Impact, error) {
+	return s.change(dry, verb+" "+name)
+}
+func (s *server) Create(_ context.Context, dry bool, p wire.Policy) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("create ", p.Name, p.SenderTags, p.ReceiverTags, len(p.ACLs)))
+}
+
+func lab() *server {
+	sys := func(i int, name string, state wire.SystemState, tags ...wire.Tag) api.System {
+		seen := now.Add(-time.Duration(i) * time.Hour)
+		return api.System{ID: wire.SystemID(fmt.Sprintf("sys0%d", i)), Name: name, State: state, Kind: "general", Tags: tags, NAT: "easy",
+			IPv4: netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), IPv6: netip.MustParseAddr(fmt.Sprintf("fd00::%d", i)), SeenFrom: "203.0.113.6",
+			Host: wire.Host{Hostname: name + ".local", Platform: "linux"}, EnrolledAt: now.Add(-48 * time.Hour), LastSeen: &seen, Applied: 12}
+	}
+	expires := now.Add(8 * time.Hour)
+	pol := func(name, state string, enabled bool) api.Policy {
+		return api.Policy{State: state, Version: 9, Policy: wire.Policy{ID: wire.PolicyID("p-" + name), Name: name, Kind: wire.Direct, Enabled: enabled,
+			SenderTags: []wire.Tag{"developers"}, ReceiverTags: []wire.Tag{"pods"}, ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}}}}}
+	}
+	hours := pol("Office hours", "outside hours", true)
+	hours.ActiveHours = wire.Windows{{Zone: "Europe/London", Days: []string{"mon", "tue"}, Start: "22:00", End: "02:00"}}
+	kube := pol("Kubernetes", "active", true)
+	kube.ExpiresAt = &expires
+	s := &server{org: screen.Org{
+		Revision: api.RevisionStatus{Revision: 12, At: now, Waiting: []wire.SystemID{"sys02"}},
+		Systems: []api.System{sys(1, "laptop-ana", wire.Connected, "developers"), sys(2, "pod-1", wire.Connected, "pods", "web"),
+			sys(3, "newcomer", wire.Pending), sys(4, "db", wire.Disconnected, "databases"), sys(5, "old", wire.Revoked)},
+		Policies: []api.Policy{kube, hours, pol("Backups", "disabled", false)},
+		Relays:   []api.Relay{{}},
+		Coming:   []api.Coming{{At: expires, Kind: "expires", Object: "policy", Name: "Kubernetes"}},
+	}}
+	for i := range 30 {
+		s.audit = append(s.audit, api.AuditRecord{Seq: int64(i), At: now.Add(time.Duration(i-30) * time.Second), Actor: "admin", Action: "policy.update", Object: "Kubernetes", Outcome: "ok"})
+	}
+	s.audit[29].Outcome, s.audit[29].Action = "denied", "auth.deny"
+	return s
+}
+
+func model(s *server, o Options) *Model {
+	r := lipgloss.NewRenderer(nil)
+	r.SetColorProfile(termenv.ANSI)
+	m := New(Config{Client: s, Theme: theme.New(r, o.ASCII), ReadOnly: o.ReadOnly, Now: now})
+	m.Update(load(s)())
+	m.Update(records(s.audit))
+	return m
+}
+
+// press sends keys and runs the commands that come of them to their end.
+func press(m *Model, names ...string) {
+	for _, n := range names {
+		if text, ok := strings.CutPrefix(n, "text:"); ok {
+			typed(m, text)
+			continue
+		}
+		_, cmd := m.Update(keys.New("x", n).Press())
+		run(m, cmd)
+	}
+}
+
+func typed(m *Model, text string) {
+	_, cmd := m.Update(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(text)})
+	run(m, cmd)
+}
+
+func run(m *Model, cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	switch msg := cmd().(type) {
+	case nil, tea.QuitMsg:
+	case tea.BatchMsg:
+		for _, c := range msg {
+			run(m, c)
+		}
+	default:
+		_, next := m.Update(msg)
+		run(m, next)
+	}
+}
+
+// views are what golden frames are taken of, by the keys that lead there.
+var views = map[string][]string{
+	"overview":      {"1"},
+	"systems":       {"2"},
+	"system":        {"2", "s", "enter"},
+	"systems-help":  {"2", "?"},
+	"systems-two":   {"2", " ", " ", "t"},
+	"policies":      {"3"},
+	"policy":        {"3", "down", "enter"},
+	"policy-new":    {"3", "n"},
+	"policy-change": {"3", "d"},
+	"palette":       {":"},
+	"explain":       {"4"},
+	"explain-why":   {"4", "enter", "text:laptop-ana pod-1 tcp/22", "enter"},
+	"flows":         {"5"},
+	"audit":         {"6"},
+	"audit-record":  {"6", "enter"},
+}
+
+func TestFrames(t *testing.T) {
+	for name, path := range views {
+		for _, size := range [][2]int{{60, 16}, {80, 24}, {120, 40}} {
+			m := model(lab(), Options{})
+			press(m, path...)
+			frame.Golden(t, fmt.Sprintf("%s-%dx%d", name, size[0], size[1]), m, size[0], size[1])
+		}
+		m := model(lab(), Options{ASCII: true})
+		press(m, path...)
+		frame.Golden(t, name+"-ascii", m, 80, 24)
+		for _, r := range ansi.Strip(m.View()) {
+			if r >= 0x80 {
+				t.Errorf("%s: %q in the ASCII profile", name, r)
+			}
+		}
+	}
+}
+
+func TestEveryFrameFitsEverySize(t *testing.T) {
+	for name, path := range views {
+		m := model(lab(), Options{})
+		press(m, path...)
+		for w := 1; w < 140; w += 7 {
+			for h := 1; h < 50; h += 5 {
+				m.Update(tea.WindowSizeMsg{Width: w, Height: h})
+				t.Run(fmt.Sprintf("%s %dx%d", name, w, h), func(t *testing.T) { frame.Check(t, m.View(), w, h) })
+			}
+		}
+	}
+}
+
+func TestEveryBindingHasHelpAndNoneCollide(t *testing.T) {
+	m := model(lab(), Options{})
+	global := globals()
+	for i := range m.screens {
+		global = append(global, screenKey(i))
+	}
+	check := func(name string, sets ...[]keys.Binding) {
+		for _, p := range keys.Problems(sets...) {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
+	for i, s := range m.screens {
+		check(s.Name(), global, s.Keys())
+		press(m, string(rune('1'+i)), "?")
+		m.Update(tea.WindowSizeMsg{Width: 80, Height: 40})
+		view := ansi.Strip(m.View())
+		for _, b := range s.Keys() {
+			if !strings.Contains(view, b.Key()) || !strings.Contains(view, b.Does) {
+				t.Errorf("help of %s does not tell %q", s.Name(), b.Does)
+			}
+		}
+		press(m, "?")
+	}
+	press(m, "3", "n")
+	for i := range m.screens[3:] {
+		press(m, "esc", string(rune('4'+i)), "/")
+		if !m.current().Typing() {
+			t.Errorf("/ does not type on %s", m.current().Name())
+		}
+		check(m.current().Name()+" while typing", []keys.Binding{endKey}, m.current().Keys())
+	}
+	press(m, "esc", "3", "n")
+	check("form", []keys.Binding{endKey}, m.current().Keys())
+	check("proposal", []keys.Binding{endKey}, (&proposal{}).keys())
+	check("failed proposal", []keys.Binding{endKey}, (&proposal{err: errors.New("x")}).keys())
+}
+
+func TestEveryStateIsAWord(t *testing.T) {
+	th := model(lab(), Options{}).state.Theme
+	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed"} {
+		if text := ansi.Strip(th.State(word)); !strings.HasSuffix(text, " "+word) {
+			t.Errorf("%q is drawn as %q", word, text)
+		}
+	}
+}
+
+func TestAChangeIsShownBeforeItIsMade(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "3", "d")
+	view := ansi.Strip(m.View())
+	for _, want := range []string{"disable Kubernetes?", "Live flows cut: 1", "laptop-ana → pod-1 tcp/80", "Tests flipped: 1", "Lost: 1"} {
+		if !strings.Contains(view, want) {
+			t.Errorf("no %q in\n%s", want, view)
+		}
+	}
+	press(m, "esc")
+	if len(s.did) > 0 {
+		t.Fatalf("esc made the change: %v", s.did)
+	}
+	press(m, "d", "y")
+	if fmt.Sprint(s.did) != "[disable p-Kubernetes]" {
+		t.Fatalf("did %v", s.did)
+	}
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "disabled Kubernetes") {
+		t.Errorf("nothing says so:\n%s", view)
+	}
+}
+
+func TestSeveralSystemsAtOnce(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "2", "*", "t")
+	typed(m, "web -old")
+	press(m, "enter", "y")
+	if len(s.did) != 5 || s.did[0] != "tag sys01[web] [old]" {
+		t.Fatalf("did %q", s.did)
+	}
+	press(m, "/")
+	typed(m, "newc")
+	press(m, "enter", "a", "y")
+	if len(s.did) != 6 || s.did[5] != "approve sys03" {
+		t.Fatalf("did %q", s.did)
+	}
+}
+
+func TestAPolicyIsMadeByKeyboard(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "3", "n")
+	for _, text := range []string{"Web", "laptops", "servers", "tcp/99999"} {
+		typed(m, text)
+		press(m, "tab")
+	}
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "✗ port") {
+		t.Errorf("a bad port is not said while it is typed:\n%s", view)
+	}
+	press(m, "enter")
+	if m.change != nil {
+		t.Fatal("a form with a mistake was sent")
+	}
+	for range 5 {
+		m.Update(tea.KeyMsg{Type: tea.KeyBackspace})
+	}
+	typed(m, "443 icmp")
+	s.err = errors.New("the API does not answer")
+	press(m, "enter")
+	press(m, "esc") // the server is away: back in the form, nothing lost
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "tcp/443 icmp") {
+		t.Fatalf("what was typed is lost:\n%s", view)
+	}
+	s.err = nil
+	press(m, "enter", "y")
+	if fmt.Sprint(s.did) != "[create Web[laptops] [servers] 2]" {
+		t.Fatalf("did %v", s.did)
+	}
+	if m.current().Typing() {
+		t.Error("the form stays open")
+	}
+}
+
+func TestReadOnlyChangesNothing(t *testing.T) {
+	s := lab()
+	m := model(s, Options{ReadOnly: true})
+	for i, sc := range m.screens {
+		press(m, string(rune('1'+i)))
+		for _, b := range sc.Keys() {
+			if b.Write {
+				_, cmd := m.Update(b.Press())
+				run(m, cmd)
+				press(m, "enter")
+				press(m, "esc")
+			}
+		}
+	}
+	if len(s.did) > 0 {
+		t.Fatalf("did %v", s.did)
+	}
+}
+
+func TestALostServerKeepsWhatWasRead(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "2", "/")
+	typed(m, "lap")
+	s.err = errors.New("the API does not answer")
+	m.state.Now = now.Add(4 * time.Second)
+	m.Update(load(s)())
+	view := ansi.Strip(m.View())
+	if !strings.Contains(view, "no answer for 4s, trying again") || !strings.Contains(view, "laptop-ana") || !strings.Contains(view, "search: lap") {
+		t.Errorf("lost something:\n%s", view)
+	}
+	s.err = nil
+	m.Update(load(s)())
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "● live") {
+		t.Errorf("not found again:\n%s", view)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	m := model(lab(), Options{})
+	for range 1000 {
+		m.Update(records(make([]api.AuditRecord, batch)))
+	}
+	if len(m.state.Audit) > screen.MaxAudit || cap(m.state.Audit) > 4*screen.MaxAudit {
+		t.Errorf("%d records kept, room for %d", len(m.state.Audit), cap(m.state.Audit))
+	}
+}
+
+func TestHostileNamesReachNoTerminal(t *testing.T) {
+	s := lab()
+	evil := "a\x1b]0;x\x07\u202e\nb"
+	for i := range s.org.Systems {
+		s.audit[i].Object, s.audit[i].Action = evil, evil
+		s.org.Systems[i].Name, s.org.Systems[i].Host.Hostname, s.org.Systems[i].NAT = evil, evil, evil
+	}
+	s.org.Policies[0].Name, s.audit[29].Actor = evil, evil
+	for name, path := range views {
+		m := model(s, Options{})
+		press(m, path...)
+		m.Update(tea.WindowSizeMsg{Width: 120, Height: 40})
+		view := m.View()
+		if strings.ContainsAny(view, "\a\u202e") || strings.Contains(view, "\x1b]") {
+			t.Errorf("%s: an escape sequence came through", name)
+		}
+		frame.Check(t, view, 120, 40)
+	}
+}
+
+// BenchmarkKey is what one key costs with 2,000 systems while 500 records a second come:
+// the records of the 20 ms before it, the key, and the frame.
+func BenchmarkKey(b *testing.B) {
+	s := lab()
+	one := s.org.Systems[0]
+	for i := range 2000 {
+		one.ID, one.Name = wire.SystemID(fmt.Sprintf("s%04d", i)), fmt.Sprintf("host-%d", i)
+		s.org.Systems = append(s.org.Systems, one)
+	}
+	m := model(s, Options{})
+	m.Update(tea.WindowSizeMsg{Width: 120, Height: 40})
+	press(m, "2")
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Update(records(s.audit[:10]))
+		m.Update(loaded{org: screen.Org{Systems: append([]api.System(nil), s.org.Systems...)}}) // a new reading: the table is made anew
+		m.Update(keys.New("x", "down").Press())
+		_ = m.View()
+	}
+}

@@ -1,0 +1,214 @@
+package tui
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"enclave/tui/keys"
+	"enclave/tui/theme"
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// The least a frame can be drawn in; below it there is only a sentence.
+const leastW, leastH = 30, 8
+
+// View draws the frame: screens, body, hints, status.
+func (m *Model) View() string {
+	t := m.state.Theme
+	if m.w < leastW || m.h < leastH {
+		return t.Screen(theme.Box([]string{"too small: 60x16 shows all"}, m.w, m.h))
+	}
+	w, h := m.w, m.h-3
+	var body string
+	switch {
+	case m.change != nil:
+		body = m.changeView(w, h)
+	case m.palette != nil:
+		body = m.paletteView(w, h)
+	case m.help:
+		body = m.helpView(w, h)
+	case !m.state.Loaded:
+		body = theme.Box(m.waiting(), w, h)
+	default:
+		body = m.current().View(&m.state, w, h)
+	}
+	return t.Screen(strings.Join([]string{m.tabs(w), body, m.hints(w), m.status(w)}, "\n"))
+}
+
+// waiting is the body before the first reading.
+func (m *Model) waiting() []string {
+	if err := m.state.Line.Err; err != nil {
+		return append([]string{"The server has not answered yet; trying again every second.", ""}, failure(m.state.Theme, err)[0])
+	}
+	return []string{"reading…"}
+}
+
+// tabs names the screens; the brackets say which one is on top.
+func (m *Model) tabs(w int) string {
+	t := m.state.Theme
+	var b strings.Builder
+	open := func(i int) string {
+		switch i {
+		case m.at:
+			return "["
+		case m.at + 1:
+			return "]"
+		}
+		return " "
+	}
+	for i, s := range m.screens {
+		b.WriteString(open(i))
+		name := fmt.Sprintf("%d %s", i+1, s.Name())
+		if i == m.at {
+			name = t.Paint(theme.Title, name)
+		}
+		b.WriteString(name)
+	}
+	b.WriteString(open(len(m.screens)))
+	return theme.Fit(b.String(), w)
+}
+
+// hints are what was just said, else the first bindings that fit.
+func (m *Model) hints(w int) string {
+	t := m.state.Theme
+	switch {
+	case m.said.Err != nil:
+		return theme.Fit(t.Paint(theme.Bad, "✗ "+theme.Clean(m.said.Err.Error())), w)
+	case m.said.Text != "":
+		return theme.Fit("● "+theme.Clean(m.said.Text), w)
+	}
+	var parts []string
+	for _, b := range m.active() {
+		if b.Quiet || b.Write && m.state.ReadOnly {
+			continue
+		}
+		parts = append(parts, b.Key()+" "+strings.SplitN(b.Does, ",", 2)[0])
+	}
+	line := ""
+	for _, p := range parts {
+		if len(line)+len(p)+2 > w {
+			continue
+		}
+		if line != "" {
+			line += "  "
+		}
+		line += p
+	}
+	return t.Paint(theme.Dim, theme.Fit(line, w))
+}
+
+// active are the bindings that count now, those of what is on top first.
+func (m *Model) active() []keys.Binding {
+	switch {
+	case m.change != nil:
+		return m.change.keys()
+	case m.palette != nil:
+		return []keys.Binding{runAction, closeIt}
+	case m.help:
+		return []keys.Binding{keys.New("any key closes", "?")}
+	case m.current().Typing():
+		return m.current().Keys()
+	}
+	return append([]keys.Binding{helpKey, commandKey, quitKey}, m.current().Keys()...)
+}
+
+// status tells the connection first, then how far the revision has come.
+func (m *Model) status(w int) string {
+	t, r := m.state.Theme, &m.state.Org.Revision
+	var line string
+	switch {
+	case m.state.Line.Err != nil && m.state.Loaded:
+		line = t.Paint(theme.Bad, fmt.Sprintf("✗ no answer for %.0fs, trying again", m.state.Now.Sub(m.state.Line.Since).Seconds()))
+	case m.state.Line.Err != nil:
+		line = t.Paint(theme.Bad, "✗ no answer, trying again")
+	case !m.state.Loaded:
+		line = "· connecting"
+	case m.trail != nil:
+		line = t.Paint(theme.Warn, "○ live without the audit trail: "+reason(m.trail))
+	default:
+		line = t.Paint(theme.Good, "● live")
+	}
+	if m.state.Loaded {
+		line += fmt.Sprintf(" │ revision %d", r.Revision)
+		up := 0
+		for i := range m.state.Org.Systems {
+			if m.state.Org.Systems[i].State == wire.Connected {
+				up++
+			}
+		}
+		if r.Applied {
+			line += fmt.Sprintf(" │ acknowledged by all of %d", up)
+		} else {
+			line += t.Paint(theme.Warn, fmt.Sprintf(" │ %d of %d have yet to acknowledge", len(r.Waiting), up))
+		}
+	}
+	if m.state.ReadOnly {
+		line += " │ read-only"
+	}
+	return theme.Fit(line, w)
+}
+
+func reason(err error) string {
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return p.Code
+	}
+	return "it broke off"
+}
+
+func (m *Model) changeView(w, h int) string {
+	t, p := m.state.Theme, m.change
+	head := p.Title + "?"
+	if p.busy || p.err != nil {
+		head = p.Title
+	}
+	var lines []string
+	for _, l := range p.lines(t) {
+		lines = append(lines, theme.Wrap(l, w)...)
+	}
+	from := min(p.scroll.At, max(0, len(lines)-(h-2)))
+	return theme.Box(append([]string{t.Paint(theme.Title, theme.Clean(head)), ""}, lines[from:]...), w, h)
+}
+
+func (m *Model) helpView(w, h int) string {
+	t := m.state.Theme
+	list := m.current().Keys()
+	cell := func(b keys.Binding) string { return "  " + theme.Fit(b.Key(), 10) + " " + b.Does }
+	left := []string{t.Paint(theme.Title, "On "+m.current().Name())}
+	for _, b := range list {
+		if !b.Write || !m.state.ReadOnly {
+			left = append(left, cell(b))
+		}
+	}
+	right := []string{t.Paint(theme.Title, "Everywhere"), fmt.Sprintf("  %s a screen", theme.Fit(fmt.Sprintf("1 to %d", len(m.screens)), 10))}
+	for _, b := range globals() {
+		right = append(right, cell(b))
+	}
+	// Side by side where both fit, the longer half over two columns.
+	half := 0
+	for _, l := range left {
+		half = max(half, ansi.StringWidth(l)+1)
+	}
+	half = min(max(half, w*2/5), w-20)
+	if len(left) > h {
+		over := left[h:]
+		left = left[:h]
+		right = append(append(right, ""), over...)
+	}
+	var lines []string
+	for i := range max(len(left), len(right)) {
+		var a, b string
+		if i < len(left) {
+			a = left[i]
+		}
+		if i < len(right) {
+			b = right[i]
+		}
+		lines = append(lines, theme.Fit(a, half)+b)
+	}
+	return theme.Box(lines, w, h)
+}
