@@ -216,3 +216,14 @@ func (a *Agent) pingBehind(ctx context.Context, addr netip.Addr, unknown error) 
 	}
 	return api.PingResult{Peer: gate.ID, Name: gate.Name, Addr: addr, RTT: rtt, Route: "gateway", Via: gate.Name}, nil
 }
+
+// gatewayStatus is what this system carries; nil for one that is no gateway.
+func (o *overlay) gatewayStatus(self wire.Self) *api.AgentGateway {
+	g := o.gate.Load()
+	if g == nil {
+		return nil
+	}
+	s := g.Stats()
+	return &api.AgentGateway{Routes: append([]wire.Route{}, self.Routes...), TCP: s.TCP, UDP: s.UDP, Opened: s.Opened,
+		Refused: s.Refused, Failed: s.Failed, Echoes: s.Echoes}
+}

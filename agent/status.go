@@ -49,6 +49,7 @@ func (a *Agent) Status() api.AgentStatus {
 	}
 	if o != nil {
 		o.fill(&s)
+		s.Gateway = o.gatewayStatus(v.self)
 	}
 	return s
 }

@@ -73,6 +73,7 @@ var checks = [...]struct {
 	{"clock", checkClock},
 	{"disk space", checkSpace},
 	{"memory", checkMemory},
+	{"warnings", checkWarnings},
 }
 
 func (a *app) doctor() *cobra.Command {

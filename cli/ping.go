@@ -181,6 +181,7 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 		[]string{"home relay", orDash(string(s.Reach.Relay))},
 		[]string{"live flows", num(len(s.Flows))},
 	)
+	networksText(w, *s)
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}

@@ -171,6 +171,15 @@ func (a *app) policyShow() *cobra.Command {
 					{"from", join(p.SenderTags)}, {"to", join(p.ReceiverTags)}, {"allows", rules(p.ACLs)},
 					{"trust", "senders " + join(p.SenderTrust) + ", receivers " + join(p.RecvTrust)}, {"expires", ends(p.ExpiresAt, p.ExpiresLocal, p.ExpiryAction)},
 				}
+				for _, g := range p.Gateways {
+					rows = append(rows, []string{"gateway", string(g.System) + " for " + strings.Join(g.Subnets, ", ")})
+				}
+				if len(p.Gateways) > 1 {
+					rows = append(rows, []string{"priority", first(p.Priority, wire.PriorityBalanced)})
+				}
+				if len(p.SubnetFilter) > 0 {
+					rows = append(rows, []string{"only", clean(strings.Join(p.SubnetFilter, ", "))})
+				}
 				for _, h := range p.ActiveHours {
 					rows = append(rows, []string{"hours", strings.Join(h.Days, ",") + " " + h.Start + "-" + h.End + " " + h.Zone})
 				}

@@ -16,7 +16,7 @@ func (h *hub) unpermitted() (list []string) {
 		for _, gate := range slices.Sorted(maps.Keys(lacking)) {
 			more := ""
 			if n := len(lacking[gate]); n > 1 {
-				more = fmt.Sprintf(" and %d more ranges", n-1)
+				more = fmt.Sprintf(" and more (%d ranges)", n)
 			}
 			list = append(list, fmt.Sprintf("policy %s %q names gateway %s for %s%s, which it may not carry: "+
 				"\"enclave system route add %s SUBNET\", or take it out of the policy", id, p.Name, gate, lacking[gate][0], more, gate))

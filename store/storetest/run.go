@@ -57,6 +57,7 @@ func Run(t *testing.T, open Opener) {
 		{"try", testTry},
 		{"requirements", testRequirements},
 		{"adds", testAdds},
+		{"routes", testRoutes},
 		{"rename keeps tests", testRenameKeepsTests},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, NewLab(t, open(t))) })

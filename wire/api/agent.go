@@ -24,7 +24,19 @@ type AgentStatus struct {
 	Spoofed    uint64           `json:"spoofed"` // packets with an inner source that is not the peer's
 	Version    string           `json:"version"`
 	Warnings   []string         `json:"warnings,omitempty"`
+	Gateway    *AgentGateway    `json:"gateway,omitempty"` // what it carries for others; absent for one that is no gateway
 	Witness    *Witness         `json:"witness,omitempty"`
+}
+
+// AgentGateway is what a gateway carries.
+type AgentGateway struct {
+	Routes  []wire.Route `json:"routes"`
+	TCP     int          `json:"tcp"` // flows now
+	UDP     int          `json:"udp"`
+	Opened  uint64       `json:"opened"`  // flows ever
+	Refused uint64       `json:"refused"` // by the gateway itself, for where they were going
+	Failed  uint64       `json:"failed"`  // that nothing behind it answered
+	Echoes  uint64       `json:"echoes"`  // answered
 }
 
 // Witness is what an agent remembers of control's audit trail.
