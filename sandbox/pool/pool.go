@@ -213,7 +213,13 @@ func (p *Pool) takeIdle(s sandbox.Spec) *process {
 	for i := len(p.idle) - 1; i >= 0; i-- {
 		if w := p.idle[i]; w.tenant == s.Tenant && w.memory == s.Limits.MemoryBytes {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			return w
+			select {
+			case <-w.gone: // it ended while it waited
+				p.work.Go(w.end)
+				continue
+			default:
+				return w
+			}
 		}
 	}
 	return nil

@@ -108,8 +108,8 @@ func (r *running) run(ctx context.Context) sandbox.Result {
 	res, err := r.talk(calls)
 	endCalls()
 	stopped := slow.Stop()
-	hard.Stop()
-	stop()
+	stopped = hard.Stop() && stopped
+	stopped = stop() && stopped
 	if err != nil {
 		w.kill()
 		res = sandbox.Result{Error: r.why(err)}
@@ -244,6 +244,9 @@ func (r *running) answer(ctx context.Context, id uint64, v json.RawMessage, e *s
 	_, _ = r.w.in.Write(b) // a worker that is gone is seen by the reader
 }
 
+// maxFindings is how many findings of a worker are kept.
+const maxFindings = 200
+
 // believe keeps of a worker's result what can be true: known codes, short clean text.
 func (r *running) believe(res sandbox.Result) sandbox.Result {
 	if int64(len(res.Value)) > r.spec.Limits.ValueBytes {
@@ -252,6 +255,9 @@ func (r *running) believe(res sandbox.Result) sandbox.Result {
 	}
 	if res.OK != (res.Error == nil) {
 		return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeWorker, "the worker gave no clear answer")}
+	}
+	if len(res.Findings) > maxFindings {
+		res.Findings = res.Findings[:maxFindings]
 	}
 	if e := res.Error; e != nil {
 		if !e.Code.Valid() {

@@ -1,0 +1,145 @@
+package jail
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// attempts are what a process tries once its walls stand: each must end it.
+var attempts = map[string]func(){
+	"open":     func() { _, _ = unix.Open("/etc/passwd", unix.O_RDONLY, 0) },
+	"openat2":  func() { _, _ = unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{}) },
+	"socket":   func() { _, _ = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) },
+	"unix":     func() { _, _ = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0) },
+	"exec":     func() { _ = unix.Exec("/bin/sh", nil, nil) },
+	"fork":     func() { _, _, _ = unix.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0) },
+	"clone3":   func() { _, _, _ = unix.Syscall(unix.SYS_CLONE3, 0, 0, 0) },
+	"kill":     func() { _ = unix.Kill(1, unix.SIGTERM) },
+	"ptrace":   func() { _ = unix.PtraceAttach(1) },
+	"unshare":  func() { _ = unix.Unshare(unix.CLONE_NEWUSER) },
+	"mount":    func() { _ = unix.Mount("none", "/", "tmpfs", 0, "") },
+	"wx":       func() { _, _ = unix.Mmap(-1, 0, 4096, unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_ANON|unix.MAP_PRIVATE) },
+	"io_uring": func() { _, _, _ = unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0) },
+	"memfd":    func() { _, _ = unix.MemfdCreate("x", 0) },
+	"uname":    func() { _ = unix.Uname(&unix.Utsname{}) },
+	"bpf":      func() { _, _, _ = unix.Syscall(unix.SYS_BPF, 0, 0, 0) },
+}
+
+func TestMain(m *testing.M) {
+	if what, ok := strings.CutPrefix(os.Args[0], "jail-test-"); ok {
+		name, inside := strings.CutSuffix(what, "-inside")
+		walls := Enter(inside)
+		for _, w := range walls {
+			_, _ = os.Stdout.WriteString(string(w) + "\n")
+		}
+		if try := attempts[name]; try != nil {
+			// On another thread than the one that built the walls: they hold for all.
+			done := make(chan bool)
+			go func() {
+				runtime.LockOSThread()
+				try()
+				close(done)
+			}()
+			<-done
+			_, _ = os.Stdout.WriteString("survived\n")
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func attempt(t *testing.T, name string, namespaces bool) (string, *os.ProcessState) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if namespaces {
+		name += "-inside"
+	}
+	cmd := Command(os.Args[0], "jail-test-"+name, namespaces)
+	if exe, err := Executable(); err == nil {
+		cmd.Path = exe
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	err := cmd.Run()
+	if namespaces && NoNamespaces(err) {
+		t.Skip("this machine gives no namespaces")
+	}
+	if _, exit := err.(*exec.ExitError); err != nil && !exit {
+		t.Fatal(err)
+	}
+	return out.String(), cmd.ProcessState
+}
+
+func TestEveryAttemptEndsTheProcess(t *testing.T) {
+	for name := range attempts {
+		for _, namespaces := range []bool{false, true} {
+			out, state := attempt(t, name, namespaces)
+			if !strings.Contains(out, string(Seccomp)) {
+				t.Skip("this machine gives no seccomp")
+			}
+			status := state.Sys().(syscall.WaitStatus)
+			if strings.Contains(out, "survived") || !status.Signaled() || status.Signal() != syscall.SIGSYS {
+				t.Errorf("%s, namespaces %t: %v, said %q", name, namespaces, state, out)
+			}
+		}
+	}
+}
+
+func TestWallsThatStand(t *testing.T) {
+	out, state := attempt(t, "nothing", false)
+	if !state.Success() {
+		t.Fatalf("%v: %s", state, out)
+	}
+	for _, w := range []Wall{Process, NoNewPrivs, Rlimits, Seccomp} {
+		if !strings.Contains(out, string(w)+"\n") {
+			t.Errorf("%s is missing", w)
+		}
+	}
+	out, state = attempt(t, "nothing", true)
+	for _, w := range []Wall{UserNS, PIDNS, NetNS, EmptyRoot, NoCaps} {
+		if !state.Success() || !strings.Contains(out, string(w)+"\n") {
+			t.Errorf("%s is missing: %v", w, state)
+		}
+	}
+}
+
+func TestEnough(t *testing.T) {
+	all := Walls(All())
+	without := func(gone ...Wall) (ws Walls) {
+		for _, w := range all {
+			keep := true
+			for _, g := range gone {
+				keep = keep && w != g
+			}
+			if keep {
+				ws = append(ws, w)
+			}
+		}
+		return ws
+	}
+	for _, tc := range []struct {
+		ws   Walls
+		want bool
+	}{
+		{all, true},
+		{without(UserNS, PIDNS, NetNS, IPCNS, UTSNS, EmptyRoot), true},
+		{without(Landlock), true},
+		{without(Landlock, EmptyRoot), false},
+		{without(Seccomp), false},
+		{without(NoNewPrivs), false},
+		{without(Rlimits), false},
+		{Walls{Process}, false},
+	} {
+		if ok, need := tc.ws.Enough(); ok != tc.want || ok != (need == "") {
+			t.Errorf("%v: %t %q", tc.ws, ok, need)
+		}
+	}
+}
