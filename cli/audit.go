@@ -106,6 +106,14 @@ func (a *app) auditList(use string) *cobra.Command {
 	return c
 }
 
+// objectWords is what a record is about: the name beside the ID that stays.
+func objectWords(object, name string) string {
+	if name == "" {
+		return orDash(object)
+	}
+	return clean(object) + " (" + clean(name) + ")"
+}
+
 func auditRow(r *api.AuditRecord) []string {
 	detail := string(r.Detail)
 	if r.Erased {
@@ -117,7 +125,7 @@ func auditRow(r *api.AuditRecord) []string {
 	if len(detail) > 100 {
 		detail = detail[:97] + "…"
 	}
-	return []string{num(int(r.Seq)), r.At.Format(time.RFC3339), clean(r.Actor), clean(r.Action), orDash(r.Object), r.Outcome, orDash(detail)}
+	return []string{num(int(r.Seq)), r.At.Format(time.RFC3339), clean(r.Actor), clean(r.Action), objectWords(r.Object, r.ObjectName), r.Outcome, orDash(detail)}
 }
 
 func (a *app) auditTail() *cobra.Command {

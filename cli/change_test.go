@@ -48,6 +48,8 @@ func TestPoliciesAreChangedFieldByField(t *testing.T) {
 	s.refused(exitUsage, "policy", "update", "Ping", "--allow", "tcp/0", "--expires", "yesterday")
 	s.refused(exitNotFound, "policy", "update", "Web", "--notes", "x")
 
+	s.says(s.ok("policy", "history"), " (Ping) ")
+	s.says(s.ok("audit", "list"), " (Ping) ")
 	history := s.ok("policy", "history", "--json")
 	var revs []api.RevisionEntry
 	if err := json.Unmarshal([]byte(history), &revs); err != nil || len(revs) < 3 {

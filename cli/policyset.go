@@ -199,7 +199,7 @@ func (a *app) policyHistory() *cobra.Command {
 			return a.print(list, func(w io.Writer) {
 				rows := [][]string{{"REVISION", "TIME", "AUTHOR", "ACTION", "OBJECT", "REASON"}}
 				for _, e := range list {
-					rows = append(rows, []string{num(int(e.Revision)), e.At.Format(time.RFC3339), clean(e.Author), e.Action, orDash(e.Object), orDash(e.Reason)})
+					rows = append(rows, []string{num(int(e.Revision)), e.At.Format(time.RFC3339), clean(e.Author), e.Action, objectWords(e.Object, e.ObjectName), orDash(e.Reason)})
 				}
 				table(w, rows...)
 			})

@@ -113,8 +113,11 @@ func (a *API) auditList(ctx context.Context, in *auditQuery) (*auditList, error)
 		return nil, refuse(err)
 	}
 	out := api.Page[api.AuditRecord]{Items: []api.AuditRecord{}}
+	names := a.naming()
 	for i := range list {
-		out.Items = append(out.Items, auditView(&list[i]))
+		r := auditView(&list[i])
+		r.ObjectName = names.of(ctx, r.Object)
+		out.Items = append(out.Items, r)
 	}
 	if len(list) == in.Limit { // the after of the next page, or its before where the newest come first
 		out.Next = strconv.FormatInt(list[len(list)-1].Seq, 10)

@@ -240,8 +240,11 @@ func (a *API) revisionList(ctx context.Context, in *revisionsQuery) (*revisionLi
 		return nil, refuse(err)
 	}
 	out := api.Page[api.RevisionEntry]{Items: []api.RevisionEntry{}}
+	names := a.naming()
 	for i := range list {
-		out.Items = append(out.Items, entryView(&list[i]))
+		e := entryView(&list[i])
+		e.ObjectName = names.of(ctx, e.Object)
+		out.Items = append(out.Items, e)
 	}
 	if len(list) == in.Limit {
 		out.Next = strconv.FormatUint(uint64(list[len(list)-1].Revision), 10)

@@ -20,7 +20,10 @@ type AuditRecord struct {
 	Subject  string        `json:"subject,omitempty"` // whom the detail is about
 	Detail   Detail        `json:"detail,omitempty"`
 	Erased   bool          `json:"erased,omitempty"` // the key of the detail was destroyed
-	Hash     string        `json:"hash"`             // SHA-256, in hex
+
+	ObjectName string `json:"object_name,omitempty"` // what it is called now; lists say it, the hash does not count it
+
+	Hash string `json:"hash"` // SHA-256, in hex
 }
 
 // Detail is a JSON object as it was recorded.

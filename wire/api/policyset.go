@@ -141,5 +141,8 @@ type RevisionEntry struct {
 	Action   string        `json:"action"`
 	Object   string        `json:"object,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
-	Pending  *time.Time    `json:"confirm_by,omitempty"`
+
+	ObjectName string `json:"object_name,omitempty"` // what it is called now, where it has a name
+
+	Pending *time.Time `json:"confirm_by,omitempty"`
 }
