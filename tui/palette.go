@@ -45,7 +45,7 @@ func (m *Model) actions() []action {
 	}
 	for i, s := range m.screens {
 		for _, b := range s.Keys() {
-			if b.Write && m.state.ReadOnly {
+			if b.Quiet || b.Write && m.state.ReadOnly {
 				continue
 			}
 			add(action{text: s.Name() + ": " + b.Does, screen: i, press: &b})

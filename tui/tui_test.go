@@ -337,6 +337,19 @@ func TestAPolicyIsMadeByKeyboard(t *testing.T) {
 	}
 }
 
+func TestThePaletteDoesWhatItSays(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "4", ":", "text:policies: disab", "enter", "y")
+	if fmt.Sprint(s.did) != "[disable p-Kubernetes]" || m.current().Name() != "policies" {
+		t.Fatalf("did %v on %s", s.did, m.current().Name())
+	}
+	press(m, ":", "text:no such thing", "enter", "q")
+	if m.palette != nil {
+		t.Error("it stays open")
+	}
+}
+
 func TestReadOnlyChangesNothing(t *testing.T) {
 	s := lab()
 	m := model(s, Options{ReadOnly: true})
