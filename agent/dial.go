@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -56,6 +57,9 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	o, err := a.data()
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && port == dnsPort && slices.Contains(o.addrs, ip.Unmap()) {
+		return o.dialSelf(ctx, proto, netip.AddrPortFrom(ip.Unmap(), dnsPort))
 	}
 	peer, err := a.peer(host, addr)
 	if ip, parsed := netip.ParseAddr(host); err != nil && parsed == nil {

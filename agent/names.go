@@ -151,3 +151,12 @@ func (a *Agent) Resolve(ctx context.Context, name, kind string) (api.Resolution,
 var rcodes = map[dnsmessage.RCode]string{
 	dnsmessage.RCodeSuccess: "NOERROR", dnsmessage.RCodeServerFailure: "SERVFAIL", dnsmessage.RCodeNameError: "NXDOMAIN",
 }
+
+// dialSelf opens a flow to this system's own stub resolver, for programs behind the
+// proxies. It never leaves the stack, so no filter is asked.
+func (o *overlay) dialSelf(ctx context.Context, proto wire.Proto, at netip.AddrPort) (net.Conn, error) {
+	if proto == wire.UDP {
+		return o.tunnel.DialUDP(at)
+	}
+	return o.tunnel.DialTCP(ctx, at)
+}

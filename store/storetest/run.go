@@ -44,6 +44,7 @@ func Run(t *testing.T, open Opener) {
 		{"policy stale", testStale},
 		{"tags", testTags},
 		{"tag rename", testTagRename},
+		{"names", testNames},
 		{"relays", testRelays},
 		{"tokens", testTokens},
 		{"activity", testActivity},
