@@ -359,8 +359,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 			if b.Write {
 				_, cmd := m.Update(b.Press())
 				run(m, cmd)
-				press(m, "enter")
-				press(m, "esc")
+				press(m, "y", "esc", "esc")
 			}
 		}
 	}
