@@ -33,17 +33,21 @@ func Enter(namespaces bool) Walls {
 	if dropCaps() == nil {
 		walls = append(walls, NoCaps)
 	}
-	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); e == 0 {
-		walls = append(walls, NoNewPrivs)
-	}
+	// A program built with cgo has no call that reaches all of its threads. It does
+	// without the two walls that need one; no_new_privs goes to every thread with the
+	// list of system calls, which is refused to a thread that lacks it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	noNewPrivs := e == 0 || unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil
 	if landlock() == nil {
 		walls = append(walls, Landlock)
 	}
 	if rlimits() == nil {
 		walls = append(walls, Rlimits)
 	}
-	if seccomp() == nil {
-		walls = append(walls, Seccomp)
+	if noNewPrivs && seccomp() == nil {
+		walls = append(walls, NoNewPrivs, Seccomp)
 	}
 	return walls
 }

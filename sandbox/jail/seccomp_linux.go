@@ -3,6 +3,8 @@ package jail
 import (
 	"errors"
 	"runtime"
+	"slices"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +36,15 @@ const (
 // CLONE_SETTLS); anything else would be a process.
 const threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_SYSVSEM | unix.CLONE_THREAD
 
-func program(pid int) ([]unix.SockFilter, error) {
+// pthreadFlags is how a C library clones a thread (glibc and musl), for programs built
+// with cgo.
+const pthreadFlags = threadFlags | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_CLEARTID
+
+// program writes the list for the process pid. The C library of a program built with
+// cgo starts threads with calls of its own: it gets those that make nothing but memory
+// and threads. It is told that there is no clone3, whose flags cannot be read here, and
+// falls back to clone.
+func program(pid int, cgo bool) ([]unix.SockFilter, error) {
 	var arch uint32
 	switch runtime.GOARCH {
 	case "amd64":
@@ -59,7 +69,12 @@ func program(pid int) ([]unix.SockFilter, error) {
 		// none of them is in the list.
 		load(offNumber),
 	}
-	for _, nr := range allowed {
+	list := allowed
+	if cgo {
+		list = append(slices.Clip(list), unix.SYS_BRK, unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ)
+		p = append(p, jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
+	}
+	for _, nr := range list {
 		p = append(p, jump(unix.BPF_JEQ, nr, 0, 1), ret(allow))
 	}
 	// when(nr, off, test) allows nr if the argument at off passes, else kills.
@@ -69,8 +84,9 @@ func program(pid int) ([]unix.SockFilter, error) {
 	noExec := jump(unix.BPF_JSET, unix.PROT_EXEC, 0, 1)
 	when(unix.SYS_MMAP, offArg2, noExec)
 	when(unix.SYS_MPROTECT, offArg2, noExec)
-	p = append(p, jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 5), load(offArg0),
-		jump(unix.BPF_JEQ, threadFlags, 2, 0), jump(unix.BPF_JEQ, threadFlags|unix.CLONE_SETTLS, 1, 0), ret(kill), ret(allow))
+	p = append(p, jump(unix.BPF_JEQ, unix.SYS_CLONE, 0, 6), load(offArg0),
+		jump(unix.BPF_JEQ, threadFlags, 3, 0), jump(unix.BPF_JEQ, threadFlags|unix.CLONE_SETTLS, 2, 0),
+		jump(unix.BPF_JEQ, pthreadFlags, 1, 0), ret(kill), ret(allow))
 	// The runtime stops its own threads with a signal; nobody else is to hear one.
 	when(unix.SYS_TGKILL, offArg0, jump(unix.BPF_JEQ, uint32(pid), 1, 0))
 	// The runtime names its mappings and takes no for an answer.
@@ -78,9 +94,15 @@ func program(pid int) ([]unix.SockFilter, error) {
 	return p, nil
 }
 
+// cgo reports whether this program was built with it: then no call reaches all threads.
+func cgo() bool {
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0)
+	return e == syscall.ENOTSUP
+}
+
 // seccomp puts the list on every thread of the process, for good.
 func seccomp() error {
-	p, err := program(unix.Getpid())
+	p, err := program(unix.Getpid(), cgo())
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ const (
 var ofTheHost = []string{"/tmp/", "/root", "/home/", "goja", "enclave/", ".go:", "goroutine", "runtime error", "reflect", "0xc0", "main.", "func1", "<eval>"}
 
 func TestTheCorpus(t *testing.T) {
+	if underRace {
+		t.Skip("bounds on memory mean nothing under the race detector")
+	}
 	all, err := corpus.Load()
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +134,9 @@ func TestTheCorpus(t *testing.T) {
 
 // TestNothingIsLeft counts what a closed pool leaves behind.
 func TestNothingIsLeft(t *testing.T) {
+	if underRace {
+		t.Skip("bounds on memory mean nothing under the race detector")
+	}
 	before := descriptors()
 	p, err := New(Config{Warm: 3})
 	if err != nil {

@@ -95,6 +95,9 @@ func TestAProcessServesItsTenantAgain(t *testing.T) {
 }
 
 func TestEndsFromOutside(t *testing.T) {
+	if underRace {
+		t.Skip("bounds on memory mean nothing under the race detector")
+	}
 	p := open(t, Config{Warm: 2})
 	limits := sandbox.Limits{Timeout: time.Second, Iterations: 1 << 40}
 	for _, tc := range []struct {
