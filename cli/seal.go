@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"enclave/cli/client"
 	"enclave/cli/node"
 	"enclave/store"
 	"enclave/store/seal"
@@ -89,8 +90,8 @@ keep them apart, make an identity elsewhere and make it the only one:
 
 What opens the state cannot be got back: keep a copy of the identity, too.
 
-add and remove work on a state that no process runs on; status and rotate also while a
-control plane runs, lock and unlock only then.`
+All of it works while a control plane runs, which then does it itself; lock and unlock work
+only then.`
 	return c
 }
 
@@ -184,7 +185,20 @@ func (a *app) sealAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.changeSeal(c, &f, func(k *seal.Keyring) (seal.Recipient, error) { return r, k.Add(r, only) }, "added")
+			add := api.SealAdd{Recipient: args[0], Only: only}
+			if file != "" {
+				if add.Recipient = ""; args[0] != "passphrase" {
+					return usage("--new-passphrase-file is for: seal add passphrase")
+				}
+				if add.Passphrase, err = readSecret(file); err != nil {
+					return err
+				}
+			}
+			return a.changeSeal(c, &f, sealChange{"added", func(k *seal.Keyring) (seal.Recipient, error) { return r, k.Add(r, only) },
+				func(cl *client.Client) (seal.Recipient, api.Seal, error) {
+					now, err := cl.SealAdd(c.Context(), add)
+					return r, now, err
+				}})
 		}})
 	c.Flags().BoolVar(&only, "only", false, "take all other recipients out")
 	c.Flags().StringVar(&file, "new-passphrase-file", "", "`FILE` with the passphrase to add")
@@ -211,13 +225,27 @@ func (a *app) sealRemove() *cobra.Command {
 	return f.flags(&cobra.Command{Use: "remove RECIPIENT", Short: "Take a recipient out; its beginning is enough where that fits one",
 		Example: "  enclave seal remove age1pq1… --state lab",
 		Args:    exactly("RECIPIENT"), RunE: func(c *cobra.Command, args []string) error {
-			return a.changeSeal(c, &f, func(k *seal.Keyring) (seal.Recipient, error) {
+			return a.changeSeal(c, &f, sealChange{"removed", func(k *seal.Keyring) (seal.Recipient, error) {
 				r, err := match(k.Recipients(), args[0])
 				if err != nil {
 					return r, err
 				}
 				return r, k.Remove(r.String())
-			}, "removed")
+			}, func(cl *client.Client) (r seal.Recipient, now api.Seal, err error) {
+				if now, err = cl.Seal(c.Context()); err != nil {
+					return r, now, err
+				}
+				var list []seal.Recipient
+				for _, have := range now.Recipients {
+					if r, err := seal.ParseRecipient(have.Recipient); err == nil {
+						list = append(list, r)
+					}
+				}
+				if r, err = match(list, args[0]); err == nil {
+					now, err = cl.SealRemove(c.Context(), api.SealRemove{Recipient: r.String()})
+				}
+				return r, now, err
+			}})
 		}})
 }
 
@@ -237,18 +265,38 @@ func match(list []seal.Recipient, prefix string) (seal.Recipient, error) {
 		Message: fmt.Sprintf("%s fits %d recipients", short(prefix), len(fits)), Hint: "give more of it, from \"enclave seal status --json\""}
 }
 
-func (a *app) changeSeal(c *cobra.Command, f *unsealFlags, change func(*seal.Keyring) (seal.Recipient, error), past string) error {
-	s, err := a.sealer(f)
+// sealChange is a change of recipients, on the keyring itself and over the API.
+type sealChange struct {
+	past   string
+	here   func(*seal.Keyring) (seal.Recipient, error)
+	online func(*client.Client) (seal.Recipient, api.Seal, error)
+}
+
+func (a *app) changeSeal(c *cobra.Command, f *unsealFlags, change sealChange) error {
+	past := change.past
+	online, err := a.online()
 	if err != nil {
 		return err
 	}
+	s, bad := a.sealer(f)
 	var out sealChanged
-	err = s.Change(c.Context(), time.Now(), func(k *seal.Keyring) (any, error) {
-		r, err := change(k)
+	if online && !(noDatabase(s.Dir) && seal.HasFiles(s.Dir)) {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		r, now, err := change.online(cl)
+		if err != nil {
+			return err
+		}
+		out = sealChanged{r.String(), r.Kind(), len(now.Recipients)}
+	} else if bad != nil {
+		return bad
+	} else if err := s.Change(c.Context(), time.Now(), func(k *seal.Keyring) (any, error) {
+		r, err := change.here(k)
 		out = sealChanged{r.String(), r.Kind(), len(k.Recipients())}
 		return map[string]string{past: out.Recipient}, err
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	beside := filepath.Join(s.Dir, seal.IdentityName)

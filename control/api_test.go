@@ -12,6 +12,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/store"
+	"enclave/store/seal"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -109,6 +110,15 @@ func TestEveryRouteWorks(t *testing.T) {
 	var pol api.Policy
 	var list json.RawMessage
 
+	_, other, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := seal.ParseIdentities([]byte(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	another := ids[0].Recipient.String()
 	until := time.Now().Add(time.Hour).UTC()
 	type step struct {
 		op, path string // path below the prefix; the method is the operation's
@@ -121,6 +131,8 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"revision", "/revision", nil, has(`"applied":true`)},
 		{"seal-status", "/seal", nil, has(`"state":"open"`)},
 		{"seal-rotate", "/seal/rotate", nil, has(`"rotation":{`)},
+		{"seal-add", "/seal/recipients", api.SealAdd{Recipient: another}, has(another)},
+		{"seal-remove", "/seal/recipients/remove", api.SealRemove{Recipient: another}, lacks(another)},
 		{"health", "/health", nil, has(`"checked":false`)},
 		{"system-list", "/systems?state=pending&search=BO&limit=1", nil, has(`"name":"bob"`)},
 		{"system-get", "/systems/alice", nil, has(`"state":"disconnected"`)},
@@ -207,13 +219,17 @@ func TestEveryRouteWorks(t *testing.T) {
 		byID[op.OperationID] = method
 	}
 	called := map[string]bool{"activity-stream": true, // TestActivityIsFollowed
-		"seal-lock": true, "seal-unlock": true, "backup-create": true, // TestLock, TestBackupOverTheAPI
+		"seal-lock": true, "seal-unlock": true, "backup-create": true, // TestLock, TestBackupOverTheAPI, with their records
 		"audit-stream": true, "audit-export": true, "audit-archive": true} // TestActivityIsFollowed, TestArchiveOverTheAPI
 	for _, s := range steps {
 		called[s.op] = true
 		if s.op == "seal-rotate" { // goes on behind its answer, and is recorded before it counts
 			w.api(byID[s.op], s.path, s.in, &list)
 			w.waitRotated()
+			before := w.lastRecord()
+			resp := w.api(byID[s.op], s.path, s.in, &list)
+			w.waitRotated()
+			w.wantOneRecord(s.op, before, resp.Header.Get(admin.RequestHeader))
 			continue
 		}
 		changes := byID[s.op] != "GET" && s.op != "tests-run"

@@ -89,7 +89,7 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := w.store
+	closed, before := w.store, w.lastRecord()
 	w.api("POST", "/seal/lock", nil, nil)
 	w.waitLocked()
 	if b := st.bye(); b.Code != wire.ByeRestart {
@@ -142,7 +142,8 @@ func TestLock(t *testing.T) {
 	}
 	alice.stream()
 	for _, action := range []string{"seal.lock", "seal.unlock"} {
-		if list, err := w.store.Audit(t.Context(), store.AuditQuery{Action: action}); err != nil || len(list) != 1 {
+		if list, err := w.store.Audit(t.Context(), store.AuditQuery{After: before, Action: action}); err != nil || len(list) != 1 ||
+			list[0].Actor != "token:root" || list[0].Request == "" {
 			t.Errorf("%s: %d records, %v", action, len(list), err)
 		}
 	}
@@ -185,6 +186,7 @@ func TestBackupOverTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header = http.Header{"Authorization": {"Bearer " + string(w.token)}, "Content-Type": {"application/json"}}
+	before := w.lastRecord()
 	resp, err := w.client(nil).Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -194,6 +196,7 @@ func TestBackupOverTheAPI(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s, %v: %.200s", resp.Status, err, raw)
 	}
+	w.wantOneRecord("backup-create", before, resp.Header.Get(admin.RequestHeader))
 	var head backup.Head
 	if err := json.Unmarshal([]byte(resp.Header.Get(admin.BackupHeader)), &head); err != nil || head.Pages == 0 {
 		t.Errorf("head %+v, %v", head, err)

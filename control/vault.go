@@ -103,6 +103,20 @@ func (f *Front) rotated(r store.Rotated, err error) {
 	f.log.Info("the state is sealed under a new root", "root", r.Root, "pages", r.Pages, "writers_paused", r.Pause)
 }
 
+// Recipients lets f change who opens the state.
+func (v vault) Recipients(ctx context.Context, c store.Change, f func(*seal.Keyring) (any, error)) error {
+	front, err := v.front()
+	if err != nil {
+		return err
+	}
+	l := front.live.Load()
+	if l == nil || !l.handlers.enter() {
+		return store.ErrClosed
+	}
+	defer l.handlers.leave()
+	return l.server.cfg.Store.ChangeRecipients(ctx, c, f)
+}
+
 // Lock begins to lock the state. The answer of the request that asks is on its way
 // before everything ends.
 func (v vault) Lock(ctx context.Context, c store.Change) error {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"enclave/cli/client"
+	"enclave/store/seal"
 	"enclave/wire"
 )
 
@@ -181,6 +182,36 @@ func TestLockWithAgents(t *testing.T) {
 	l.ok("policy", "disable", "p", "--wait")
 	if reach() == nil {
 		t.Error("a change after it is not in force")
+	}
+}
+
+// TestRecipientsWhileItRuns changes who opens a state under a running control plane: what
+// was let in unlocks it, what was taken out does not.
+func TestRecipientsWhileItRuns(t *testing.T) {
+	l := newLab(t)
+	state := []string{"--state", l.path("up")}
+	id, text, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := l.secret("operator.txt", text)
+	l.ok(append([]string{"seal", "add", id.Recipient.String()}, state...)...)
+	l.refused(2, "mixed_recipients", append([]string{"seal", "add", "passphrase", "--new-passphrase-file", l.secret("pass", "correct horse battery staple")}, state...)...)
+	var now struct{ Recipients []struct{ Recipient string } }
+	l.decode(&now, append([]string{"seal", "status"}, state...)...)
+	if len(now.Recipients) != 2 {
+		t.Fatalf("%+v", now)
+	}
+	old := now.Recipients[0].Recipient
+	l.ok(append([]string{"seal", "remove", old}, state...)...)
+	l.refused(1, "last_recipient", append([]string{"seal", "remove", id.Recipient.String()}, state...)...)
+	l.ok(append([]string{"seal", "rotate"}, state...)...)
+	l.ok(append([]string{"seal", "lock"}, state...)...)
+	l.refused(4, "wrong_identity", append([]string{"seal", "unlock"}, state...)...)
+	l.ok(append([]string{"seal", "unlock", "--identity", mine}, state...)...)
+	var records []struct{ Action string }
+	if l.decode(&records, "audit", "list", "--action", "seal.recipients"); len(records) != 2 {
+		t.Errorf("%+v", records)
 	}
 }
 

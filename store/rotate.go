@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"enclave/store/audit"
 	"enclave/store/seal"
 )
 
@@ -29,6 +30,35 @@ func ChangeRecipients(ctx context.Context, dir string, c Change, f func(*seal.Ke
 		return fmt.Errorf("change recipients: %w", err)
 	}
 	return s.recordSeal(ctx, c, "seal.recipients", detail)
+}
+
+// ChangeRecipients does the same while the store is in use. The record comes first, so
+// that nobody is let in or out without one; when the keyring cannot be written after it,
+// another record says that it failed.
+func (s *Store) ChangeRecipients(ctx context.Context, c Change, f func(*seal.Keyring) (detail any, err error)) error {
+	leave, err := s.enterHeavy() // a rotation writes the keyring, too
+	if err != nil {
+		return fmt.Errorf("change recipients: %w", err)
+	}
+	defer leave()
+	var detail any
+	recorded := false
+	err = s.keys.Rewrap(func() (err error) {
+		detail, err = f(s.keys)
+		return err
+	}, func() error {
+		err := s.recordSeal(ctx, c, "seal.recipients", detail)
+		recorded = err == nil
+		return err
+	})
+	if err == nil {
+		return nil
+	}
+	if recorded {
+		c.Outcome = audit.Failed
+		err = errors.Join(err, s.recordSeal(context.WithoutCancel(ctx), c, "seal.recipients", detail))
+	}
+	return fmt.Errorf("change recipients: %w", translate(err))
 }
 
 // Rotated is what a rotation did.

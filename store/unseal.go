@@ -60,6 +60,9 @@ type Sealed struct {
 // Sealed tells how the state is sealed.
 func (s *Store) Sealed() Sealed {
 	out := s.sealed
+	for _, r := range s.keys.Recipients() {
+		out.Recipients = append(out.Recipients, r.Public())
+	}
 	_, out.Root, _ = s.keys.Newest()
 	return out
 }
@@ -88,9 +91,6 @@ func (s *Store) unseal(ctx context.Context, dir string, o options) error {
 	}
 	if s.keys, s.sealed.Opened, err = seal.Unseal(dir, o.identities); err != nil {
 		return fmt.Errorf("unseal: %w", err)
-	}
-	for _, r := range s.keys.Recipients() {
-		s.sealed.Recipients = append(s.sealed.Recipients, r.Public())
 	}
 	if o.plain {
 		return nil

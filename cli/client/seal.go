@@ -22,6 +22,16 @@ func (c *Client) SealDo(ctx context.Context, verb string) (out api.Seal, err err
 	return out, c.call(ctx, http.MethodPost, "/seal/"+verb, nil, nil, &out)
 }
 
+// SealAdd lets a recipient open the state.
+func (c *Client) SealAdd(ctx context.Context, in api.SealAdd) (out api.Seal, err error) {
+	return out, c.call(ctx, http.MethodPost, "/seal/recipients", nil, in, &out)
+}
+
+// SealRemove takes one out.
+func (c *Client) SealRemove(ctx context.Context, in api.SealRemove) (out api.Seal, err error) {
+	return out, c.call(ctx, http.MethodPost, "/seal/recipients/remove", nil, in, &out)
+}
+
 // Unlock opens a locked state.
 func (c *Client) Unlock(ctx context.Context, in api.Unlock) (out api.Seal, err error) {
 	return out, c.call(ctx, http.MethodPost, "/seal/unlock", nil, in, &out)

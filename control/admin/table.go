@@ -59,6 +59,8 @@ var table = [...]rule{
 
 	{"GET", "/seal", Signed, "seal-status", "How the state is sealed, also while it is locked"},
 	{"POST", "/seal/rotate", All, "seal-rotate", "Begin to encrypt the state again under new keys, while it is in use"},
+	{"POST", "/seal/recipients", All, "seal-add", "Let a recipient open the state"},
+	{"POST", "/seal/recipients/remove", All, "seal-remove", "Take a recipient out; a rotation makes worthless what it kept"},
 	{"POST", "/seal/lock", All, "seal-lock", "Drop every key from memory; nothing is served until the state is unlocked"},
 	{"POST", "/seal/unlock", All, "seal-unlock", "Open a locked state again"},
 	{"POST", "/backup", All, "backup-create", "A backup of this instant, encrypted, as a stream"},

@@ -18,6 +18,8 @@ type Vault interface {
 	Seal() api.Seal
 	// Rotate begins a rotation; Seal tells how far it is.
 	Rotate(c store.Change) error
+	// Recipients lets f change who opens the state; detail is for the record.
+	Recipients(ctx context.Context, c store.Change, f func(*seal.Keyring) (detail any, err error)) error
 	// Lock begins to drop every key and all that they opened.
 	Lock(ctx context.Context, c store.Change) error
 	// Unlock opens the state again.
@@ -35,6 +37,9 @@ const (
 type (
 	sealOut  struct{ Body api.Seal }
 	unlockIn struct{ Body api.Unlock }
+
+	sealAddIn    struct{ Body api.SealAdd }
+	sealRemoveIn struct{ Body api.SealRemove }
 )
 
 func (a *API) routeSeal() {
@@ -46,6 +51,27 @@ func (a *API) routeSeal() {
 			return nil, refuse(err)
 		}
 		return status(ctx, nil)
+	})
+	recipients := func(ctx context.Context, f func(*seal.Keyring) (any, error)) (*sealOut, error) {
+		c, _ := change(ctx, "")
+		if err := a.vault.Recipients(ctx, c, f); err != nil {
+			return nil, refuseRecipients(err)
+		}
+		return status(ctx, nil)
+	}
+	route(a, "seal-add", func(ctx context.Context, in *sealAddIn) (*sealOut, error) {
+		r, err := recipientOf(&in.Body)
+		if err != nil {
+			return nil, fail(http.StatusUnprocessableEntity, api.CodeInvalid, err.Error(), "send an age or SSH public key, or a passphrase")
+		}
+		return recipients(ctx, func(k *seal.Keyring) (any, error) {
+			return map[string]any{"added": r.String(), "only": in.Body.Only}, k.Add(r, in.Body.Only)
+		})
+	})
+	route(a, "seal-remove", func(ctx context.Context, in *sealRemoveIn) (*sealOut, error) {
+		return recipients(ctx, func(k *seal.Keyring) (any, error) {
+			return map[string]any{"removed": in.Body.Recipient}, k.Remove(in.Body.Recipient)
+		})
 	})
 	route(a, "seal-lock", func(ctx context.Context, _ *struct{}) (*sealOut, error) {
 		c, _ := change(ctx, "")
@@ -59,6 +85,29 @@ func (a *API) routeSeal() {
 	route(a, "seal-unlock", func(context.Context, *unlockIn) (*sealOut, error) {
 		return nil, fail(http.StatusConflict, api.CodeConflict, "the state is not locked", "")
 	})
+}
+
+func recipientOf(in *api.SealAdd) (seal.Recipient, error) {
+	if in.Passphrase == "" {
+		return seal.ParseRecipient(in.Recipient)
+	}
+	if in.Recipient != "" {
+		return seal.Recipient{}, errors.New("a recipient and a passphrase are two")
+	}
+	id, err := seal.Passphrase(in.Passphrase)
+	return id.Recipient, err
+}
+
+func refuseRecipients(err error) error {
+	switch {
+	case errors.Is(err, seal.ErrNotRecipient):
+		return fail(http.StatusNotFound, api.CodeNotFound, seal.ErrNotRecipient.Error(), "")
+	case errors.Is(err, seal.ErrLast):
+		return fail(http.StatusConflict, "last_recipient", seal.ErrLast.Error(), "add another one first")
+	case errors.Is(err, seal.ErrMixed):
+		return fail(http.StatusUnprocessableEntity, "mixed_recipients", seal.ErrMixed.Error(), "add --only to replace the others, or choose a recipient of their kind")
+	}
+	return refuse(err)
 }
 
 // SealedConfig is what the API of a locked state is made of.

@@ -37,14 +37,14 @@ const (
 	maxRoots      = 16
 )
 
-// Keyring holds the roots of one state and whom they are encrypted to. Add, Remove and
-// Save are for one goroutine at a time, the other methods for many.
+// Keyring holds the roots of one state and whom they are encrypted to. Add, Remove,
+// Rewrap and Save are for one goroutine at a time, the other methods for many.
 type Keyring struct {
-	path       string
-	recipients []Recipient
+	path string
 
-	mu    sync.RWMutex // guards roots
-	roots []numbered   // the newest last
+	mu         sync.RWMutex // guards what follows
+	recipients []Recipient
+	roots      []numbered // the newest last
 
 	files sync.Mutex // held while a document is replaced, so that a rotation loses none
 }
@@ -198,7 +198,7 @@ func (k *Keyring) append(b []byte) ([]byte, error) {
 	}
 	f := keyringFile{Version: keyringVersion}
 	var to []age.Recipient
-	for _, r := range k.recipients {
+	for _, r := range k.Recipients() {
 		a, err := r.age()
 		if err != nil {
 			return nil, err
@@ -238,6 +238,30 @@ func (k *Keyring) Save() error {
 	return ReplaceFile(k.path, b)
 }
 
+// Rewrap lets change add and remove recipients, and saves. ready is called when the new
+// keyring can be written and before it is. On an error the recipients are as before.
+func (k *Keyring) Rewrap(change, ready func() error) (err error) {
+	before := k.Recipients()
+	defer func() {
+		if err != nil {
+			k.mu.Lock()
+			k.recipients = before
+			k.mu.Unlock()
+		}
+	}()
+	if err := change(); err != nil {
+		return err
+	}
+	b, err := k.append(nil)
+	if err != nil {
+		return err
+	}
+	if err := ready(); err != nil {
+		return err
+	}
+	return ReplaceFile(k.path, b)
+}
+
 // Recipients returns whom the keyring is encrypted to.
 func (k *Keyring) Recipients() []Recipient {
 	k.mu.RLock()
@@ -247,10 +271,13 @@ func (k *Keyring) Recipients() []Recipient {
 
 // Add makes r a recipient, or the only one. Nothing is kept until Save.
 func (k *Keyring) Add(r Recipient, only bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if only {
 		k.recipients = nil
 	}
 	if i := slices.IndexFunc(k.recipients, func(have Recipient) bool { return have.text == r.text }); i >= 0 {
+		k.recipients = slices.Clone(k.recipients)
 		k.recipients[i] = r
 		return nil
 	}
@@ -264,6 +291,8 @@ func (k *Keyring) Add(r Recipient, only bool) error {
 // Remove takes a recipient out. Whoever has an older copy of the keyring still opens
 // that with it; only a rotation makes such a copy worthless for what is written later.
 func (k *Keyring) Remove(text string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	i := slices.IndexFunc(k.recipients, func(have Recipient) bool { return have.text == text })
 	if i < 0 {
 		return ErrNotRecipient

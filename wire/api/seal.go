@@ -48,6 +48,18 @@ type Unlock struct {
 	Passphrase string `json:"passphrase,omitempty"`
 }
 
+// SealAdd lets a recipient open the state: an age or SSH public key, or a passphrase.
+type SealAdd struct {
+	Recipient  string `json:"recipient,omitempty"`
+	Passphrase string `json:"passphrase,omitempty"`
+	Only       bool   `json:"only,omitempty"` // takes all others out
+}
+
+// SealRemove takes a recipient out, which is given whole.
+type SealRemove struct {
+	Recipient string `json:"recipient"`
+}
+
 // BackupOrder says for whom a backup is made; nobody named means who can open the state.
 type BackupOrder struct {
 	Recipients []string `json:"recipients,omitempty"`
