@@ -1,7 +1,6 @@
 package world
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -76,11 +75,11 @@ type stage struct {
 	policy        api.Policy
 	logged        keptCuts
 	client, serve net.Conn
-	ends          chan error // of both ends' reads
+	ends          chan error // the first that each end was told
 }
 
 // newStage introduces laptop to web under a policy that edit has changed, and starts a
-// flow between them on which both send for as long as it lives.
+// flow between them on which both send in turn for as long as it lives.
 func newStage(t *testing.T, edit func(s *stage, p *wire.Policy)) *stage {
 	t.Helper()
 	s := &stage{t: t, ends: make(chan error, 2)}
@@ -153,22 +152,29 @@ func (s *stage) flow() {
 	s.client, err = s.laptop.DialContext(s.ctx, "tcp", "server.enclave:80")
 	s.must(err)
 	s.serve = <-accepted
+	// One goroutine for each end: a stack tells a reset once, to whoever asks first, and
+	// the next to ask reads a clean end.
 	heard := make(chan struct{}, 2)
-	for _, c := range []net.Conn{s.client, s.serve} {
+	for i, c := range []net.Conn{s.client, s.serve} {
 		s.t.Cleanup(func() { c.Close() })
 		go func() {
-			for chunk := bytes.Repeat([]byte("x"), 500); ; time.Sleep(2 * time.Millisecond) {
-				if _, err := c.Write(chunk); err != nil {
+			buf := make([]byte, 500)
+			for round := 0; ; round++ {
+				if i == 0 || round > 0 {
+					if _, err := c.Write(buf); err != nil {
+						s.ends <- err
+						return
+					}
+				}
+				if _, err := io.ReadFull(c, buf); err != nil {
+					s.ends <- err
 					return
 				}
+				if round == 0 {
+					heard <- struct{}{}
+				}
+				time.Sleep(2 * time.Millisecond)
 			}
-		}()
-		go func() {
-			if _, err := io.ReadFull(c, make([]byte, 2000)); err == nil {
-				heard <- struct{}{}
-			}
-			_, err := io.Copy(io.Discard, c)
-			s.ends <- err
 		}()
 	}
 	<-heard
