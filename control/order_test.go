@@ -433,9 +433,17 @@ func TestACreateTellsItsReach(t *testing.T) {
 func TestDeltasCarryTheirCause(t *testing.T) {
 	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
 		_, _, fa, fb := pairOf(t, w)
+		// Deltas that renew a ticket have no cause; when they come depends on the pair.
+		next := func(f *feed) string {
+			for {
+				if c := f.delta().Cause; c != "" {
+					return c
+				}
+			}
+		}
 		cause := func() string {
-			fb.delta()
-			return fa.delta().Cause
+			next(fb)
+			return next(fa)
 		}
 		w.api("POST", "/policies/p/disable", nil, nil)
 		if got := cause(); got != `policy.disable "p" by root` {
