@@ -76,6 +76,13 @@ func OpenCheckpoint(text, public string) (c Checkpoint, err error) {
 	if err != nil {
 		return c, fmt.Errorf("%w: %v", ErrCheckpoint, strings.TrimPrefix(err.Error(), "note: "))
 	}
+	// Package note passes over the bits that base64 leaves unused: without this one
+	// signature would have several spellings, and a changed byte would go unseen.
+	for _, sig := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+			return c, fmt.Errorf("%w: its signature is not in canonical base64", ErrCheckpoint)
+		}
+	}
 	if c, err = parseCheckpoint(n.Text); err != nil {
 		return c, err
 	}
