@@ -151,6 +151,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	g.Go(func() error { return ag.Run(ctx) })
 	g.Go(func() error { return ag.ServeLocal(ctx, dir) })
 	g.Go(func() error { return ag.Serve(ctx, services) })
+	g.Go(func() error { node.Lean(ctx); return nil })
 	return g.Wait()
 }
 

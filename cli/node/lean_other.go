@@ -1,0 +1,8 @@
+//go:build !linux
+
+package node
+
+import "context"
+
+// Lean waits for the end of ctx: other systems are not asked for the pages back.
+func Lean(ctx context.Context) { <-ctx.Done() }
