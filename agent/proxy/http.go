@@ -3,12 +3,15 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -33,7 +36,7 @@ func (h *HTTP) Run(ctx context.Context, l net.Listener) error {
 	run := &httpRun{ctx: ctx, dialer: h.Dialer, auth: h.Auth, limits: h.Limits.withDefaults(), log: logger(h.Log)}
 	quiet := slog.NewLogLogger(run.log.Handler(), slog.LevelDebug)
 	transport := &http.Transport{
-		DialContext:        run.dial,
+		DialContext:        run.dialWhole,
 		DisableCompression: true, // a body that nobody asked to decode must not change
 		MaxIdleConns:       maxIdle,
 		IdleConnTimeout:    run.limits.Idle,
@@ -144,6 +147,27 @@ func (h *httpRun) dial(ctx context.Context, network, addr string) (net.Conn, err
 	stop := context.AfterFunc(h.ctx, cancel)
 	defer stop()
 	return h.dialer.DialContext(ctx, network, addr)
+}
+
+// dialWhole is dial for the transport, which takes the end of a connection for the end
+// of a body without a length.
+func (h *httpRun) dialWhole(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := h.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &whole{Conn: c}, nil
+}
+
+// whole is a connection whose data never seems to have ended when it was reset.
+type whole struct{ net.Conn }
+
+func (c *whole) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) && lost(c.Conn) {
+		err = syscall.ECONNRESET
+	}
+	return n, err
 }
 
 func (h *httpRun) connect(w http.ResponseWriter, r *http.Request) {

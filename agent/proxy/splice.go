@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // spliceBuffer is the size of one copy, in bytes. It holds 50 inner packets.
@@ -33,28 +34,56 @@ func abort(c net.Conn) {
 // ends: to keep it open would leave its peer waiting for ever.
 func splice(ctx context.Context, a, b net.Conn) {
 	var once sync.Once
-	abortBoth := func() { once.Do(func() { abort(a); abort(b) }) }
+	var aborted atomic.Bool // set before the resets: what they end has not ended in order
+	abortBoth := func() {
+		once.Do(func() {
+			aborted.Store(true)
+			abort(a)
+			abort(b)
+		})
+	}
 	stop := context.AfterFunc(ctx, abortBoth)
 	defer stop()
-	carry := func(dst, src net.Conn) {
-		if err := copyOne(dst, src); err != nil {
+	ends := [2]end{{Conn: a}, {Conn: b}}
+	carry := func(dst, src *end) {
+		if copyOne(dst.Conn, src.Conn) != nil || src.torn() || aborted.Load() {
 			abortBoth()
 			return
 		}
-		h, ok := dst.(halfCloser)
+		h, ok := dst.Conn.(halfCloser)
 		if !ok {
 			once.Do(func() { a.Close(); b.Close() })
 			return
 		}
+		dst.shut.Store(true)
 		if h.CloseWrite() != nil {
 			abortBoth()
 		}
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { carry(a, b) })
-	carry(b, a)
+	wg.Go(func() { carry(&ends[0], &ends[1]) })
+	carry(&ends[1], &ends[0])
 	wg.Wait()
 	once.Do(func() { a.Close(); b.Close() })
+}
+
+// end is one end of a splice.
+type end struct {
+	net.Conn
+	shut atomic.Bool // we have closed our direction of it, or are about to
+}
+
+// torn reports whether the end of the data of e was a reset. A stack tells of a reset
+// once: when the write of the other direction is told first, the read sees what looks
+// like the regular end, and passing that on would make a cut transfer look complete.
+// After a regular end the connection is still there, waiting for our direction; once we
+// have closed that, nobody writes and the read is told.
+func (e *end) torn() bool { return lost(e.Conn) && !e.shut.Load() }
+
+// lost reports whether c is no longer connected in either direction.
+func lost(c net.Conn) bool {
+	return c.RemoteAddr() == nil || // a connection of gVisor's that has ended has none
+		lostSocket(c)
 }
 
 // copyOne copies until src ends. It does not use io.Copy: between a kernel socket and

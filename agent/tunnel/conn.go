@@ -2,8 +2,10 @@ package tunnel
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,7 +18,8 @@ import (
 // itself (CloseRead, CloseWrite) and can be reset, as a *net.TCPConn can.
 type TCPConn struct {
 	*gonet.TCPConn
-	end ender
+	end  ender
+	shut atomic.Bool // CloseWrite was called
 }
 
 // ender ends a connection in ways that gonet does not offer.
@@ -55,7 +58,7 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	return &TCPConn{gonet.NewTCPConn(wq, ep), ownEnd{ep}}
+	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), end: ownEnd{ep}}
 }
 
 // SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the
@@ -74,7 +77,18 @@ func (c *TCPConn) Close() error {
 // Read reads as net.Conn. A reset is syscall.ECONNRESET, never io.EOF.
 func (c *TCPConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
+	if err == io.EOF && c.RemoteAddr() == nil && !c.shut.Load() {
+		// The stack tells of a reset once, and a write was told. Whoever has only got
+		// the end of the data is still connected.
+		return n, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+	}
 	return n, errnoOf(err)
+}
+
+// CloseWrite ends our direction in order.
+func (c *TCPConn) CloseWrite() error {
+	c.shut.Store(true)
+	return c.TCPConn.CloseWrite()
 }
 
 // Write writes as net.Conn.

@@ -58,7 +58,7 @@ func (s *stock) newConn(c *gonet.TCPConn, op string) (net.Conn, error) {
 		e.socket.end()
 		return nil, errClosed(op, "tcp")
 	}
-	return &TCPConn{c, e}, nil
+	return &TCPConn{TCPConn: c, end: e}, nil
 }
 
 // addrPort returns the zero value for a connection that has already ended.

@@ -153,6 +153,27 @@ func TestLingerZeroResets(t *testing.T) {
 	})
 }
 
+// A reset that a write was told of must not leave the read with a regular end.
+func TestAResetIsNoEndAfterAWrite(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		client, server := connect(t, a, b, 80)
+		client.(*TCPConn).SetLinger(0)
+		client.Close()
+		var err error
+		for deadline := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(deadline); {
+			_, err = io.WriteString(server, "x")
+		}
+		if !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("write after a reset: %v", err)
+		}
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("read after that: %v", err)
+		}
+	})
+}
+
 // A reset must come through whatever the connection is doing: with a sender that waits
 // for a window, after one direction has ended and nothing is under way, over IPv6, and
 // for a far end that has not read yet.
