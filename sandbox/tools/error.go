@@ -3,6 +3,7 @@ package tools
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is the stable code of a failed call, as the script and the client see it.
@@ -31,8 +32,12 @@ const (
 	AuditFailed      Code = "AUDIT_FAILED"
 )
 
-// maxMessage bounds the sentence that a script sees of a failure.
-const maxMessage = 200
+// maxMessage bounds the sentence that a script sees of a failure; mistakes of arguments
+// beyond maxSummary are counted.
+const (
+	maxMessage = 600
+	maxSummary = 400
+)
 
 // Error is a failed call. Message is written here, for the script; cause is for the
 // operator's log and never leaves the host.
@@ -50,7 +55,7 @@ func (e *Error) Unwrap() error { return e.cause }
 func failure(code Code, cause error, format string, args ...any) *Error {
 	m := fmt.Sprintf(format, args...)
 	if len(m) > maxMessage {
-		m = m[:maxMessage]
+		m = strings.ToValidUTF8(m[:maxMessage], "")
 	}
 	return &Error{Code: code, Message: m, cause: cause}
 }

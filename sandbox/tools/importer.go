@@ -60,7 +60,8 @@ func (im *importer) add(name, description string, args, result json.RawMessage, 
 		im.registry.log.Warn("imported tool left out: the schema of its arguments cannot be used", "tool", t.name, "error", err)
 		return nil
 	}
-	if t.result, err = compile(result, true); err != nil {
+	// A foreign server's own word about the format of its answers is a note: few keep it.
+	if t.result, err = compileAs(result, true, nil); err != nil {
 		im.registry.log.Warn("the schema of an imported tool's result cannot be used; results are passed as they are", "tool", t.name, "error", err)
 		t.result, result = nil, nil
 	}

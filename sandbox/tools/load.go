@@ -63,7 +63,7 @@ func Load(data []byte) (*File, error) {
 	if err != nil {
 		return nil, Problems{{Message: err.Error()}}
 	}
-	s := strict{root: rules.(map[string]any)}
+	s := strict{root: rules, quote: true}
 	if s.value("", doc, rules); len(s.bad) > 0 {
 		return nil, s.bad
 	}

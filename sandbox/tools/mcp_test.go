@@ -138,6 +138,23 @@ func TestOpenAPIOperations(t *testing.T) {
 	}
 }
 
+func TestOpenAPIInYAML(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"name":"` + r.Method + r.URL.Path + `"}`))
+	}))
+	defer srv.Close()
+	r := open(t, `{"version":1,"openapi":[{"name":"pets","document":"pets.yaml","server":"`+srv.URL+`","allow_addresses":["127.0.0.0/8"]}]}`, nil)
+	s := r.Session(SessionConfig{})
+	defer s.Close()
+	if out, err := s.Call(t.Context(), "getPet", json.RawMessage(`{"petId":7}`)); string(out) != `{"name":"GET/pets/7"}` {
+		t.Errorf("%s, %v", out, err)
+	}
+	if _, err := s.Call(t.Context(), "putPet", json.RawMessage(`{"petId":7,"body":{}}`)); codeOf(err) != InvalidArgs {
+		t.Errorf("a pet without a name: %v", err)
+	}
+}
+
 func FuzzMCP(f *testing.F) {
 	f.Add([]byte(`data: {"id":1,"result":{"content":[{"type":"text","text":"x"}]}}` + "\n\n"))
 	f.Add([]byte(`data: {"id":1,"error":{"code":1}}` + "\n\n"))

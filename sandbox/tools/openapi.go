@@ -7,25 +7,19 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	"enclave/wire"
 )
 
 // importOpenAPI makes a tool of each operation of a document (OpenAPI 3.0 or 3.1, as
-// JSON). The document says what there is; where it is and what it may is tools.json's.
+// JSON or YAML). The document says what there is; where it is and what it may is tools.json's.
 func (r *Registry) importOpenAPI(o *OpenAPI, s secrets, cfg Config) error {
 	text, err := readLimited(under(cfg.Dir, o.Document), MaxDocument)
 	if err != nil {
 		return err
 	}
-	if err := wire.CheckJSON(text); err != nil {
-		return fmt.Errorf("%s: %w", o.Document, err)
-	}
-	v, err := decode(text)
+	doc, err := readDocument(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Document, err)
 	}
-	doc, _ := v.(map[string]any)
 	if ver, _ := doc["openapi"].(string); !strings.HasPrefix(ver, "3.") {
 		return fmt.Errorf("%s: want an OpenAPI document of version 3", o.Document)
 	}

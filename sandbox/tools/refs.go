@@ -98,26 +98,25 @@ func (r *refs) keep(text string) (string, error) {
 	return id, nil
 }
 
-// expand puts the texts back in, after predicting how large the arguments will be, and
-// says whether there were any.
-func (r *refs) expand(args any, size int64) (_ any, expanded bool, err error) {
+// expand puts the texts back in, after predicting how large the arguments will be.
+func (r *refs) expand(args any, size int64) (any, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.held) == 0 {
 		// A reference nobody gave out is a plain string only where no table exists.
-		return args, false, nil
+		return args, nil
 	}
 	grown := size
-	if err = r.predict(args, 0, &grown); err != nil {
-		return nil, false, err
+	if err := r.predict(args, 0, &grown); err != nil {
+		return nil, err
 	}
 	if grown == size {
-		return args, false, nil
+		return args, nil
 	}
 	if grown > r.quotas.Expanded {
-		return nil, false, failure(RefLimit, nil, "the arguments would have %d bytes with their references expanded, at most %d", grown, r.quotas.Expanded)
+		return nil, failure(RefLimit, nil, "the arguments would have %d bytes with their references expanded, at most %d", grown, r.quotas.Expanded)
 	}
-	return r.replace(args), true, nil
+	return r.replace(args), nil
 }
 
 func (r *refs) predict(v any, depth int, size *int64) error {

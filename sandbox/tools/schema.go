@@ -26,9 +26,13 @@ const maxCost = 50_000
 
 var errRemote = errors.New("a schema may not refer to another document")
 
-// compile reads a JSON Schema 2020-12. Foreign ones, which came with an import, may not
-// be recursive: a hostile server could make one that takes for ever.
+// compile reads a JSON Schema 2020-12 whose formats count. Foreign ones, which came with
+// an import, may not be recursive: a hostile server could make one that takes for ever.
 func compile(text json.RawMessage, foreign bool) (*schema, error) {
+	return compileAs(text, foreign, formats())
+}
+
+func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*schema, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
@@ -45,8 +49,14 @@ func compile(text json.RawMessage, foreign bool) (*schema, error) {
 	if cost, cyclic := schemaCost(doc); cost > maxCost || (cyclic && foreign) {
 		return nil, errors.New("the schema is too involved to check values against")
 	}
+	if endless(doc) {
+		return nil, errors.New("a $ref leads back to itself, so that no value could ever be checked")
+	}
 	if err := wellFormed(doc, ""); err != nil {
 		return nil, err
+	}
+	if text, err = encode(withFormats(doc, known)); err != nil {
+		return nil, brief(err)
 	}
 	var s jsonschema.Schema
 	if err := json.Unmarshal(text, &s); err != nil {
@@ -115,15 +125,22 @@ func wellFormed(v any, at string) error {
 	return nil
 }
 
-// check returns a mistake of a value, if it has one, placed under path. The sentence
-// names the rule that was broken and, unless hide is set, by what.
-func (s *schema) check(path string, v any, hide bool) []wire.Problem {
+// check returns the mistakes of a value, each placed under path. The sentences name the
+// rules that were broken and never quote the value: it may hold what was expanded from
+// a reference, or what the schema calls secret.
+func (s *schema) check(path string, v any) []wire.Problem {
 	if s == nil {
 		return nil
 	}
 	err := s.resolved.Validate(native(v))
 	if err == nil {
 		return nil
+	}
+	// The library judges, and stops at the first mistake; strict finds all of those
+	// whose keywords it knows.
+	all := strict{root: s.doc, formats: true}
+	if all.value(path, v, s.doc); len(all.bad) > 0 {
+		return all.bad
 	}
 	text := err.Error()
 	for {
@@ -140,11 +157,8 @@ func (s *schema) check(path string, v any, hide bool) []wire.Problem {
 		}
 		text = more
 	}
-	if len(text) > maxMessage/2 || hide {
-		text, _, _ = strings.Cut(text, ":")
-		text = "does not keep " + text
-	}
-	return []wire.Problem{{Path: path, Message: text}}
+	text, _, _ = strings.Cut(text, ":")
+	return []wire.Problem{{Path: path, Message: "does not keep " + text}}
 }
 
 // native makes numbers what the library knows. Those that a float cannot hold are
@@ -196,6 +210,84 @@ func brief(err error) error {
 		text = text[:300]
 	}
 	return errors.New(text)
+}
+
+// endless reports whether some reference leads back to itself without a step into the
+// value: checking would never end. References into the document only; a schema of which
+// that cannot be said within maxCost steps counts as endless.
+func endless(doc any) bool {
+	w := &refWalk{doc: doc, state: make(map[string]int)}
+	w.all(doc)
+	return w.looped
+}
+
+type refWalk struct {
+	doc    any
+	state  map[string]int // 1 while it is followed, 2 when it was
+	steps  int
+	looped bool
+}
+
+// all finds every reference, wherever it stands.
+func (w *refWalk) all(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, word := range []string{"$ref", "$dynamicRef"} {
+			if ref, ok := v[word].(string); ok {
+				w.follow(ref)
+			}
+		}
+		for _, one := range v {
+			w.all(one)
+		}
+	case []any:
+		for _, one := range v {
+			w.all(one)
+		}
+	}
+}
+
+func (w *refWalk) follow(ref string) {
+	switch w.state[ref] {
+	case 1:
+		w.looped = true
+		return
+	case 2:
+		return
+	}
+	w.state[ref] = 1
+	if target, ok := lookup(w.doc, ref); ok {
+		w.here(target)
+	}
+	w.state[ref] = 2
+}
+
+// here follows what judges the same value.
+func (w *refWalk) here(v any) {
+	if w.steps++; w.steps > maxCost {
+		w.looped = true
+	}
+	m, ok := v.(map[string]any)
+	if !ok || w.looped {
+		return
+	}
+	for _, word := range []string{"$ref", "$dynamicRef"} {
+		if ref, ok := m[word].(string); ok {
+			w.follow(ref)
+		}
+	}
+	for _, word := range []string{"allOf", "anyOf", "oneOf"} {
+		for _, one := range list(m[word]) {
+			w.here(one)
+		}
+	}
+	for _, word := range []string{"not", "if", "then", "else"} {
+		w.here(m[word])
+	}
+	parts, _ := m["dependentSchemas"].(map[string]any)
+	for _, one := range parts {
+		w.here(one)
+	}
 }
 
 // schemaCost counts the visits a value can cost at most, following references inside

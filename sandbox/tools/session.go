@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,7 +186,7 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 		return nil, failure(InvalidArgs, err, "the arguments are not JSON")
 	}
 	rec.Args = s.reg.redact.forAudit(v, t.args)
-	v, expanded, err := s.refs.expand(v, int64(len(text)))
+	v, err = s.refs.expand(v, int64(len(text)))
 	if err != nil {
 		return nil, err
 	}
@@ -193,18 +194,27 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 	if !ok {
 		return nil, failure(InvalidArgs, nil, "the arguments have to be an object")
 	}
-	if bad := t.args.check("args", v, expanded); len(bad) > 0 {
+	if bad := t.args.check("args", v); len(bad) > 0 {
 		return nil, failure(InvalidArgs, nil, "%s", s.reg.redact.text(summary(bad)))
 	}
 	return args, nil
 }
 
-// summary is the first mistake and how many there are.
+// summary is the mistakes in one sentence, as many as it holds.
 func summary(bad []wire.Problem) string {
-	if len(bad) == 1 {
-		return bad[0].Error()
+	var b strings.Builder
+	for i, one := range bad {
+		text := one.Error()
+		if i > 0 && b.Len()+len(text) > maxSummary {
+			fmt.Fprintf(&b, "; and %d more", len(bad)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(text)
 	}
-	return fmt.Sprintf("%s (and %d more)", bad[0].Error(), len(bad)-1)
+	return b.String()
 }
 
 // admit takes the call into account, or refuses it. It is one step: of two calls at the
@@ -284,7 +294,7 @@ func mayRetry(err error) bool { return asError(err).Code == Failed }
 
 // result checks, hides and lifts what a backend returned.
 func (s *Session) result(t *tool, v any) (json.RawMessage, error) {
-	if bad := t.result.check("result", v, false); len(bad) > 0 {
+	if bad := t.result.check("result", v); len(bad) > 0 {
 		return nil, failure(ResultNotSafe, Problems(bad), "the tool's result does not fit its schema")
 	}
 	v, err := s.refs.lift(s.reg.redact.hide(v, t.result))
