@@ -3,12 +3,15 @@ package cli
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"enclave/cli/client"
 	"enclave/tui"
+	"enclave/tui/screen"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -98,10 +101,49 @@ func (t tuiClient) PolicyVerb(ctx context.Context, dry bool, name, verb string) 
 	})
 }
 
-// Create makes a policy.
-func (t tuiClient) Create(ctx context.Context, dry bool, p wire.Policy) (api.Impact, error) {
-	return t.try(dry, func(c *client.Client) error {
-		_, err := c.CreatePolicy(ctx, p)
+// Save makes or replaces a policy. One that is to be confirmed goes as a change of the
+// whole set, which alone can revert by itself.
+func (t tuiClient) Save(ctx context.Context, dry bool, in screen.Saving) (api.Impact, error) {
+	return t.try(dry, func(c *client.Client) (err error) {
+		p := &in.Policy
+		switch {
+		case in.ConfirmWithin > 0:
+			_, err = c.Edit(ctx, in.ConfirmWithin, func(set *wire.PolicySet) error { return replaceIn(set, *p) })
+		case p.ID == "":
+			_, err = c.CreatePolicy(ctx, *p)
+		default:
+			id := string(p.ID)
+			_, err = c.UpdatePolicy(ctx, id, *p, in.Version)
+		}
 		return err
 	})
+}
+
+// replaceIn puts a policy into a set.
+func replaceIn(set *wire.PolicySet, p wire.Policy) error {
+	if p.ID == "" {
+		set.Policies = append(set.Policies, p)
+		return nil
+	}
+	i := slices.IndexFunc(set.Policies, func(o wire.Policy) bool { return o.ID == p.ID })
+	if i < 0 {
+		return &api.Problem{Status: http.StatusNotFound, Code: api.CodeNotFound, Title: "the policy is gone: somebody has removed it"}
+	}
+	set.Policies[i] = p
+	return nil
+}
+
+// Confirm keeps a change that would revert by itself.
+func (t tuiClient) Confirm(ctx context.Context, dry bool) (api.Impact, error) {
+	return t.try(dry, func(c *client.Client) error { _, err := c.Confirm(ctx); return err })
+}
+
+// History returns the newest revisions of the policy set.
+func (t tuiClient) History(ctx context.Context, limit int) ([]api.RevisionEntry, error) {
+	return t.LatestRevisions(ctx, limit)
+}
+
+// Restore makes a past policy set the one in force.
+func (t tuiClient) Restore(ctx context.Context, dry bool, rev wire.Revision) (api.Impact, error) {
+	return t.try(dry, func(c *client.Client) error { _, err := c.Restore(ctx, rev); return err })
 }

@@ -133,6 +133,12 @@ func (p *proposal) lines(t theme.Theme) []string {
 	if p.Warn != "" {
 		out = append(out, t.Paint(theme.Warn, "! "+p.Warn), "")
 	}
+	for _, l := range p.What {
+		out = append(out, "  "+theme.Clean(l))
+	}
+	if len(p.What) > 0 {
+		out = append(out, "")
+	}
 	switch {
 	case p.busy && p.dry:
 		return append(out, "asking the server what it would do…")

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -89,8 +90,37 @@ func (s *server) Expire(_ context.Context, dry bool, name string, u api.SystemUp
 func (s *server) PolicyVerb(_ context.Context, dry bool, name, verb string) (api.Impact, error) {
 	return s.change(dry, verb+" "+name)
 }
-func (s *server) Create(_ context.Context, dry bool, p wire.Policy) (api.Impact, error) {
-	return s.change(dry, fmt.Sprint("create ", p.Name, p.SenderTags, p.ReceiverTags, len(p.ACLs)))
+func (s *server) Save(_ context.Context, dry bool, in screen.Saving) (api.Impact, error) {
+	p := &in.Policy
+	if p.Name == "Taken" {
+		return api.Impact{}, &api.Problem{Title: "the policy has mistakes", Code: api.CodeInvalid, Problems: []wire.Problem{{Path: "name", Message: "is another policy's"}}}
+	}
+	if p.ID == "" {
+		return s.change(dry, fmt.Sprint("create ", p.Name, p.SenderTags, p.ReceiverTags, len(p.ACLs)))
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return api.Impact{}, err
+	}
+	return s.change(dry, fmt.Sprintf("save %d %s %s", in.Version, in.ConfirmWithin, text))
+}
+func (s *server) Confirm(_ context.Context, dry bool) (api.Impact, error) {
+	return s.change(dry, "confirm")
+}
+func (s *server) Restore(_ context.Context, dry bool, rev wire.Revision) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("restore ", rev))
+}
+func (s *server) History(_ context.Context, limit int) ([]api.RevisionEntry, error) {
+	var out []api.RevisionEntry
+	for i := range min(limit, 20) {
+		out = append(out, api.RevisionEntry{Revision: wire.Revision(40 - 2*i), At: now.Add(-time.Duration(i) * time.Hour), Author: "admin", Action: "policy.update", ObjectName: "Kubernetes", Reason: "ticket 12"})
+	}
+	return out, s.err
+}
+func (s *server) Compare(_ context.Context, from, to wire.Revision) (api.SetDiff, error) {
+	return api.SetDiff{From: from, To: max(to, 40), Changes: []api.PartChange{
+		{Part: "policy", Name: "Kubernetes", Change: "changed", Before: json.RawMessage(`{"type":"direct","enabled":true,"acls":[{"protocol":"tcp","ports":"80"}]}`), After: json.RawMessage(`{"type":"direct","enabled":false,"acls":[{"protocol":"tcp","ports":"80,443"}]}`)},
+		{Part: "tag", ID: "web", Change: "added", After: json.RawMessage(`{"name":"web","trust_requirements":["mfa"]}`)}}}, s.err
 }
 
 func lab() *server {
@@ -113,7 +143,7 @@ func lab() *server {
 		Revision: api.RevisionStatus{Revision: 12, At: now, Waiting: []wire.SystemID{"sys02"}},
 		Systems: []api.System{sys(1, "laptop-ana", wire.Connected, "developers"), sys(2, "pod-1", wire.Connected, "pods", "web"),
 			sys(3, "newcomer", wire.Pending), sys(4, "db", wire.Disconnected, "databases"), sys(5, "old", wire.Revoked)},
-		Policies: []api.Policy{kube, hours, pol("Backups", "disabled", false)},
+		Policies: []api.Policy{kube, hours, pol("Backups", "disabled", false), full()},
 		Relays:   []api.Relay{{}},
 		Coming:   []api.Coming{{At: expires, Kind: "expires", Object: "policy", Name: "Kubernetes"}},
 	}}
@@ -122,6 +152,17 @@ func lab() *server {
 	}
 	s.audit[29].Outcome, s.audit[29].Action = "denied", "auth.deny"
 	return s
+}
+
+// full is a policy with every field set.
+func full() api.Policy {
+	ends, local := now.Add(8*time.Hour), wire.LocalTime{Time: "2026-03-27T19:00", Zone: "Europe/Berlin"}
+	return api.Policy{State: "active", Version: 11, Policy: wire.Policy{ID: "p-full", Name: "Everything", Kind: wire.Gateway, Enabled: true,
+		SenderTags: []wire.Tag{"developers", "web"}, ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}, {Lo: 8000, Hi: 8100}}, Description: `the "web"`}, {Proto: wire.ICMP}},
+		ExpiresAt: &ends, ExpiresLocal: &local, ExpiryAction: wire.DeleteOnExpiry, SenderTrust: []string{"mfa", "office"}, RecvTrust: []string{"disk"},
+		ActiveHours:  wire.Windows{{Zone: "Europe/London", Days: []string{"fri", "mon"}, Start: "08:15", End: "18:00"}, {Zone: "UTC", Days: []string{}, Start: "01:00", End: "02:00"}},
+		Gateways:     []wire.GatewayRoute{{System: "sys04", Subnets: []string{"192.168.1.0/24", "10.0.0.0/8"}}, {System: "gone0", Subnets: []string{}}},
+		SubnetFilter: []string{"10.0.0.1 - 10.0.0.9", "db.corp"}, Priority: "ordered", Notes: "one\n\ttwo \\n  "}}
 }
 
 func model(s *server, o Options) *Model {
@@ -138,6 +179,10 @@ func press(m *Model, names ...string) {
 	for _, n := range names {
 		if text, ok := strings.CutPrefix(n, "text:"); ok {
 			typed(m, text)
+			continue
+		}
+		if n == "tick" {
+			run(m, m.current().Update(screen.Tick{}, &m.state))
 			continue
 		}
 		_, cmd := m.Update(keys.New("x", n).Press())
@@ -177,6 +222,13 @@ var views = map[string][]string{
 	"policy":        {"3", "down", "enter"},
 	"policy-new":    {"3", "n"},
 	"policy-change": {"3", "d"},
+	"policy-edit":   {"3", "down", "c", "text: now", "tick"},
+	"policy-full":   {"3", "end", "c", "tab", "tab", "tab"},
+	"policy-diff":   {"3", "c", "text:!", "enter"},
+	"policy-hours":  {"3", "down", "c", "ctrl+g", " ", " ", "down"},
+	"policy-help":   {"3", "?"},
+	"history":       {"3", "h", "down"},
+	"history-diff":  {"3", "h", "down", "enter"},
 	"palette":       {":"},
 	"explain":       {"4"},
 	"explain-why":   {"4", "enter", "text:laptop-ana pod-1 tcp/22", "enter"},

@@ -26,6 +26,35 @@ func (c *Client) Apply(ctx context.Context, a api.Apply) (out api.Applied, err e
 	return out, c.call(ctx, http.MethodPost, "/policyset", nil, a, &out)
 }
 
+// Edit lets f change the policy set in force, and applies it if nobody has changed it
+// meanwhile. With within, the change reverts unless it is confirmed in that time.
+func (c *Client) Edit(ctx context.Context, within time.Duration, f func(*wire.PolicySet) error) (out api.Applied, err error) {
+	last, err := c.LatestRevisions(ctx, 1) // first: a version may be too old, never too new
+	if err != nil {
+		return out, err
+	}
+	set, err := c.PolicySet(ctx, 0)
+	if err != nil {
+		return out, err
+	}
+	if err := f(&set); err != nil {
+		return out, err
+	}
+	h := http.Header{}
+	if len(last) > 0 {
+		h.Set("If-Match", strconv.Quote(strconv.FormatUint(uint64(last[0].Revision), 10)))
+	}
+	return out, c.call(ctx, http.MethodPost, "/policyset", h, api.Apply{Set: set, ConfirmWithin: int(within / time.Second)}, &out)
+}
+
+// LatestRevisions returns the newest n revisions of the policy set, newest first. n is at
+// most what one page holds.
+func (c *Client) LatestRevisions(ctx context.Context, n int) ([]api.RevisionEntry, error) {
+	var page api.Page[api.RevisionEntry]
+	err := c.call(ctx, http.MethodGet, "/revisions?limit="+strconv.Itoa(n), nil, nil, &page)
+	return page.Items, err
+}
+
 // Confirm keeps a change that would otherwise revert by itself.
 func (c *Client) Confirm(ctx context.Context) (api.Changed, error) {
 	return c.change(ctx, http.MethodPost, "/policyset/confirm", nil)

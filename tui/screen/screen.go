@@ -30,6 +30,7 @@ type Client interface {
 	Asker
 	Trail
 	Changer
+	Editor
 }
 
 // Asker answers questions about policy.
@@ -53,7 +54,24 @@ type Changer interface {
 	Tag(ctx context.Context, dry bool, name string, add, remove []wire.Tag) (api.Impact, error)
 	Expire(ctx context.Context, dry bool, name string, u api.SystemUpdate) (api.Impact, error)
 	PolicyVerb(ctx context.Context, dry bool, name, verb string) (api.Impact, error)
-	Create(ctx context.Context, dry bool, p wire.Policy) (api.Impact, error)
+}
+
+// Editor changes whole policies and goes back to what they were.
+type Editor interface {
+	Save(ctx context.Context, dry bool, in Saving) (api.Impact, error)
+	// Confirm keeps a change that would revert by itself.
+	Confirm(ctx context.Context, dry bool) (api.Impact, error)
+	// History returns the newest limit revisions of the policy set, newest first.
+	History(ctx context.Context, limit int) ([]api.RevisionEntry, error)
+	Compare(ctx context.Context, from, to wire.Revision) (api.SetDiff, error)
+	Restore(ctx context.Context, dry bool, rev wire.Revision) (api.Impact, error)
+}
+
+// Saving is a policy to be saved; one without an ID is new.
+type Saving struct {
+	Policy        wire.Policy
+	Version       wire.Revision // it must still be at; 0 does not ask
+	ConfirmWithin time.Duration // it reverts then unless it is confirmed; 0 keeps it
 }
 
 // Patience bounds a call: a server that takes longer is treated as one that is away.
@@ -136,10 +154,11 @@ func Tell(text string, err error) tea.Cmd { return func() tea.Msg { return Say{t
 // Propose asks the root to show what a change would do and to make it when told so.
 type Propose struct {
 	Title string
-	Warn  string  // what cannot be taken back
-	Steps []Step  // one a changed object
-	Done  string  // said afterwards
-	Then  tea.Msg // sent to the screen afterwards; nil is nothing
+	Warn  string   // what cannot be taken back
+	What  []string // what it is, in lines, where the title does not say all
+	Steps []Step   // one a changed object
+	Done  string   // said afterwards
+	Then  tea.Msg  // sent to the screen afterwards; nil is nothing
 }
 
 // Step is one change; dry changes nothing.

@@ -2,19 +2,26 @@ package policies
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"enclave/tui/screen"
 	"enclave/wire"
 )
 
 var days = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
-var errHours = errors.New("want mon,tue 08:00-18:00 Europe/London")
+var (
+	errHours = errors.New("want mon,tue 08:00-18:00 Europe/London")
+	errZone  = errors.New("want a zone such as Europe/London")
+)
 
-// readHours reads windows, separated by semicolons.
-func readHours(p *wire.Policy, text string, _ time.Time) error {
+// readHours reads windows, separated by semicolons; "never" in place of days is a window
+// that is never open.
+func readHours(p *wire.Policy, text string, _ *screen.State) error {
+	p.ActiveHours = nil
 	if text == "" {
 		return nil
 	}
@@ -25,7 +32,19 @@ func readHours(p *wire.Policy, text string, _ time.Time) error {
 		}
 		p.ActiveHours = append(p.ActiveHours, w)
 	}
+	if n := len(p.ActiveHours); n > wire.MaxWindows {
+		return fmt.Errorf("%d windows, at most %d", n, wire.MaxWindows)
+	}
 	return nil
+}
+
+// zone reports whether a name is an IANA zone. Paths and Local are none.
+func zone(name string) bool {
+	if name == "" || name == "Local" || strings.HasPrefix(name, "/") || strings.Contains(name, "..") {
+		return false
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil
 }
 
 func window(text string) (wire.Window, error) {
@@ -34,7 +53,7 @@ func window(text string) (wire.Window, error) {
 		return wire.Window{}, errHours
 	}
 	start, end, ok := strings.Cut(f[1], "-")
-	w := wire.Window{Zone: f[2], Start: start, End: end}
+	w := wire.Window{Zone: f[2], Days: []string{}, Start: start, End: end}
 	a, okA := clock(start)
 	b, okB := clock(end)
 	switch {
@@ -42,9 +61,10 @@ func window(text string) (wire.Window, error) {
 		return w, errHours
 	case a == b:
 		return w, errors.New("it ends when it starts")
-	}
-	if _, err := time.LoadLocation(w.Zone); err != nil || w.Zone == "Local" {
-		return w, errors.New("want a zone such as Europe/London")
+	case !zone(w.Zone):
+		return w, errZone
+	case f[0] == "never":
+		return w, nil
 	}
 	for part := range strings.SplitSeq(f[0], ",") {
 		from, to, isRange := strings.Cut(part, "-")
@@ -68,6 +88,35 @@ func window(text string) (wire.Window, error) {
 	return w, nil
 }
 
+// hoursText writes windows as readHours reads them.
+func hoursText(list wire.Windows) string {
+	parts := make([]string, len(list))
+	for i, w := range list {
+		parts[i] = dayText(w.Days) + " " + w.Start + "-" + w.End + " " + w.Zone
+	}
+	return strings.Join(parts, "; ")
+}
+
+// dayText writes three days and more in a row as a range.
+func dayText(list []string) string {
+	var parts []string
+	for i := 0; i < len(list); {
+		j := i
+		for j+1 < len(list) && slices.Index(days, list[j+1]) == slices.Index(days, list[j])+1 {
+			j++
+		}
+		if j-i < 2 {
+			parts, i = append(parts, list[i]), i+1
+			continue
+		}
+		parts, i = append(parts, list[i]+"-"+list[j]), j+1
+	}
+	if len(parts) == 0 {
+		return "never"
+	}
+	return strings.Join(parts, ",")
+}
+
 // clock reads HH:MM, two digits each, up to 24:00, in minutes.
 func clock(s string) (int, bool) {
 	if len(s) != 5 || s[2] != ':' {
@@ -84,41 +133,4 @@ func clock(s string) (int, bool) {
 		n += int(s[i]-'0') * weight
 	}
 	return n, n <= 24*60 && s[3] < '6'
-}
-
-// week draws windows as a grid: a line a day, two cells an hour, each half an hour. A
-// window past midnight belongs to the day it starts on and is drawn where it falls.
-func week(windows wire.Windows) []string {
-	var on [7][48]bool
-	zone := ""
-	for _, w := range windows {
-		zone = w.Zone
-		start, _ := clock(w.Start)
-		end, _ := clock(w.End)
-		if end <= start {
-			end += 24 * 60
-		}
-		for _, d := range w.Days {
-			i := slices.Index(days, d)
-			if i < 0 {
-				continue
-			}
-			for m := start / 30; m*30 < end; m++ {
-				on[(i+m/48)%7][m%48] = true
-			}
-		}
-	}
-	lines := []string{"  " + zone, "      0           6           12          18          24"}
-	for i, d := range days {
-		var b strings.Builder
-		for _, v := range on[i] {
-			if v {
-				b.WriteRune('█')
-			} else {
-				b.WriteRune('·')
-			}
-		}
-		lines = append(lines, "  "+d+" "+b.String())
-	}
-	return lines
 }

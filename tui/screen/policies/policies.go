@@ -1,5 +1,6 @@
-// Package policies is the list of policies with their state and why, and the form that
-// makes one. What a change would open and cut is shown by the root before it is made.
+// Package policies is the list of policies with their state and why, the form that makes
+// or changes one, and the history with the way back. What a change would open and cut is
+// shown by the root before it is made.
 package policies
 
 import (
@@ -19,7 +20,10 @@ type Model struct {
 	list   screen.List
 	search screen.Input
 	detail bool
-	form   *form // nil is the list
+	form   *form         // nil is the list
+	past   *history      // nil is the list
+	until  *screen.Input // how long to enable for; nil is not asked
+	wrong  string        // what is wrong with until
 	page   int
 }
 
@@ -32,31 +36,34 @@ var (
 	back    = keys.New("back", "esc")
 	accept  = keys.New("accept", "enter")
 	create  = keys.Writes("new policy", "n")
+	change  = keys.Writes("change it, every field", "c")
 	enable  = keys.Writes("enable", "e")
+	awhile  = keys.Writes("enable for a time", "E")
 	disable = keys.Writes("disable", "d")
 	remove  = keys.Writes("delete", "X")
-
-	next = keys.New("next field", "tab", "down")
-	prev = keys.New("field before", "shift+tab", "up")
-	save = keys.Writes("try it, then save", "enter", "ctrl+s")
+	older   = keys.New("history: compare and restore", "h")
+	takeUp  = keys.Writes("undo the last change", "u")
+	keep    = keys.Writes("keep the change that waits", "K")
 )
 
 // Name of the screen.
 func (*Model) Name() string { return "policies" }
 
-// Keys of the list, or of the form.
+// Keys of the list, or of what is on top of it.
 func (m *Model) Keys() []keys.Binding {
-	if m.form != nil {
-		return []keys.Binding{save, next, prev, back}
-	}
-	if m.search.Focused() {
+	switch {
+	case m.form != nil:
+		return m.form.keys()
+	case m.past != nil:
+		return m.past.keys()
+	case m.Typing():
 		return []keys.Binding{accept, back}
 	}
-	return append([]keys.Binding{search, detail, create, enable, disable, remove, back}, screen.Moves()...)
+	return append([]keys.Binding{search, detail, create, change, enable, awhile, disable, older, takeUp, keep, remove, back}, screen.Moves()...)
 }
 
-// Typing is so in the form and while a search is typed.
-func (m *Model) Typing() bool { return m.form != nil || m.search.Focused() }
+// Typing is so in the form, and while a search or a time is typed.
+func (m *Model) Typing() bool { return m.form != nil || m.search.Focused() || m.until != nil }
 
 func (m *Model) seen(s *screen.State) []*api.Policy {
 	var out []*api.Policy
@@ -76,24 +83,54 @@ func (m *Model) seen(s *screen.State) []*api.Policy {
 // Saved tells the form that what it asked for was done.
 type Saved struct{}
 
-// Update follows keys.
+// Update follows keys, and what comes of the form and the history.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
-	if _, ok := msg.(Saved); ok {
+	switch msg := msg.(type) {
+	case Saved:
 		m.form = nil
-		return nil
+	case Restored:
+		if m.past != nil {
+			return askPast(s.Client)
+		}
+	case checked:
+		msg.form.told(msg)
+	case screen.Tick:
+		if m.form != nil {
+			return m.form.tick(s)
+		}
+	case past:
+		if m.past != nil {
+			m.past.all, m.past.err, m.past.loaded = msg.list, msg.err, msg.err == nil
+		}
+	case compared:
+		if m.past != nil && m.past.asked {
+			m.past.err = msg.err
+			if msg.err == nil {
+				m.past.diff = &msg.diff
+			}
+		}
+	case tea.KeyMsg:
+		return m.pressed(msg, s)
 	}
-	k, ok := msg.(tea.KeyMsg)
-	if !ok {
-		return nil
-	}
+	return nil
+}
+
+func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 	rows := m.seen(s)
+	closed := false
 	switch {
 	case m.form != nil:
-		if back.Is(k) {
+		if cmd, closed = m.form.update(k, s); closed {
 			m.form = nil
-			return nil
 		}
-		return m.form.update(k, s)
+		return cmd
+	case m.past != nil:
+		if cmd, closed = m.past.update(k, s); closed {
+			m.past = nil
+		}
+		return cmd
+	case m.until != nil:
+		return m.timed(k, s, rows)
 	case m.search.Focused():
 		switch k.Type {
 		case tea.KeyEsc:
@@ -118,8 +155,15 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.C
 		m.detail = false
 		return nil
 	case create.Is(k):
-		m.form = newForm()
+		m.form = newForm(wire.Policy{Kind: wire.Direct, Enabled: true}, 0, s)
 		return nil
+	case older.Is(k):
+		m.past = new(history)
+		return askPast(s.Client)
+	case takeUp.Is(k):
+		return undo(s)
+	case keep.Is(k):
+		return confirmation(s)
 	case back.Is(k):
 		if !m.detail {
 			m.search.Set("")
@@ -134,6 +178,12 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.C
 	switch {
 	case detail.Is(k):
 		m.detail = !m.detail
+	case change.Is(k):
+		m.form = newForm(p.Policy, p.Version, s)
+	case awhile.Is(k):
+		in := screen.NewInput("8h, 7d, 2026-12-24T18:00:00Z")
+		in.Focus()
+		m.until, m.wrong = &in, ""
 	case enable.Is(k):
 		if p.Enabled {
 			return screen.Tell(p.Name+" is enabled already; its state is "+p.State, nil)
@@ -158,7 +208,42 @@ func verb(s *screen.State, p *api.Policy, verb, past, warn string) tea.Cmd {
 		}}})
 }
 
-func creation(s *screen.State, p wire.Policy) tea.Cmd {
-	return screen.Ask(screen.Propose{Title: "create " + p.Name, Done: "created " + p.Name, Then: Saved{}, Steps: []screen.Step{
-		func(ctx context.Context, dry bool) (api.Impact, error) { return s.Client.Create(ctx, dry, p) }}})
+// timed follows a key in the line that asks how long to enable a policy for.
+func (m *Model) timed(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.Cmd {
+	text := m.until.Value()
+	switch {
+	case back.Is(k):
+		m.until = nil
+		return nil
+	case !accept.Is(k):
+		m.until.Update(k)
+		m.wrong = ""
+		return nil
+	case m.list.At >= len(rows):
+		m.until = nil
+		return nil
+	}
+	at, err := screen.Instant(text, s.Now)
+	if err != nil {
+		m.wrong = err.Error()
+		return nil
+	}
+	m.until = nil
+	p := rows[m.list.At]
+	in := screen.Saving{Policy: p.Policy, Version: p.Version}
+	in.Policy.Enabled, in.Policy.ExpiresAt, in.Policy.ExpiresLocal = true, &at, nil
+	return screen.Ask(screen.Propose{Title: "enable " + p.Name + " for " + text, Done: p.Name + " is enabled for " + text,
+		What:  differences(&p.Policy, &in.Policy, s),
+		Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return s.Client.Save(ctx, dry, in) }}})
+}
+
+// confirmation keeps a change that would revert by itself.
+func confirmation(s *screen.State) tea.Cmd {
+	by := s.Org.Revision.ConfirmBy
+	if by == nil {
+		return screen.Tell("no change waits to be confirmed", nil)
+	}
+	return screen.Ask(screen.Propose{Title: "keep the last change", Done: "the last change stays",
+		What:  []string{"it would revert at " + by.In(s.Now.Location()).Format("15:04:05")},
+		Steps: []screen.Step{s.Client.Confirm}})
 }

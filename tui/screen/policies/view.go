@@ -18,13 +18,21 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	if m.form != nil {
 		return theme.Box(m.form.view(s, w, h), w, h)
 	}
+	if m.past != nil {
+		return theme.Box(m.past.view(s, w, h), w, h)
+	}
 	t := s.Theme
 	rows := m.seen(s)
 	if m.detail && m.list.At < len(rows) {
 		return theme.Box(details(s, rows[m.list.At], w, h), w, h)
 	}
 	top := fmt.Sprintf("%d of %d", len(rows), len(s.Org.Policies))
-	if m.search.Focused() {
+	if m.until != nil {
+		top = "enable for: " + m.until.View(t, max(1, min(34, w-14)))
+		if m.wrong != "" {
+			top = "enable for: " + m.until.View(t, min(14, w/3)) + " " + t.Paint(theme.Bad, "✗ "+theme.Clean(m.wrong))
+		}
+	} else if m.search.Focused() {
 		top = "search: " + m.search.View(t, w-8)
 	} else if v := m.search.Value(); v != "" {
 		top += "  search: " + theme.Clean(v)
@@ -104,14 +112,19 @@ func why(p *api.Policy, now time.Time) string {
 }
 
 func hours(list wire.Windows) string {
-	parts := make([]string, len(list))
-	for i, w := range list {
-		parts[i] = strings.Join(w.Days, ",") + " " + w.Start + "-" + w.End + " " + w.Zone
-	}
-	if len(parts) == 0 {
+	if len(list) == 0 {
 		return "always"
 	}
-	return theme.Clean(strings.Join(parts, "; "))
+	return theme.Clean(hoursText(list))
+}
+
+// ends says when a policy ends, and what is done with it then.
+func ends(p *api.Policy) string {
+	text := writeExpiry(&p.Policy, nil)
+	if text != "" && p.ExpiryAction != "" {
+		text += ", then " + string(p.ExpiryAction)
+	}
+	return theme.Clean(text)
 }
 
 func details(s *screen.State, p *api.Policy, w, h int) []string {
@@ -132,18 +145,20 @@ func details(s *screen.State, p *api.Policy, w, h int) []string {
 	add("senders", tagWords(p.SenderTags))
 	if p.Kind == wire.Gateway {
 		for _, g := range p.Gateways {
-			add("gateway", string(g.System)+" for "+theme.Clean(strings.Join(g.Subnets, ", ")))
+			add("gateway", theme.Clean(nameOf(s, g.System))+" for "+theme.Clean(strings.Join(g.Subnets, ", ")))
 		}
+		add("only to", theme.Clean(strings.Join(p.SubnetFilter, ", ")))
+		add("priority", p.Priority)
 	} else {
 		add("receivers", tagWords(p.ReceiverTags))
 	}
-	add("allow", rules(p.ACLs))
+	add("allow", theme.Clean(ruleText(p.ACLs)))
 	add("trust", theme.Clean(strings.Join(p.SenderTrust, ", ")))
 	if len(p.RecvTrust) > 0 {
 		add("recv trust", theme.Clean(strings.Join(p.RecvTrust, ", ")))
 	}
 	add("hours", hours(p.ActiveHours))
-	add("expires", until(p, s.Now))
+	add("expires", ends(p))
 	for _, text := range p.Warnings {
 		add("warning", theme.Clean(text))
 	}
@@ -152,7 +167,8 @@ func details(s *screen.State, p *api.Policy, w, h int) []string {
 		add("notes", theme.Clean(p.Notes))
 	}
 	if len(p.ActiveHours) > 0 && h-len(lines) >= 10 {
-		lines = append(append(lines, ""), week(p.ActiveHours)...)
+		on, _ := weekOf(p.ActiveHours)
+		lines = append(append(lines, "", "  "+theme.Clean(p.ActiveHours[0].Zone)), on.lines(t, -1, 0)...)
 	}
 	return lines
 }
