@@ -91,7 +91,11 @@ func (a *Agent) localAPI() http.Handler {
 		answer(w, struct{}{}, a.ForgetWitness(r.Context()))
 	})
 	mux.HandleFunc("POST /ping", func(w http.ResponseWriter, r *http.Request) {
-		res, err := a.Ping(r.Context(), r.URL.Query().Get("name"))
+		ping := a.Ping
+		if r.URL.Query().Get("icmp") == "1" {
+			ping = a.PingThrough
+		}
+		res, err := ping(r.Context(), r.URL.Query().Get("name"))
 		answer(w, res, err)
 	})
 	mux.HandleFunc("POST /resolve", func(w http.ResponseWriter, r *http.Request) {
@@ -168,6 +172,11 @@ func (l *Local) Status(ctx context.Context) (s api.AgentStatus, err error) {
 // Ping probes a peer.
 func (l *Local) Ping(ctx context.Context, name string) (r api.PingResult, err error) {
 	return r, l.call(ctx, http.MethodPost, "/ping?name="+url.QueryEscape(name), &r)
+}
+
+// PingThrough probes a peer and then sends it an ICMP echo through the overlay.
+func (l *Local) PingThrough(ctx context.Context, name string) (r api.PingResult, err error) {
+	return r, l.call(ctx, http.MethodPost, "/ping?icmp=1&name="+url.QueryEscape(name), &r)
 }
 
 // Resolve asks what a name stands for, for this system; type is A or AAAA.

@@ -93,8 +93,11 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 func agentPeer(p *wire.Peer, r link.PeerStatus, t tunnel.Stats) api.AgentPeer {
 	out := api.AgentPeer{
 		ID: p.ID, Name: p.Name, IPv4: p.IPv4, IPv6: p.IPv6, Grants: p.Grants,
-		Since: r.Since, RTT: r.RTT, WhyNotDirect: string(r.Why), Received: r.RxBytes, Sent: r.TxBytes,
+		Since: r.Since, Moves: r.Moves, RTT: r.RTT, WhyNotDirect: string(r.Why), Why: r.Why.Sentence(), Received: r.RxBytes, Sent: r.TxBytes,
 		LastHandshake: t.LastHandshake,
+	}
+	if r.Moves > 1 {
+		out.Was = r.Was.String()
 	}
 	out.Route, out.Via = routeWords(r.Route)
 	return out
@@ -119,8 +122,42 @@ func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
 		return api.PingResult{}, fmt.Errorf("ping %s: %w", peer.Name, err)
 	}
 	out := api.PingResult{Peer: peer.ID, Name: peer.Name, Addr: peer.IPv4, RTT: r.RTT}
-	out.Route, out.Via = routeWords(r.Route)
+	if out.Route, out.Via = routeWords(r.Route); out.Route != "direct" {
+		out.Why = a.whyNotDirect(p, peer.ID)
+	}
 	return out, nil
+}
+
+func (a *Agent) whyNotDirect(p *parts, id wire.SystemID) string {
+	for _, s := range p.link.Status() {
+		if s.ID == id {
+			return s.Why.Sentence()
+		}
+	}
+	return ""
+}
+
+// PingThrough is Ping and then an ICMP echo through the overlay, which takes a rule.
+func (a *Agent) PingThrough(ctx context.Context, name string) (api.PingResult, error) {
+	r, err := a.Ping(ctx, name)
+	if err != nil || r.Route == "gateway" { // that one is an echo already
+		return r, err
+	}
+	o, err := a.data()
+	if err != nil {
+		return r, err
+	}
+	to := r.Addr
+	if addr, err := netip.ParseAddr(name); err == nil {
+		to = addr.Unmap()
+	}
+	r.Inner = new(api.InnerPing)
+	if !o.allows(wire.ICMP, netip.AddrPortFrom(to, 0), time.Now()) {
+		r.Inner.Error = fmt.Sprintf("no rule lets %s send icmp to %s", a.view.Load().self.Name, r.Name)
+	} else if r.Inner.RTT, err = o.tunnel.Ping(ctx, to); err != nil {
+		r.Inner.Error = err.Error()
+	}
+	return r, nil
 }
 
 // WaitFor returns once the named system is introduced and answers, or with the

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,54 +21,161 @@ func (a *app) local() (*agent.Local, error) {
 	return agent.NewLocal(dir), nil
 }
 
+// pingFlags are the flags of ping.
+type pingFlags struct {
+	count          int
+	every, timeout time.Duration
+	untilDirect    bool
+	icmp           bool
+}
+
 func (a *app) ping() *cobra.Command {
-	var count int
-	var every, timeout time.Duration
+	var f pingFlags
 	c := &cobra.Command{Use: "ping NAME", Short: "Probe a system over the path that its data takes",
-		Long: `Probes a system from the agent that runs on --state. The probe travels the way the
-data does, so it shows whether that is direct or over a relay. It needs no rule: whoever
-a policy introduces answers.`,
-		Args: exactly("NAME"), ValidArgsFunction: a.completePeers, RunE: func(c *cobra.Command, args []string) error {
+		Long: `Probes a system, by name, ID or overlay address, from the agent that runs on --state. The
+probe travels the way the data does, so it shows whether that is direct or over a relay. It
+needs no rule: whoever a policy introduces answers. --icmp also sends an echo through the
+tunnel, which takes a rule for icmp and shows what WireGuard and both filters add.
+
+--until-direct goes on until the path is direct, at most --count probes. The exit code is 6
+when no probe was answered, or none of them directly.`,
+		Example: "  enclave ping web --state laptop\n  enclave ping web --until-direct --count 30 --state laptop\n  enclave ping 100.64.0.7 --icmp --json --state laptop",
+		Args:    exactly("NAME"), ValidArgsFunction: a.completePeers, RunE: func(c *cobra.Command, args []string) error {
 			l, err := a.local()
 			if err != nil {
 				return err
 			}
-			if count < 1 {
-				return usage("--count %d: want 1 or more", count)
+			if f.untilDirect && !c.Flags().Changed("count") {
+				f.count = 10
+			}
+			if f.count < 1 {
+				return usage("--count %d: want 1 or more", f.count)
+			}
+			if f.every < minInterval {
+				return usage("--interval %s: want %s or more", f.every, minInterval)
 			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			for i := range count {
-				if i > 0 && !pause(ctx, every) {
-					break
-				}
-				if err := a.probe(ctx, l, args[0], timeout); err != nil {
-					return err
-				}
-			}
-			return nil
+			return a.runPing(ctx, l, args[0], &f)
 		}}
-	c.Flags().IntVarP(&count, "count", "c", 3, "how many probes, `N`")
-	c.Flags().DurationVar(&every, "interval", time.Second, "time between probes")
-	c.Flags().DurationVar(&timeout, "timeout", 5*time.Second, "how long to wait for each answer")
+	c.Flags().IntVarP(&f.count, "count", "c", 3, "how many probes, `N` (10 with --until-direct)")
+	c.Flags().DurationVarP(&f.every, "interval", "i", time.Second, "time between probes")
+	c.Flags().DurationVar(&f.timeout, "timeout", 5*time.Second, "how long to wait for each answer")
+	c.Flags().BoolVar(&f.untilDirect, "until-direct", false, "go on until the path is direct")
+	c.Flags().BoolVar(&f.icmp, "icmp", false, "also send an ICMP echo through the tunnel")
 	return c
 }
 
-// probe sends one probe and prints its answer.
-func (a *app) probe(ctx context.Context, l *agent.Local, name string, timeout time.Duration) error {
-	try, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	r, err := l.Ping(try, name)
-	switch {
-	case err == nil:
-		return a.pong(r)
-	case ctx.Err() != nil: // Ctrl-C
-		return nil
-	case try.Err() != nil:
-		return timedOut("%s does not answer within %s", name, timeout)
+// minInterval keeps a mistyped interval from being a flood.
+const minInterval = 10 * time.Millisecond
+
+// runPing probes and sums up.
+func (a *app) runPing(ctx context.Context, l *agent.Local, name string, f *pingFlags) error {
+	var t pingTally
+	for i := range f.count {
+		if i > 0 && !pause(ctx, f.every) {
+			break
+		}
+		r, err := a.probe(ctx, l, name, f)
+		switch {
+		case ctx.Err() != nil: // Ctrl-C
+		case err == nil:
+			t.answered(r)
+			if err := a.pong(r); err != nil {
+				return err
+			}
+		case errors.Is(err, errUnanswered):
+			if t.lost(); f.count == 1 {
+				break
+			}
+			if err := a.lostProbe(name, f.timeout); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+		if ctx.Err() != nil || f.untilDirect && t.last.Route == "direct" {
+			break
+		}
 	}
-	return err
+	if !a.json && t.sent > 1 {
+		a.printf("%s\n", t.line())
+	}
+	return t.verdict(name, f)
 }
+
+// errUnanswered is a probe that got no answer in time.
+var errUnanswered = errors.New("no answer in time")
+
+// probe sends one probe.
+func (a *app) probe(ctx context.Context, l *agent.Local, name string, f *pingFlags) (api.PingResult, error) {
+	try, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	ask := l.Ping
+	if f.icmp {
+		ask = l.PingThrough
+	}
+	r, err := ask(try, name)
+	if err != nil && try.Err() != nil {
+		err = errUnanswered
+	}
+	return r, err
+}
+
+// pingTally is what the probes of one command came to.
+type pingTally struct {
+	sent, heard      int
+	least, most, sum time.Duration
+	last             api.PingResult
+}
+
+func (t *pingTally) answered(r api.PingResult) {
+	if t.sent, t.heard, t.last = t.sent+1, t.heard+1, r; t.heard == 1 || r.RTT < t.least {
+		t.least = r.RTT
+	}
+	t.most, t.sum = max(t.most, r.RTT), t.sum+r.RTT
+}
+
+func (t *pingTally) lost() { t.sent++ }
+
+func (t *pingTally) line() string {
+	if t.heard == 0 {
+		return fmt.Sprintf("%d probes, none answered", t.sent)
+	}
+	return fmt.Sprintf("%d probes, %d answered, min/avg/max %s/%s/%s", t.sent, t.heard,
+		ms(t.least), ms(t.sum/time.Duration(t.heard)), ms(t.most))
+}
+
+// verdict is the error that the tally comes to.
+func (t *pingTally) verdict(name string, f *pingFlags) error {
+	switch {
+	case t.sent > 0 && t.heard == 0:
+		return timedOut("%s does not answer within %s", name, f.timeout)
+	case f.untilDirect && t.heard > 0 && t.last.Route != "direct":
+		why := first(t.last.Why, "the path goes by "+t.last.Route)
+		return (&failure{exit: exitTryAgain, Code: "not_direct", Message: fmt.Sprintf("%s is not direct after %d probes: %s", name, t.sent, why)}).
+			hint("\"enclave netcheck\" on both sides shows what the networks let through")
+	}
+	return nil
+}
+
+// lostPing is the line of a probe without an answer.
+type lostPing struct {
+	Name    string        `json:"name"`
+	Lost    bool          `json:"lost"`
+	Timeout time.Duration `json:"timeout_ns"`
+}
+
+func (a *app) lostProbe(name string, timeout time.Duration) error {
+	if a.json {
+		return json.NewEncoder(a.Out).Encode(lostPing{name, true, timeout})
+	}
+	a.printf("%s: no answer within %s\n", clean(name), timeout)
+	return nil
+}
+
+// ms is a round trip as people read it.
+func ms(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
 
 func timedOut(format string, args ...any) *failure {
 	return (&failure{exit: exitTryAgain, Code: "timeout", Message: fmt.Sprintf(format, args...)}).
@@ -94,7 +200,14 @@ func (a *app) pong(r api.PingResult) error {
 	if r.Route == "relay" {
 		via = "relay " + via
 	}
-	_, err := fmt.Fprintf(a.Out, "%s (%s, %s): %s via %s in %s\n", clean(r.Name), r.Peer, r.Addr, r.Route, via, r.RTT.Round(10*time.Microsecond))
+	text := fmt.Sprintf("%s (%s, %s): %s via %s in %s", clean(r.Name), r.Peer, r.Addr, r.Route, via, ms(r.RTT))
+	switch in := r.Inner; {
+	case in != nil && in.Error != "":
+		text += "; no echo through the tunnel: " + clean(in.Error)
+	case in != nil:
+		text += "; through the tunnel in " + ms(in.RTT)
+	}
+	_, err := fmt.Fprintln(a.Out, text)
 	return err
 }
 
@@ -133,70 +246,4 @@ func waitFor(ctx context.Context, l *agent.Local, name string, timeout time.Dura
 			return r, ctx.Err()
 		}
 	}
-}
-
-func (a *app) agentStatus() *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Show the agent that runs on --state", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		l, err := a.local()
-		if err != nil {
-			return err
-		}
-		s, err := l.Status(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(s, func(w io.Writer) { statusText(w, &s) })
-	}}
-}
-
-// noPeers says why there is nobody, and who can change that.
-func noPeers(s *api.AgentStatus) string {
-	id := string(s.Self.ID)
-	switch s.State {
-	case api.AgentStarting:
-		return "no peers: this system has no map yet"
-	case api.AgentPending:
-		return "no peers: this system waits for approval; an administrator runs \"enclave system approve " + id + "\""
-	case api.AgentDisabled:
-		return "no peers: this system is disabled; an administrator runs \"enclave system enable " + id + "\""
-	case api.AgentClosed:
-		return "no peers: there was no word from control for as long as the map counts"
-	}
-	return "no peers: no policy introduces anyone to this system now"
-}
-
-func statusText(w io.Writer, s *api.AgentStatus) {
-	control := "connected to " + s.Control.URL
-	if !s.Control.Connected {
-		control = "not connected to " + s.Control.URL + ": " + orDash(s.Control.Error)
-	}
-	table(w,
-		[]string{"state", s.State},
-		[]string{"system", clean(s.Self.Name) + " (" + string(s.Self.ID) + ")"},
-		[]string{"addresses", s.Self.IPv4.String() + ", " + s.Self.IPv6.String()},
-		[]string{"tags", join(s.Self.Tags)},
-		[]string{"control", control},
-		[]string{"revision", num(int(s.Revision)) + ", counts until " + when(s.ValidUntil)},
-		[]string{"NAT", orDash(s.Reach.NAT)},
-		[]string{"home relay", orDash(string(s.Reach.Relay))},
-		[]string{"live flows", num(len(s.Flows))},
-	)
-	networksText(w, *s)
-	for _, warning := range s.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", warning)
-	}
-	if len(s.Peers) == 0 {
-		fmt.Fprintln(w, "\n"+noPeers(s))
-		return
-	}
-	rows := [][]string{{"PEER", "ID", "ADDRESS", "ROUTE", "VIA", "RTT", "WHY NOT DIRECT", "HANDSHAKE"}}
-	for _, p := range s.Peers {
-		rtt := "-"
-		if p.RTT > 0 {
-			rtt = p.RTT.Round(10 * time.Microsecond).String()
-		}
-		rows = append(rows, []string{clean(p.Name), string(p.ID), p.IPv4.String(), p.Route, orDash(p.Via), rtt, orDash(p.WhyNotDirect), when(&p.LastHandshake)})
-	}
-	fmt.Fprintln(w)
-	table(w, rows...)
 }

@@ -68,6 +68,8 @@ type PeerStatus struct {
 	ID    wire.SystemID `json:"id"`
 	Route Route         `json:"route"`
 	Since time.Time     `json:"since"`         // of the route
+	Was   Route         `json:"was"`           // before that; none at first
+	Moves uint64        `json:"moves"`         // how often the route has changed
 	RTT   time.Duration `json:"rtt,omitempty"` // of the direct path, smoothed
 	Why   path.Why      `json:"why,omitempty"` // why it is not direct
 	Seen  time.Time     `json:"seen,omitzero"` // last data from the peer

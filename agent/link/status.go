@@ -31,6 +31,7 @@ func (p *peer) statusLocked(now time.Time) PeerStatus {
 		TxBytes: p.tx.bytes.Load(), TxPackets: p.tx.packets.Load(),
 		RxBytes: p.rx.bytes.Load(), RxPackets: p.rx.packets.Load(),
 	}
+	s.Was, s.Moves = p.path.Before()
 	if r := p.route.Load(); r != nil {
 		s.Route = r.words()
 	}

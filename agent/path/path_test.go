@@ -15,16 +15,16 @@ func TestNATs(t *testing.T) {
 	tests := []struct {
 		a, b   string
 		direct bool
-		why    Why
+		why    [2]Why // as a and as b say it
 	}{
-		{"none", "none", true, ""},
-		{"none", "easy", true, ""},
-		{"none", "hard", true, ""},
-		{"easy", "easy", true, ""},
-		{"easy", "hard", false, WhyNoAnswer}, // the toy filters by port; so do most hard ones
-		{"hard", "hard", false, WhyHardNAT},
-		{"none", "blocked", false, WhyUDPBlocked},
-		{"easy", "blocked", false, WhyUDPBlocked},
+		{"none", "none", true, [2]Why{}},
+		{"none", "easy", true, [2]Why{}},
+		{"none", "hard", true, [2]Why{}},
+		{"easy", "easy", true, [2]Why{}},
+		{"easy", "hard", false, [2]Why{WhyHardThere, WhyHardHere}}, // the toy filters by port; so do most hard ones
+		{"hard", "hard", false, [2]Why{WhyHardNAT, WhyHardNAT}},
+		{"none", "blocked", false, [2]Why{WhyUDPThere, WhyUDPBlocked}},
+		{"easy", "blocked", false, [2]Why{WhyUDPThere, WhyUDPBlocked}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.a+"-"+tt.b, func(t *testing.T) {
@@ -49,11 +49,31 @@ func TestNATs(t *testing.T) {
 			}
 			s.run(57*time.Second, true)
 			for i, h := range s.hosts {
-				if got := h.Why(s.now); got != tt.why && got != WhyProbing {
-					t.Errorf("host %d: why %q; want %q", i, got, tt.why)
+				if got := h.Why(s.now); got != tt.why[i] && got != WhyProbing {
+					t.Errorf("host %d: why %q; want %q", i, got, tt.why[i])
 				}
 			}
 		})
+	}
+}
+
+// TestWhyHasASentence: each reason is said to people, and none as its bare code.
+func TestWhyHasASentence(t *testing.T) {
+	for _, w := range []Why{WhyNoCandidates, WhyUDPBlocked, WhyUDPThere, WhyLost, WhyProbing, WhyOneWay,
+		WhyHardNAT, WhyHardHere, WhyHardThere, WhyNoRelay, WhyNoAnswer} {
+		if got := w.Sentence(); got == "" || got == string(w) {
+			t.Errorf("%s has no sentence", w)
+		}
+	}
+}
+
+// TestChangesAreRemembered: the route before the last change, for status.
+func TestChangesAreRemembered(t *testing.T) {
+	s := newSim(t, "easy", "easy")
+	s.run(10*time.Second, true)
+	was, moves := s.hosts[0].Before()
+	if was != (Route{Relay: "r1"}) || moves < 2 {
+		t.Errorf("before %v after %d changes; want the relay after at least 2", was, moves)
 	}
 }
 

@@ -21,10 +21,12 @@ type Peer struct {
 	route     *candidate // nil: not direct
 	since     time.Time  // of the route, relayed or direct
 	last      Route      // as Step returned it
-	traffic   time.Time  // last data, either way
-	lost      time.Time  // when a direct route was last given up
-	probed    time.Time  // last ping of a round
-	roundAt   time.Time  // start of the last round
+	before    Route      // as the step before the last change returned it
+	changes   uint64
+	traffic   time.Time // last data, either way
+	lost      time.Time // when a direct route was last given up
+	probed    time.Time // last ping of a round
+	roundAt   time.Time // start of the last round
 	nextRound time.Time
 	backoff   time.Duration
 	wantRound bool // as soon as roundGap allows
@@ -151,6 +153,9 @@ func (p *Peer) HearPong(now time.Time, from netip.AddrPort, tx disco.TxID) (time
 // Since returns when the route last changed, RTT the round trip of the direct path.
 func (p *Peer) Since() time.Time { return p.since }
 
+// Before returns the route before the last change, and how often it has changed.
+func (p *Peer) Before() (Route, uint64) { return p.before, p.changes }
+
 // RTT returns the smoothed round trip of the direct path, 0 when relayed.
 func (p *Peer) RTT() time.Duration {
 	if p.route == nil {
@@ -167,8 +172,10 @@ func (p *Peer) Why(now time.Time) Why {
 	switch {
 	case p.route != nil:
 		return WhyDirect
-	case p.nats[0] == "blocked" || p.nats[1] == "blocked":
+	case p.nats[0] == "blocked":
 		return WhyUDPBlocked
+	case p.nats[1] == "blocked":
+		return WhyUDPThere
 	case len(p.cands) == 0:
 		return WhyNoCandidates
 	case !p.lost.IsZero() && now.Sub(p.lost) < 2*firstRetry:
@@ -179,6 +186,12 @@ func (p *Peer) Why(now time.Time) Why {
 		return WhyOneWay
 	case p.nats[0] == "hard" && p.nats[1] == "hard":
 		return WhyHardNAT
+	case p.nats[0] == "hard":
+		return WhyHardHere
+	case p.nats[1] == "hard":
+		return WhyHardThere
+	case p.relay == "":
+		return WhyNoRelay
 	}
 	return WhyNoAnswer
 }

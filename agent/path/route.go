@@ -33,14 +33,49 @@ func (r Route) String() string {
 // Why says why a pair is not direct. Empty means that it is.
 type Why string
 
-// The reasons. They are words for people and stable for scripts.
+// The reasons. The codes are stable for scripts; Sentence says them to people.
 const (
 	WhyDirect       Why = ""
-	WhyNoCandidates Why = "no-candidates" // nobody has named an address of the peer
-	WhyUDPBlocked   Why = "udp-blocked"   // UDP does not leave one of the two networks
-	WhyLost         Why = "lost"          // the direct path fell silent; looking for another
-	WhyProbing      Why = "probing"       // a round of probes is under way
-	WhyOneWay       Why = "one-way"       // its pings arrive, ours are not answered
-	WhyHardNAT      Why = "hard-nat"      // both NATs map by destination: no port to aim at
-	WhyNoAnswer     Why = "no-answer"     // no address answers; probing again with back-off
+	WhyNoCandidates Why = "no-candidates"
+	WhyUDPBlocked   Why = "udp-blocked"       // here
+	WhyUDPThere     Why = "udp-blocked-there" // at the other side
+	WhyLost         Why = "lost"
+	WhyProbing      Why = "probing"
+	WhyOneWay       Why = "one-way"
+	WhyHardNAT      Why = "hard-nat" // on both sides
+	WhyHardHere     Why = "hard-nat-here"
+	WhyHardThere    Why = "hard-nat-there"
+	WhyNoRelay      Why = "no-relay"
+	WhyNoAnswer     Why = "no-answer"
 )
+
+// Sentence is the reason as a clause that may follow "not direct:".
+func (w Why) Sentence() string {
+	switch w {
+	case WhyDirect:
+		return ""
+	case WhyNoCandidates:
+		return "the other side has named no address yet"
+	case WhyUDPBlocked:
+		return "UDP is blocked here: no relay's STUN answers"
+	case WhyUDPThere:
+		return "UDP is blocked at the other side"
+	case WhyLost:
+		return "the direct path fell silent; looking for another"
+	case WhyProbing:
+		return "looking for a direct path now"
+	case WhyOneWay:
+		return "the other side's probes arrive here, but ours are not answered: a firewall stands in one direction"
+	case WhyHardNAT:
+		return "the NATs of both sides map by destination: there is no port to aim at"
+	case WhyHardHere:
+		return "the NAT here maps by destination, and the other side lets in only ports that it has sent to"
+	case WhyHardThere:
+		return "the other side's NAT maps by destination, and the one here lets in only ports that were sent to"
+	case WhyNoRelay:
+		return "no relay that both reach, so the other side cannot be told when to open its NAT"
+	case WhyNoAnswer:
+		return "no address of the other side answers; tried again with growing pauses"
+	}
+	return string(w)
+}

@@ -40,7 +40,8 @@ func (p *Peer) Step(now time.Time) Output {
 		out.Route.Direct = p.route.addr
 	}
 	if out.Changed = out.Route != p.last; out.Changed {
-		p.since, p.last = now, out.Route
+		p.since, p.before, p.last = now, p.last, out.Route
+		p.changes++
 	}
 	out.Next = p.next(now)
 	return out

@@ -77,11 +77,14 @@ type AgentPeer struct {
 	Name          string        `json:"name"`
 	IPv4          netip.Addr    `json:"ipv4"`
 	IPv6          netip.Addr    `json:"ipv6"`
-	Route         string        `json:"route"`         // direct, relay, none
-	Via           string        `json:"via,omitempty"` // address or relay
-	Since         time.Time     `json:"since,omitzero"`
+	Route         string        `json:"route"`          // direct, relay, none
+	Via           string        `json:"via,omitempty"`  // address or relay
+	Since         time.Time     `json:"since,omitzero"` // of the route
+	Was           string        `json:"was,omitempty"`  // the route before that, in words
+	Moves         uint64        `json:"moves"`          // how often the route has changed
 	RTT           time.Duration `json:"rtt_ns,omitempty"`
-	WhyNotDirect  string        `json:"why_not_direct,omitempty"`
+	WhyNotDirect  string        `json:"why_not_direct,omitempty"` // a code
+	Why           string        `json:"why,omitempty"`            // the same as a sentence
 	LastHandshake time.Time     `json:"last_handshake,omitzero"`
 	Received      uint64        `json:"received_bytes"`
 	Sent          uint64        `json:"sent_bytes"`
@@ -124,4 +127,13 @@ type PingResult struct {
 	Route string        `json:"route"`
 	Via   string        `json:"via,omitempty"`
 	RTT   time.Duration `json:"rtt_ns"`
+	Why   string        `json:"why,omitempty"`   // it is not direct
+	Inner *InnerPing    `json:"inner,omitempty"` // through the tunnel as well, when asked for
+}
+
+// InnerPing is an ICMP echo through the overlay: WireGuard, both filters and the peer's
+// stack, all of which a probe of the path leaves out.
+type InnerPing struct {
+	RTT   time.Duration `json:"rtt_ns,omitempty"`
+	Error string        `json:"error,omitempty"` // why there is no answer
 }
