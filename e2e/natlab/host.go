@@ -29,6 +29,7 @@ type Host struct {
 	watchers  map[int]func()
 	nextWatch int
 	tcp       *netstack // nil until first used
+	streams   *streams  // TCP in a lab for bubbles; else nil
 }
 
 // maxPMTU bounds what a host remembers of path MTUs.
@@ -83,6 +84,9 @@ func (l *Lab) Host(name string, network *Network, options ...HostOption) *Host {
 		pmtu:     map[netip.Addr]int{},
 		watchers: map[int]func(){},
 		nextPort: firstEphemeral,
+	}
+	if l.cfg.Bubble {
+		h.initStreams()
 	}
 	h.port = l.newPort(h, o.link, o.link)
 	network.attach(h.port, o.addrs, o.v6 || network.gateway != nil)
@@ -221,7 +225,7 @@ func (h *Host) deliverError(now time.Time, p *packet, v *view) {
 		h.lab.discard(now, h.label, p, DropMalformed)
 		return
 	}
-	if inner.proto == protoTCP {
+	if inner.proto == protoTCP && h.streams == nil {
 		h.deliverTCP(now, p, v)
 		return
 	}
@@ -305,6 +309,9 @@ func (h *Host) closeSockets() {
 	}
 	h.closed = true
 	tcp := h.tcp
+	if h.streams != nil {
+		h.streams.shut()
+	}
 	h.lab.mu.Unlock()
 	for _, c := range conns {
 		c.Close()

@@ -30,6 +30,9 @@ type Config struct {
 	// MaxInFlight bounds the packets that wait on links; zero means 65536. More are
 	// dropped, as a router would.
 	MaxInFlight int
+	// Bubble gives hosts a small TCP of the lab's own, which blocks on nothing but what
+	// a testing/synctest bubble knows, in the place of gVisor's.
+	Bubble bool
 	// Record keeps the latest packets for WritePCAP, up to this many bytes. Zero
 	// keeps none.
 	Record int
@@ -59,6 +62,7 @@ type Lab struct {
 	taps     []*tap
 	recorder *recorder
 	alloc    allocator
+	iss      *rand.Rand // initial sequence numbers of the lab's own TCP
 	closed   bool
 	stop     context.CancelFunc // set once the lab runs
 	ended    chan struct{}      // closed when it has ended
@@ -80,6 +84,7 @@ func New(cfg Config) *Lab {
 		ended:   make(chan struct{}),
 		alloc:   newAllocator(),
 	}
+	l.iss = l.rng("tcp")
 	l.internet = newNetwork(l, "internet")
 	if cfg.Record > 0 {
 		l.recorder = newRecorder(cfg.Record)

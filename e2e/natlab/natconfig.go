@@ -74,6 +74,7 @@ type NATConfig struct {
 	TCPTransitory time.Duration
 	ICMPTimeout   time.Duration
 
+	IPv4Lost   bool     // IPv4 goes nowhere and nothing says so; the hosts have addresses all the same
 	UDPBlocked bool     // drops all UDP, as many offices and hotels do
 	TCPPorts   []uint16 // destination ports that TCP may leave to; nil means all
 

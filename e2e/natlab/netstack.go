@@ -156,6 +156,9 @@ func (s *netstack) close() {
 // deliverTCP hands a packet to the netstack. A host that never used TCP refuses, as
 // a machine without listeners does.
 func (h *Host) deliverTCP(now time.Time, p *packet, v *view) {
+	if h.streams != nil && h.deliverStream(now, p, v) {
+		return
+	}
 	if h.tcp != nil {
 		if !h.tcp.in.push(p) {
 			h.lab.discard(now, h.label, p, DropQueue)

@@ -125,6 +125,10 @@ func (r *Router) outward(now time.Time, p *packet, v *view) {
 		r.leave(now, p, r.fw6.out(now, p.data, v))
 		return
 	}
+	if r.cfg.IPv4Lost {
+		l.discard(now, r.label, p, DropBlocked)
+		return
+	}
 	hairpin := !r.cfg.NoTranslation && slices.Contains(r.port.addrs, v.dst)
 	if hairpin && !r.cfg.Hairpin {
 		l.discard(now, r.label, p, DropHairpin)

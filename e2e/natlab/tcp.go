@@ -2,7 +2,6 @@ package natlab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,6 +24,13 @@ func (h *Host) ListenTCP(port uint16) (net.Listener, error) {
 func (h *Host) ListenTCPAddrPort(local netip.AddrPort) (net.Listener, error) {
 	fail := func(err error) error {
 		return &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(local), Err: err}
+	}
+	if h.streams != nil {
+		l, err := h.listenStream(local)
+		if err != nil {
+			return nil, fail(err)
+		}
+		return l, nil
 	}
 	s, err := h.netstack()
 	if err != nil {
@@ -63,22 +69,30 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 		}
 		return c, nil
 	}
-	s, err := h.netstack()
+	dial := h.dialStream
+	if h.streams == nil {
+		s, err := h.netstack()
+		if err != nil {
+			return nil, fail(err)
+		}
+		dial = s.dial
+	}
+	c, err := dialFirst(ctx, remotes, dial)
 	if err != nil {
 		return nil, fail(err)
 	}
-	var errs []error
-	for _, r := range remotes {
-		c, err := gonet.DialContextTCP(ctx, s.stack, full(r), family(r.Addr()))
-		if err == nil {
-			return &tcpConn{TCPConn: c}, nil
-		}
-		if known := knownError(err); known != nil {
-			err = known
-		}
-		errs = append(errs, err)
+	return c, nil
+}
+
+func (s *netstack) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	c, err := gonet.DialContextTCP(ctx, s.stack, full(to), family(to.Addr()))
+	if err == nil {
+		return &tcpConn{TCPConn: c}, nil
 	}
-	return nil, fail(errors.Join(errs...))
+	if known := knownError(err); known != nil {
+		err = known
+	}
+	return nil, err
 }
 
 // resolve answers the endpoints of address that h has an address family for.
