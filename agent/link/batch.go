@@ -59,6 +59,10 @@ func (l *Link) sortRun(h *held, bufs [][]byte, sizes []int, eps []conn.Endpoint)
 			n--
 			continue
 		}
+		if l.glare(p, b) {
+			n--
+			continue
+		}
 		sizes[n], eps[n] = copy(bufs[n], b), p
 	}
 	if n > 0 {

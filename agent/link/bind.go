@@ -115,6 +115,9 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 	if p.quiet.Load() {
 		l.touch(p)
 	}
+	if len(bufs) == 1 && bufs[0][0] == initiation { // handshakes come alone
+		p.initiated.Store(l.sinceBase())
+	}
 	r := p.route.Load()
 	if r == nil {
 		l.drops.noRoute.Add(uint64(len(bufs)))
@@ -250,6 +253,9 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 			l.drops.unknownSource.Add(1)
 			return nil
 		}
+		if l.glare(p, b) {
+			return nil
+		}
 		l.received(p, len(b))
 		return p
 	case disco.LooksLike(b):
@@ -288,7 +294,7 @@ func (l *Link) hearRelayed(rc *relayConn, from frame.ID, b []byte) {
 	switch {
 	case isWireGuard(b):
 		bind := l.udp.bind.Load()
-		if bind == nil {
+		if bind == nil || l.glare(p, b) {
 			return
 		}
 		pkt := packets.Get().(*packet)

@@ -32,6 +32,9 @@ type peer struct {
 	absent atomic.Bool
 
 	tx, rx counter
+	// initiated is when a handshake initiation was last sent, like counter.last; 0: it
+	// was answered.
+	initiated atomic.Int64
 
 	// Guarded by Link.mu.
 	reach    wire.Reach

@@ -102,9 +102,10 @@ func (l *Link) candidatesLocked() []wire.Candidate {
 		add(wire.HostCandidate, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
 	}
 	for _, a := range l.stun.observed {
-		// A mapping that varies by destination leads nobody here, and loopback only
-		// those who were meant to find it.
-		if (l.stun.nat != NATHard || a.Addr().Is6()) && (!a.Addr().IsLoopback() || l.cfg.LoopbackCandidates) {
+		// A mapping that varies by destination leads nobody here, unless the NAT filters
+		// nothing; but who sends there opens its own filter for our address. Loopback
+		// leads only those who were meant to find it.
+		if !a.Addr().IsLoopback() || l.cfg.LoopbackCandidates {
 			add(wire.ObservedCandidate, a)
 		}
 	}
