@@ -123,7 +123,7 @@ func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 	var err error
 	o.tunnel, err = tunnel.New(tunnel.Config{
 		Addrs: o.addrs, MTU: p.agent.cfg.MTU, PrivateKey: [32]byte(p.agent.st.WireGuard), Bind: p.link,
-		Filter: o.filter, Netstack: p.agent.cfg.Netstack, Logger: p.agent.log.With("part", "tunnel"),
+		Filter: o.filter, Netstack: p.agent.cfg.Netstack, Logger: p.agent.log.With("part", "tunnel"), Lazy: true,
 	})
 	if err != nil {
 		return nil, err

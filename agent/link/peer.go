@@ -119,6 +119,10 @@ func (p *peer) lastData() (time.Time, bool) {
 func (p *peer) ClearSrc()           {}
 func (p *peer) SrcToString() string { return "" }
 func (p *peer) SrcIP() netip.Addr   { return netip.Addr{} }
+
+// WireGuard is the key of the peer.
+func (p *peer) WireGuard() wire.WireGuardKey { return p.wg }
+
 func (p *peer) DstToString() string { return hex.EncodeToString(p.wg[:]) }
 func (p *peer) DstToBytes() []byte  { return p.wg[:] }
 

@@ -76,7 +76,8 @@ func (f *flight) full() bool { return f.entered.Load()-f.left.Load() > maxFlight
 // received gets into them.
 type meter struct {
 	conn.Bind
-	out, in *flight
+	out, in  *flight
+	received func(bufs [][]byte, sizes []int, eps []conn.Endpoint)
 }
 
 func (m *meter) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
@@ -86,6 +87,7 @@ func (m *meter) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 			m.in.wait()
 			n, err := receive(bufs, sizes, eps)
 			m.in.enter(n)
+			m.received(bufs[:n], sizes[:n], eps[:n])
 			return n, err
 		}
 	}

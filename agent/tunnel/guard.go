@@ -33,6 +33,7 @@ type guard struct {
 	inward flight                   // from the bind to Write
 	via    [batchLen]netip.Addr     // the same
 	self   netip.Addr               // our IPv4 address, the source of what is wrapped
+	rouse  func(bufs [][]byte, sizes []int, offset int)
 
 	// beyond takes packets that are neither to us nor TCP or UDP, when this system is a
 	// gateway; nil otherwise.
@@ -60,6 +61,9 @@ func newGuard(l link, f Filter, addrs []netip.Addr) *guard {
 func (g *guard) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	g.flight.wait()
 	n, err := g.read(bufs, sizes, offset)
+	if g.rouse != nil {
+		g.rouse(bufs[:n], sizes[:n], offset)
+	}
 	g.flight.enter(n)
 	return n, err
 }

@@ -27,7 +27,8 @@ type wiring struct {
 	mu     sync.Mutex
 	binds  map[string]*memBind // by public key in hex
 	chaos  *chaos
-	mtu    int                         // of the nodes; 0 is the default
+	mtu    int // of the nodes; 0 is the default
+	lazy   bool
 	liar   atomic.Pointer[memEndpoint] // whom it names as the sender of everything; nil is the truth
 }
 
@@ -71,6 +72,11 @@ func (e memEndpoint) DstToString() string { return string(e) }
 func (e memEndpoint) DstToBytes() []byte  { return []byte(e) }
 func (e memEndpoint) DstIP() netip.Addr   { return netip.Addr{} }
 func (e memEndpoint) SrcIP() netip.Addr   { return netip.Addr{} }
+
+func (e memEndpoint) WireGuard() (k wire.WireGuardKey) {
+	hex.Decode(k[:], []byte(e))
+	return k
+}
 
 func (w *wiring) bind(key wire.WireGuardKey) *memBind {
 	b := &memBind{net: w, self: memEndpoint(hex.EncodeToString(key[:])), in: make(chan memPacket, 4096)}
@@ -216,6 +222,7 @@ func newFilteredNode(t testing.TB, w *wiring, v4, v6 string, f Filter) *node {
 		Bind:       bind,
 		Filter:     f,
 		MTU:        w.mtu,
+		Lazy:       w.lazy,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,14 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"golang.zx2c4.com/wireguard/device"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"enclave/wire"
+
+	"golang.zx2c4.com/wireguard/device"
 )
 
 // Peer is a system that the tunnel talks to.
@@ -53,48 +55,92 @@ func (t *Tunnel) SetPeers(peers []Peer) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
-	set := func(key wire.WireGuardKey, lines string) bool {
-		err := t.dev.IpcSet("public_key=" + hex.EncodeToString(key[:]) + "\n" + lines)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("set peer %s: %w", key, err))
-		}
-		return err == nil
+	failed := func(err error) bool {
+		errs = append(errs, err)
+		return err != nil
 	}
 	// What goes, goes first: an address may move from one peer to another.
-	for key, old := range t.peers {
+	for key, e := range t.peers {
 		p, stays := want[key]
 		if !stays {
-			if set(key, "remove=true\n") {
+			if !failed(t.drop(e)) {
 				delete(t.peers, key)
 			}
 			continue
 		}
-		gone := allowed("-", without(old.Addrs, p.Addrs))
-		if gone != "" && set(key, "update_only=true\n"+gone) {
-			old.Addrs = without(old.Addrs, without(old.Addrs, p.Addrs))
-			t.peers[key] = old
-		}
-	}
-	for key, p := range want {
-		old, known := t.peers[key]
-		lines := allowed("", without(p.Addrs, old.Addrs))
-		if !known || old.KeepAlive != p.KeepAlive {
-			lines += "persistent_keepalive_interval=" + strconv.Itoa(seconds(p.KeepAlive)) + "\n"
-		}
-		switch {
-		case !known:
-			// The bind finds the way by key, so the key is the endpoint.
-			lines = "endpoint=" + hex.EncodeToString(key[:]) + "\n" + lines
-		case lines == "":
+		if gone := allowed("-", without(e.Addrs, p.Addrs)); gone != "" && e.awake.Load() && failed(t.set(key, "update_only=true\n"+gone)) {
 			continue
 		}
-		if set(key, lines) {
-			t.peers[key] = p
-		} else if !known {
-			set(key, "remove=true\n") // never leave half a peer
-		}
+		e.Addrs = without(e.Addrs, without(e.Addrs, p.Addrs))
 	}
+	for key, p := range want {
+		e := t.peers[key]
+		switch {
+		case e == nil:
+			e = &entry{Peer: p}
+			if !t.lazy && failed(t.give(e)) {
+				continue
+			}
+			t.peers[key] = e
+			continue
+		case e.awake.Load():
+			lines := allowed("", without(p.Addrs, e.Addrs))
+			if e.KeepAlive != p.KeepAlive {
+				lines += keepAlive(p)
+			}
+			if lines != "" && failed(t.set(key, lines)) {
+				continue
+			}
+		}
+		e.Peer = p
+	}
+	t.publish()
 	return errors.Join(errs...)
+}
+
+// entry is a peer and what is known of it beyond WireGuard. All but awake is guarded by
+// Tunnel.mu.
+type entry struct {
+	Peer
+	awake atomic.Bool // WireGuard has it
+	seen  Stats       // when last looked at, while awake
+	since time.Time   // that its counters have stood still
+	spent Stats       // of the times that it was awake before
+}
+
+// set configures one peer of the device. The caller holds mu.
+func (t *Tunnel) set(key wire.WireGuardKey, lines string) error {
+	if err := t.dev.IpcSet("public_key=" + hex.EncodeToString(key[:]) + "\n" + lines); err != nil {
+		return fmt.Errorf("set peer %s: %w", key, err)
+	}
+	return nil
+}
+
+// give makes WireGuard have the peer, and drop makes it forget it.
+func (t *Tunnel) give(e *entry) error {
+	// The bind finds the way by key, so the key is the endpoint.
+	err := t.set(e.Key, "endpoint="+hex.EncodeToString(e.Key[:])+"\n"+allowed("", e.Addrs)+keepAlive(e.Peer))
+	if err != nil {
+		_ = t.set(e.Key, "remove=true\n") // never leave half a peer
+		return err
+	}
+	e.awake.Store(true)
+	return nil
+}
+
+func (t *Tunnel) drop(e *entry) error {
+	if !e.awake.Load() {
+		return nil
+	}
+	if err := t.set(e.Key, "remove=true\n"); err != nil {
+		return err
+	}
+	e.awake.Store(false)
+	return nil
+}
+
+func keepAlive(p Peer) string {
+	return "persistent_keepalive_interval=" + strconv.Itoa(seconds(p.KeepAlive)) + "\n"
 }
 
 func (t *Tunnel) checkPeers(peers []Peer) error {
@@ -155,6 +201,26 @@ func allowed(sign string, addrs []netip.Addr) string {
 
 // PeerStats returns the counters of every peer.
 func (t *Tunnel) PeerStats() map[wire.WireGuardKey]Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.deviceStats()
+	stats := make(map[wire.WireGuardKey]Stats, len(t.peers))
+	for key, e := range t.peers {
+		stats[key] = e.spent.plus(now[key])
+	}
+	return stats
+}
+
+// plus adds what came later.
+func (s Stats) plus(later Stats) Stats {
+	s.Rx, s.Tx = s.Rx+later.Rx, s.Tx+later.Tx
+	if !later.LastHandshake.IsZero() {
+		s.LastHandshake = later.LastHandshake
+	}
+	return s
+}
+
+func (t *Tunnel) deviceStats() map[wire.WireGuardKey]Stats {
 	text, err := t.dev.IpcGet()
 	if err != nil {
 		return nil // writing into memory does not fail
@@ -208,6 +274,7 @@ func parseStats(text string) map[wire.WireGuardKey]Stats {
 // Greet begins a handshake with a peer although there is nothing to send yet.
 // WireGuard itself sends no more than one in 5 s.
 func (t *Tunnel) Greet(key wire.WireGuardKey) {
+	t.rouseKey(key)
 	if p := t.dev.LookupPeer(device.NoisePublicKey(key)); p != nil {
 		_ = p.SendHandshakeInitiation(false) // a path that fails now may work at the next call
 	}

@@ -56,6 +56,9 @@ type Config struct {
 	Filter     Filter
 	Netstack   Netstack     // which TCP/IP stack; empty means Enclave
 	Logger     *slog.Logger // nil discards
+	// Lazy gives WireGuard only the peers that talk. The endpoints of Bind must be Keyed:
+	// else a peer is reached, but cannot begin.
+	Lazy bool
 }
 
 func (c *Config) check() error {
@@ -101,7 +104,14 @@ type Tunnel struct {
 	// mu guards peers, and is held while the device is configured so that two
 	// callers cannot interleave their differences.
 	mu    sync.Mutex
-	peers map[wire.WireGuardKey]Peer // what the device has
+	peers map[wire.WireGuardKey]*entry
+
+	lazy      bool
+	log       *slog.Logger
+	directory atomic.Pointer[directory] // nil unless lazy
+	wishes    chan wish
+	closing   chan struct{}
+	keeper    sync.WaitGroup
 }
 
 // New checks cfg and builds the parts. wireguard-go starts its workers in its
@@ -127,15 +137,20 @@ func New(cfg Config) (*Tunnel, error) {
 	}
 	t := &Tunnel{
 		stack: s, guard: newGuard(s, cfg.Filter, cfg.Addrs),
-		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]Peer),
+		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]*entry),
+		lazy: cfg.Lazy, log: cfg.Logger, wishes: make(chan wish), closing: make(chan struct{}),
 	}
-	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward}, t.deviceLogger(cfg.Logger))
+	t.guard.rouse = t.rouseFor
+	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward, t.rouseFrom}, t.deviceLogger(cfg.Logger))
 	// Roaming is the bind's business. With WireGuard's own on, a relay that lies about
 	// who sent a packet would move a peer's endpoint to somebody else.
 	t.dev.DisableSomeRoamingForBrokenMobileSemantics()
 	if err := t.dev.IpcSet("private_key=" + hex.EncodeToString(cfg.PrivateKey[:]) + "\n"); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("new tunnel: private key: %w", err)
+	}
+	if t.lazy {
+		t.keeper.Go(t.keep)
 	}
 	return t, nil
 }
@@ -163,7 +178,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 func (t *Tunnel) Close() error {
 	t.close.Do(func() {
 		t.stack.Abort() // while WireGuard still runs: peers learn it from a reset
-		t.dev.Close()   // closes guard and stack on its way
+		close(t.closing)
+		t.dev.Close() // closes guard and stack on its way
+		t.keeper.Wait()
 	})
 	return nil
 }
