@@ -145,26 +145,6 @@ func (a *app) graph() *cobra.Command {
 	return c
 }
 
-func (a *app) flows() *cobra.Command {
-	return &cobra.Command{Use: "flows", Short: "Show the live flows of connected systems, each with the rule that allows it", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Flows(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"FROM", "TO", "FLOW", "POLICY", "RULE", "SINCE", "BYTES"}}
-			for _, f := range list {
-				rows = append(rows, []string{clean(first(f.Names[0], string(f.From))), clean(first(f.Names[1], string(f.To))), f.Flow.String(), clean(first(f.PolicyName, string(f.Policy))), num(f.Rule), f.Since.Format(time.RFC3339), num(int(f.Bytes))})
-			}
-			table(w, rows...)
-		})
-	}}
-}
-
 // readAll reads a file, or standard input for "-", up to a limit.
 func readAll(in io.Reader, file string, most int) ([]byte, error) {
 	if file != "-" {

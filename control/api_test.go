@@ -187,6 +187,7 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"forecast", "/forecast?days=7&limit=5", nil, has(`"items":[`)},
 		{"graph", "/graph", nil, has(`"nodes":[`)},
 		{"flow-list", "/flows", nil, has(`"items":[]`)},
+		{"denied-list", "/flows/denied", nil, has(`"items":[]`)},
 		{"policyset-get", "/policyset", nil, has(`"policies":[`)},
 		{"policyset-apply", "/policyset?force=shut", map[string]any{"set": map[string]any{"policies": []any{map[string]any{"name": "one", "type": "direct", "enabled": true,
 			"sender_tags": []string{"devs"}, "receiver_tags": []string{"z"}, "acls": []any{map[string]any{"protocol": "any"}}}}}, "confirm_within_seconds": 60}, has(`"confirm_by":"`)},
@@ -218,8 +219,9 @@ func TestEveryRouteWorks(t *testing.T) {
 		method, _, _ := strings.Cut(route, " ")
 		byID[op.OperationID] = method
 	}
-	called := map[string]bool{"activity-stream": true, // TestActivityIsFollowed
-		"seal-lock": true, "seal-unlock": true, "backup-create": true, // TestLock, TestBackupOverTheAPI, with their records
+	called := map[string]bool{"flow-cut": true, "system-peers": true, // TestAFlowIsCutByHand, TestPathsAndDenialsAreTold
+		"activity-stream": true,                                             // TestActivityIsFollowed
+		"seal-lock":       true, "seal-unlock": true, "backup-create": true, // TestLock, TestBackupOverTheAPI, with their records
 		"audit-stream": true, "audit-export": true, "audit-archive": true} // TestActivityIsFollowed, TestArchiveOverTheAPI
 	for _, s := range steps {
 		called[s.op] = true

@@ -25,21 +25,23 @@ const (
 
 // ask is an open question to some agents.
 type ask struct {
-	wait  map[wire.SystemID]bool // who has not answered; guarded by hub.mu
-	flows map[wire.SystemID][]wire.ReportedFlow
-	done  chan struct{} // closed when all have
+	wait map[wire.SystemID]bool // who has not answered; guarded by hub.mu
+	told map[wire.SystemID]*wire.FlowReport
+	done chan struct{} // closed when all have
 }
 
-// askFlows asks systems for their live flows, as far as they are connected, and returns
-// what those say that answer in time.
-func (h *hub) askFlows(ctx context.Context, ids []wire.SystemID) map[wire.SystemID][]wire.ReportedFlow {
-	q := &ask{wait: make(map[wire.SystemID]bool), flows: make(map[wire.SystemID][]wire.ReportedFlow), done: make(chan struct{})}
-	msg := &wire.Ask{ID: wire.NewID(16), Flows: true}
+// ask puts a question to systems, as far as they are connected, and returns what those
+// say that answer in time. what makes the question for one of them.
+func (h *hub) ask(ctx context.Context, ids []wire.SystemID, what func(wire.SystemID) wire.Ask) map[wire.SystemID]*wire.FlowReport {
+	q := &ask{wait: make(map[wire.SystemID]bool), told: make(map[wire.SystemID]*wire.FlowReport), done: make(chan struct{})}
+	name := wire.NewID(16)
 	h.mu.Lock()
 	for _, id := range ids {
-		if n := h.nodes[id]; n != nil && n.stream != nil {
+		if n := h.nodes[id]; n != nil && n.stream != nil && !q.wait[id] {
+			msg := what(id)
+			msg.ID = name
 			select {
-			case n.stream.asks <- msg:
+			case n.stream.asks <- &msg:
 				q.wait[id] = true
 			default: // it is behind with others
 			}
@@ -49,7 +51,7 @@ func (h *hub) askFlows(ctx context.Context, ids []wire.SystemID) map[wire.System
 		h.mu.Unlock()
 		return nil
 	}
-	h.asks[msg.ID] = q
+	h.asks[name] = q
 	h.mu.Unlock()
 
 	timer := time.NewTimer(askFor)
@@ -61,8 +63,22 @@ func (h *hub) askFlows(ctx context.Context, ids []wire.SystemID) map[wire.System
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.asks, msg.ID)
-	return q.flows
+	delete(h.asks, name)
+	return q.told
+}
+
+func forFlows(wire.SystemID) wire.Ask { return wire.Ask{Flows: true} }
+
+// counting are the connected systems that take part now.
+func (h *hub) counting() (ids []wire.SystemID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, n := range h.nodes {
+		if n.stream != nil && n.sys.Counts(time.Now()) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // told takes an answer in. One to no open question, or from somebody who was not
@@ -75,7 +91,7 @@ func (h *hub) told(id wire.SystemID, r *wire.FlowReport) {
 		return
 	}
 	delete(q.wait, id)
-	q.flows[id] = r.Flows
+	q.told[id] = r
 	if len(q.wait) == 0 {
 		close(q.done)
 	}
@@ -91,14 +107,18 @@ func (s *Server) flows(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, &rep); err != nil {
 		return err
 	}
-	if len(rep.Flows) > wire.MaxReportedFlows {
+	if len(rep.Flows) > wire.MaxReportedFlows || len(rep.Peers) > wire.MaxReportedPeers || len(rep.Denied) > wire.MaxReportedDenials {
 		return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid,
-			fmt.Sprintf("%d flows, at most %d", len(rep.Flows), wire.MaxReportedFlows), "")
+			fmt.Sprintf("%d flows, %d peers, %d denials, at most %d, %d and %d", len(rep.Flows), len(rep.Peers), len(rep.Denied),
+				wire.MaxReportedFlows, wire.MaxReportedPeers, wire.MaxReportedDenials), "")
 	}
 	for i := range rep.Flows {
 		if problem := checkFlow(&rep.Flows[i]); problem != "" {
 			return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, fmt.Sprintf("flows[%d]: %s", i, problem), "")
 		}
+	}
+	if problem := checkReport(&rep); problem != "" {
+		return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, problem, "")
 	}
 	s.hub.told(id, &rep)
 	w.WriteHeader(http.StatusNoContent)
@@ -121,15 +141,7 @@ func checkFlow(f *wire.ReportedFlow) string {
 // Flows implements admin.Answers. A flow is told by its receiving end, which is where
 // it is allowed, and believed where policy introduces the two.
 func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
-	h.mu.Lock()
-	var ids []wire.SystemID
-	for id, n := range h.nodes {
-		if n.stream != nil && n.sys.Counts(time.Now()) {
-			ids = append(ids, id)
-		}
-	}
-	h.mu.Unlock()
-	reports := h.askFlows(ctx, ids)
+	reports := h.ask(ctx, h.counting(), forFlows)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -152,7 +164,7 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 		}
 	}
 	h.mu.Unlock()
-	list := received(h.askFlows(ctx, receivers), func(to wire.SystemID, f *wire.ReportedFlow) bool {
+	list := received(h.ask(ctx, receivers, forFlows), func(to wire.SystemID, f *wire.ReportedFlow) bool {
 		return t.before.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String())) &&
 			!t.after.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String()))
 	})
@@ -165,11 +177,11 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 	return list
 }
 
-func received(reports map[wire.SystemID][]wire.ReportedFlow, keep func(wire.SystemID, *wire.ReportedFlow) bool) []api.LiveFlow {
+func received(reports map[wire.SystemID]*wire.FlowReport, keep func(wire.SystemID, *wire.ReportedFlow) bool) []api.LiveFlow {
 	out := []api.LiveFlow{}
-	for to, flows := range reports {
-		for i := range flows {
-			if f := &flows[i]; f.Inbound && keep(to, f) {
+	for to, r := range reports {
+		for i := range r.Flows {
+			if f := &r.Flows[i]; f.Inbound && keep(to, f) {
 				out = append(out, api.LiveFlow{Flow: f.Flow, From: f.Peer, To: to, Since: f.Since, Bytes: f.Bytes})
 			}
 		}

@@ -479,11 +479,11 @@ func TestDeltasCarryTheirCause(t *testing.T) {
 // TestStrangersAnswerNoQuestion tells the hub what it has not asked.
 func TestStrangersAnswerNoQuestion(t *testing.T) {
 	h := emptyHub()
-	q := &ask{wait: map[wire.SystemID]bool{"a": true}, flows: map[wire.SystemID][]wire.ReportedFlow{}, done: make(chan struct{})}
+	q := &ask{wait: map[wire.SystemID]bool{"a": true}, told: map[wire.SystemID]*wire.FlowReport{}, done: make(chan struct{})}
 	h.asks["x"] = q
 	h.told("b", &wire.FlowReport{ID: "x"})
 	h.told("a", &wire.FlowReport{ID: "y"})
-	if len(q.flows) != 0 || len(q.wait) != 1 {
+	if len(q.told) != 0 || len(q.wait) != 1 {
 		t.Errorf("%+v", q)
 	}
 	h.told("a", &wire.FlowReport{ID: "x"})

@@ -122,3 +122,18 @@ func (c *Client) Restore(ctx context.Context, rev wire.Revision) (api.Changed, e
 func (c *Client) Flows(ctx context.Context) ([]api.LiveFlow, error) {
 	return list[api.LiveFlow](ctx, c, "/flows", nil)
 }
+
+// Denied asks connected agents what their filters have refused of late.
+func (c *Client) Denied(ctx context.Context) ([]api.Denied, error) {
+	return list[api.Denied](ctx, c, "/flows/denied", nil)
+}
+
+// CutFlows ends live flows at both ends. A dry run answers like it, with no ends.
+func (c *Client) CutFlows(ctx context.Context, in api.CutFlows) (out api.FlowsCut, err error) {
+	return out, c.send(ctx, http.MethodPost, c.wish.query("/flows/cut"), nil, in, &out)
+}
+
+// Paths asks the agent of a system how it reaches its peers.
+func (c *Client) Paths(ctx context.Context, system string) ([]api.PeerPath, error) {
+	return list[api.PeerPath](ctx, c, "/systems"+seg(system)+"/peers", nil)
+}

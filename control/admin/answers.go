@@ -49,7 +49,6 @@ type (
 		}
 	}
 	testResults struct{ Body api.Page[api.TestResult] }
-	flowList    struct{ Body api.Page[api.LiveFlow] }
 )
 
 func (a *API) routeAnswers() {
@@ -81,9 +80,7 @@ func (a *API) routeAnswers() {
 		}
 		return &testResults{api.Page[api.TestResult]{Items: orEmpty(a.answers.RunTests(list, time.Now()))}}, nil
 	})
-	route(a, "flow-list", func(ctx context.Context, _ *Paging) (*flowList, error) {
-		return &flowList{api.Page[api.LiveFlow]{Items: orEmpty(a.answers.Flows(ctx))}}, nil
-	})
+	a.routeReports()
 }
 
 func orNow(t time.Time) time.Time {

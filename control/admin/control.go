@@ -33,8 +33,8 @@ type Control interface {
 	News() <-chan struct{}
 }
 
-// Answers is what the API asks of the policy engine beside changes. None of them
-// changes anything.
+// Answers is what the API asks of the policy engine and of agents, beside changes. None
+// changes anything that is kept.
 type Answers interface {
 	Explain(from netip.Addr, to netip.Addr, proto wire.Proto, port uint16, at time.Time) api.Explanation
 	Forecast(ctx context.Context, now, until time.Time) ([]api.Coming, error)
@@ -45,8 +45,19 @@ type Answers interface {
 	Requirement(id string) (wire.Requirement, bool)
 	// Resolve tells what a name stands for, for the system as, and why.
 	Resolve(name string, as wire.SystemID, now time.Time) api.Resolution
-	// Flows asks the connected agents for their live flows.
+	Reports
+}
+
+// Reports is what the API asks of connected agents. Who does not answer within two
+// seconds is left out.
+type Reports interface {
 	Flows(ctx context.Context) []api.LiveFlow
+	// Paths tells how a system reaches its peers; ok is false when it does not answer.
+	Paths(ctx context.Context, id wire.SystemID) (list []api.PeerPath, ok bool)
+	// Denied is what filters refused of late, the most recent first.
+	Denied(ctx context.Context) []api.Denied
+	// CutFlows ends flows at both ends and returns how many ends said so.
+	CutFlows(ctx context.Context, list []api.LiveFlow, cause string) (ends int)
 }
 
 // How says how a change is wanted.

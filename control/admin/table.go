@@ -74,6 +74,7 @@ var table = [...]rule{
 	{"POST", "/systems/{system}/enable", Systems, "system-enable", "Let a disabled system take part again"},
 	{"POST", "/systems/{system}/disable", Systems, "system-disable", "Take a system out of every policy for now"},
 	{"POST", "/systems/{system}/revoke", Systems, "system-revoke", "End a system's identity for good"},
+	{"GET", "/systems/{system}/peers", Read, "system-peers", "How a system reaches its peers, as its agent tells it"},
 	{"POST", "/systems/{system}/tags", Systems, "system-tags", "Add and remove tags of a system in one revision"},
 	{"POST", "/systems/{system}/routes", Systems, "system-routes", "Add and remove subnets that a system may carry as a gateway, in one revision"},
 	{"PUT", "/systems/{system}/trust/{requirement}", Systems, "system-trust", "Mark a system as meeting a requirement"},
@@ -123,6 +124,9 @@ var table = [...]rule{
 	{"GET", "/forecast", Read, "forecast", "What opens, closes and expires by itself"},
 	{"GET", "/graph", Read, "graph", "Who reaches whom"},
 	{"GET", "/flows", Read, "flow-list", "Live flows, as the connected agents at their receiving ends tell them"},
+
+	{"GET", "/flows/denied", Read, "denied-list", "What was refused of late, as the filters of the connected agents tell it"},
+	{"POST", "/flows/cut", Systems, "flow-cut", "End live flows at both ends; what is still allowed may be opened again"},
 
 	{"GET", "/dns/zones", Read, "zone-list", "List DNS zones"},
 	{"POST", "/dns/zones", DNS, "zone-create", "Create a DNS zone"},
