@@ -15,7 +15,11 @@ type (
 	flowList   struct{ Body api.Page[api.LiveFlow] }
 	deniedList struct{ Body api.Page[api.Denied] }
 	pathList   struct{ Body api.Page[api.PeerPath] }
-	flowCut    struct {
+	peersQuery struct { // the answer is whole, whatever is asked for: it is of one moment
+		SystemRef
+		Paging
+	}
+	flowCut struct {
 		DryRun bool   `query:"dry_run" doc:"Tell which flows it would end, and end none"`
 		Reason string `query:"reason" maxLength:"4096" doc:"Why, for the audit trail"`
 		Body   struct {
@@ -40,7 +44,7 @@ func (a *API) routeReports() {
 	route(a, "denied-list", func(ctx context.Context, _ *Paging) (*deniedList, error) {
 		return &deniedList{api.Page[api.Denied]{Items: orEmpty(a.answers.Denied(ctx))}}, nil
 	})
-	route(a, "system-peers", func(ctx context.Context, in *SystemRef) (*pathList, error) {
+	route(a, "system-peers", func(ctx context.Context, in *peersQuery) (*pathList, error) {
 		s, err := a.store.FindSystem(ctx, in.System)
 		if err != nil {
 			return nil, refuse(err)
