@@ -71,16 +71,10 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		}
 	}()
 	h = &session.Host{Runner: runner, Logger: f.logger(a)}
-	cfg := tools.Config{Getenv: a.Getenv, Logger: f.logger(a).With("part", "tools")}
-	if f.tools == "" {
-		h.Tools, err = tools.Open(ctx, &tools.File{Version: 1}, cfg)
-	} else {
-		h.Tools, err = tools.OpenFile(ctx, f.tools, cfg)
+	if h.Tools, err = a.openTools(ctx, f); err != nil {
+		return nil, nil, err
 	}
-	if err != nil {
-		return nil, nil, toolsError(f.tools, err)
-	}
-	closers = append(closers, h.Tools.Close)
+	closers = append(closers, h.Close)
 	if f.audit != "" {
 		file, err := tools.OpenAuditFile(f.audit)
 		if err != nil {
@@ -100,6 +94,19 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		}
 	}
 	return h, all, nil
+}
+
+// openTools reads the file of tools.
+func (a *app) openTools(ctx context.Context, f *hostFlags) (*tools.Registry, error) {
+	cfg := tools.Config{Getenv: a.Getenv, Logger: f.logger(a).With("part", "tools")}
+	if f.tools == "" {
+		return tools.Open(ctx, &tools.File{Version: 1}, cfg)
+	}
+	r, err := tools.OpenFile(ctx, f.tools, cfg)
+	if err != nil {
+		return nil, toolsError(f.tools, err)
+	}
+	return r, nil
 }
 
 // second is the model that the gate asks.

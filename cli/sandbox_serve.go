@@ -13,12 +13,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"enclave/cli/node"
 	"enclave/sandbox/script"
 	"enclave/sandbox/session"
+	"enclave/sandbox/tools"
 	"enclave/store"
 )
 
@@ -39,6 +41,9 @@ type serveFlags struct {
 	tags              []string
 	limits            session.Limits
 	unseal            unsealFlags
+	cert, key         string
+	plain             bool
+	reload            time.Duration
 }
 
 func (a *app) sandboxServe() *cobra.Command {
@@ -47,9 +52,14 @@ func (a *app) sandboxServe() *cobra.Command {
 		Long: `Serves runs as sessions over HTTP, in JSON lines or server-sent events. The first start
 makes a token and leaves it in --state; docs/format/sandbox-session.md describes routes,
 events and the token file. Clients that pin the identity printed at the start have their
-sessions sealed from end to end.`,
+sessions sealed from end to end.
+
+Beyond loopback it serves HTTPS, with --tls-cert and --tls-key. SIGHUP has it read the tools
+and the certificate again; runs that go on keep the tools they began with, and their
+streams tell what changed.`,
 		Example: `  enclave sandbox serve --tools tools.json --audit runs.jsonl
-  enclave sandbox serve --tools tools.json --join --key-file runs.key --level SECURE`,
+  enclave sandbox serve --tools tools.json --join --key-file runs.key --level SECURE
+  enclave sandbox serve --tools tools.json --listen 0.0.0.0:8460 --tls-cert host.pem --tls-key host.key`,
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
@@ -58,7 +68,11 @@ sessions sealed from end to end.`,
 	f.host.flags(c)
 	f.unseal.flags(c)
 	fl := c.Flags()
-	fl.StringVar(&f.listen, "listen", "127.0.0.1:8460", "`HOST:PORT` to serve on; loopback, or behind a proxy that ends TLS")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:8460", "`HOST:PORT` to serve on; beyond loopback with --tls-cert")
+	fl.StringVar(&f.cert, "tls-cert", "", "`FILE` with the server's certificate and its chain, PEM: serves HTTPS")
+	fl.StringVar(&f.key, "tls-key", "", "`FILE` with the certificate's private key, PEM")
+	fl.BoolVar(&f.plain, "plain-http", false, "serve plain HTTP beyond loopback all the same, for a proxy that ends TLS in front")
+	fl.DurationVar(&f.reload, "reload", 0, "look this often whether the files of tools and certificate have changed, and read them again (default at SIGHUP only)")
 	fl.StringVar(&f.tokenFile, "token-file", "", "`FILE` of mode 0600 with a token and a user[@tenant] on each line (default sandbox.tokens in --state)")
 	fl.StringVar(&f.level, "level", "", "the least strict level that a caller may ask for (default STANDARD)")
 	fl.BoolVar(&f.sealed, "require-encryption", false, "take sealed sessions only")
@@ -83,6 +97,13 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	level, err := script.ParseLevel(f.level)
 	if err != nil {
 		return usage("--level: %v", err)
+	}
+	cert, err := f.transport()
+	if err != nil {
+		return err
+	}
+	if f.reload != 0 && f.reload < time.Second {
+		return usage("--reload %s: want at least 1s", f.reload)
 	}
 	dir, err := a.stateDir()
 	if err != nil {
@@ -133,19 +154,60 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return usage("--listen: %v", err)
 	}
-	s := session.New(session.Config{Host: host, Tokens: tokens, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
-		Join: f.host.join, Limits: f.limits, Logger: a.logger()})
-	out := serving{"http://" + l.Addr().String(), file, base64.StdEncoding.EncodeToString(identity.Public().(ed25519.PublicKey)), string(level)}
+	cfg := session.Config{Host: host, Tokens: tokens, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
+		Join: f.host.join, Limits: f.limits, Logger: a.logger()}
+	scheme := "http://"
+	if cert != nil {
+		scheme, cfg.TLS = "https://", cert.config()
+	}
+	s := session.New(cfg)
+	out := serving{scheme + l.Addr().String(), file, base64.StdEncoding.EncodeToString(identity.Public().(ed25519.PublicKey)), string(level)}
 	err = a.print(out, func(w io.Writer) {
 		fmt.Fprintf(w, "serving    %s\ntokens     %s\nidentity   %s\nlevel      %s and stricter\n", out.URL, out.TokenFile, out.Identity, out.Level)
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	if ip := l.Addr().(*net.TCPAddr).IP; !ip.IsLoopback() {
-		a.logger().Warn("tokens and scripts cross this network in the clear, unless a proxy ends TLS in front or clients seal their sessions", "listen", l.Addr())
+	again := &reloader{tools: f.host.tools, server: s, cert: cert, every: f.reload, log: a.logger().With("part", "reload"),
+		open: func(ctx context.Context) (*tools.Registry, error) { return a.openTools(ctx, &f.host) }}
+	under, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		again.Run(under)
+	}()
+	err = s.Run(ctx, l)
+	stop()
+	<-ended
+	return err
+}
+
+// transport reads the certificate, and refuses to carry tokens over a network in the
+// clear unless that was said.
+func (f *serveFlags) transport() (*certificate, error) {
+	switch {
+	case (f.cert == "") != (f.key == ""):
+		return nil, usage("--tls-cert and --tls-key go together")
+	case f.cert != "" && f.plain:
+		return nil, usage("--plain-http and --tls-cert exclude each other")
+	case f.cert != "":
+		c := &certificate{cert: f.cert, key: f.key}
+		if err := c.read(); err != nil {
+			return nil, usage("--tls-cert: %v", err)
+		}
+		return c, nil
+	case f.plain:
+		return nil, nil
 	}
-	return s.Run(ctx, l)
+	host, _, err := net.SplitHostPort(f.listen)
+	if err != nil {
+		return nil, usage("--listen %.80q: want HOST:PORT", f.listen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, usage("--listen %s: tokens and scripts would cross this network in the clear", f.listen).
+			hint("pass --tls-cert and --tls-key, or --plain-http where a proxy in front ends TLS")
+	}
+	return nil, nil
 }
 
 // serverIdentity reads the server's key, or makes one.

@@ -18,6 +18,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -39,6 +40,9 @@ var (
 	ErrLost = errors.New("events were lost: the stream was away for too long")
 	// ErrProtocol is returned for a stream that is none.
 	ErrProtocol = errors.New("the server's stream is malformed")
+	// ErrFilter is returned for a filter on a sealed session, whose events nobody but the
+	// client can read.
+	ErrFilter = errors.New("a sealed session cannot be filtered by its server")
 )
 
 // Client calls one server. Fields are not changed after the first call.
@@ -56,6 +60,11 @@ type Request struct {
 	Join   bool     `json:"join,omitempty"`
 	Tags   []string `json:"tags,omitempty"`
 	Limits *Limits  `json:"limits,omitempty"`
+	// Partial asks for partial_result events: what each call of a tool came to.
+	Partial bool `json:"partial,omitempty"`
+	// Filter says which events to send: types that are wanted (stdout,log), types that are
+	// not (-tool_progress), or rules in JSON. Not for sealed sessions.
+	Filter string `json:"-"`
 }
 
 // Limits make those of the server smaller.
@@ -64,6 +73,9 @@ type Limits struct {
 	TimeoutMS  int64 `json:"timeoutMs,omitempty"`
 	ToolCalls  int   `json:"maxToolCalls,omitempty"`
 	Stdout     int64 `json:"maxStdoutBytes,omitempty"`
+	ToolMS     int64 `json:"toolTimeoutMs,omitempty"`
+	ToolResult int64 `json:"maxToolResultBytes,omitempty"`
+	FirstError bool  `json:"cancelOnFirstError,omitempty"`
 }
 
 // Event is one event of a session.
@@ -104,6 +116,7 @@ func (r *Refused) Error() string { return fmt.Sprintf("%s: %s (%d)", r.Code, r.M
 // Session is a run that was started. It is not safe for concurrent use, except Cancel.
 type Session struct {
 	ID     string
+	filter string // as it stands in a query, with its "&filter=" or nothing
 	client *Client
 	opener *envelope.Opener
 	body   io.ReadCloser
@@ -147,6 +160,14 @@ func (c *Client) Eval(ctx context.Context, r Request, v any) error {
 func (c *Client) Run(ctx context.Context, r Request) (*Session, error) {
 	s := &Session{client: c}
 	var body any = r
+	path := "/sessions"
+	if r.Filter != "" {
+		if c.Identity != nil {
+			return nil, ErrFilter
+		}
+		s.filter = "&filter=" + url.QueryEscape(r.Filter)
+		path += "?" + s.filter[1:]
+	}
 	if c.Identity != nil {
 		sealed, err := s.greet(ctx, r)
 		if err != nil {
@@ -154,7 +175,7 @@ func (c *Client) Run(ctx context.Context, r Request) (*Session, error) {
 		}
 		body = sealed
 	}
-	res, err := c.do(ctx, http.MethodPost, "/sessions", body, "application/x-ndjson")
+	res, err := c.do(ctx, http.MethodPost, path, body, "application/x-ndjson")
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +313,7 @@ func pause(ctx context.Context, d time.Duration) error {
 var errDropped = errors.New("the connection dropped")
 
 func (s *Session) resume(ctx context.Context) error {
-	res, err := s.client.do(ctx, http.MethodGet, fmt.Sprintf("/sessions/%s/stream?fromSeq=%d", s.ID, s.last+1), nil, "application/x-ndjson")
+	res, err := s.client.do(ctx, http.MethodGet, fmt.Sprintf("/sessions/%s/stream?fromSeq=%d%s", s.ID, s.last+1, s.filter), nil, "application/x-ndjson")
 	if err == nil {
 		s.attach(res.Body)
 	}
@@ -317,7 +338,7 @@ func (s *Session) event() (Event, error) {
 		return e, nil
 	case e.Type == "error":
 		return Event{}, ErrLost
-	case e.Seq != s.last+1:
+	case e.Seq <= s.last || (e.Seq != s.last+1 && s.filter == ""):
 		return Event{}, fmt.Errorf("%w: event %d after %d", ErrProtocol, e.Seq, s.last)
 	case s.opener != nil:
 		if e, err = s.open(e); err != nil {

@@ -34,6 +34,8 @@ const (
 	TypeHeartbeat = "heartbeat"
 	TypeError     = "error"
 	TypeDeadline  = "deadline_exceeded"
+	TypePartial   = "partial_result"
+	TypeCatalog   = "catalog_changed"
 	TypeSealed    = "enc"
 )
 
@@ -44,12 +46,12 @@ const CodeLost = "EVENTS_LOST"
 // saying so. Old events go when the buffer is full, the last one never.
 type Log struct {
 	session string
-	max     int // events
-	room    int // bytes of payloads
+	max     int              // events
+	room    int              // bytes of payloads
+	sealer  *envelope.Sealer // nil: in the clear; used under mu
 
 	mu      sync.Mutex // guards what follows
-	sealer  *envelope.Sealer
-	events  []Event // the numbers are without gaps
+	events  []Event    // the numbers are without gaps
 	bytes   int
 	next    uint64
 	ended   bool
@@ -134,6 +136,9 @@ func (l *Log) Read(from uint64) (events []Event, lost uint64, ended bool, change
 // batch is how many events are read at once.
 const batch = 64
 
+// Sealed reports whether events are sealed before they are kept.
+func (l *Log) Sealed() bool { return l.sealer != nil }
+
 // Last is the number of the newest event.
 func (l *Log) Last() uint64 {
 	l.mu.Lock()
@@ -145,11 +150,16 @@ func (l *Log) Last() uint64 {
 type (
 	// InitPayload opens a session.
 	InitPayload struct {
-		CancelURL  string    `json:"cancelUrl"`
-		ReplayURL  string    `json:"replayUrl"`
-		ExpiresAt  time.Time `json:"expiresAt"`
-		Encryption string    `json:"encryption"` // "none" or "sealed"
-		Run        string    `json:"run"`
+		CancelURL  string     `json:"cancelUrl"`
+		ReplayURL  string     `json:"replayUrl"`
+		ExpiresAt  time.Time  `json:"expiresAt"`
+		Encryption Encryption `json:"encryption"`
+		Run        string     `json:"run"`
+	}
+	// Encryption says whether the session is sealed.
+	Encryption struct {
+		Enabled bool   `json:"enabled"`
+		KeyID   string `json:"keyId,omitempty"`
 	}
 	// StdoutPayload is a piece of the script's output.
 	StdoutPayload struct {
@@ -179,26 +189,49 @@ type (
 		Code     string `json:"code,omitempty"`
 		Duration int64  `json:"durationMs"`
 	}
+	// PartialPayload tells what one call of a run came to, for who asked for it.
+	PartialPayload struct {
+		Path    []string        `json:"path"` // the tool, and the ID of the call
+		Data    json.RawMessage `json:"data,omitempty"`
+		Omitted int             `json:"omittedBytes,omitempty"` // of data that is too large for an event
+		Error   *PathError      `json:"error,omitempty"`
+		HasNext bool            `json:"hasNext"` // other calls are under way
+	}
+	// PathError is a call that failed.
+	PathError struct {
+		Code    string   `json:"code"`
+		Message string   `json:"message"`
+		Path    []string `json:"path"`
+	}
+	// CatalogPayload tells that later runs may call other tools.
+	CatalogPayload struct {
+		Version string   `json:"version"`
+		Added   []string `json:"addedActions"`
+		Removed []string `json:"removedActions"`
+	}
 	// ErrorPayload is a message about the stream itself.
 	ErrorPayload struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-		From    uint64 `json:"from,omitempty"` // the first and last number lost
-		To      uint64 `json:"to,omitempty"`
+		Code        string `json:"code"`
+		Message     string `json:"message"`
+		Recoverable bool   `json:"recoverable"`
+		From        uint64 `json:"from,omitempty"` // the first and last number lost
+		To          uint64 `json:"to,omitempty"`
 	}
 	// DeadlinePayload comes before the final event of a run that took too long.
 	DeadlinePayload struct {
 		Elapsed int64 `json:"elapsedMs"`
+		Budget  int64 `json:"budgetMs"`
 	}
 	// HeartbeatPayload says that the stream lives; its event's number is the newest.
 	HeartbeatPayload struct {
-		At time.Time `json:"timestamp"`
+		At time.Time `json:"ts"`
 	}
 	// FinalPayload is the end.
 	FinalPayload struct {
 		OK       bool            `json:"ok"`
 		Result   json.RawMessage `json:"result,omitempty"`
 		Error    any             `json:"error,omitempty"`
+		Errors   []PathError     `json:"errors,omitempty"` // of calls, for who asked for partial results
 		Stats    FinalStats      `json:"stats"`
 		Findings any             `json:"findings,omitempty"`
 		Verdict  any             `json:"verdict,omitempty"`

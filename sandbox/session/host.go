@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"enclave/sandbox"
@@ -29,11 +30,14 @@ type Joiner interface {
 // Host makes whole runs: identity, audit, tools, script. It is safe for many goroutines.
 type Host struct {
 	Runner sandbox.Runner
-	Tools  *tools.Registry
-	Audit  tools.Sink   // nil keeps no record
-	Joiner Joiner       // nil: runs cannot join the overlay
-	Second tools.Second // asked by the scoring gate; nil: the rules alone decide
-	Logger *slog.Logger // nil discards
+	Tools  *tools.Registry // to begin with; Replace changes them
+	Audit  tools.Sink      // nil keeps no record
+	Joiner Joiner          // nil: runs cannot join the overlay
+	Second tools.Second    // asked by the scoring gate; nil: the rules alone decide
+	Logger *slog.Logger    // nil discards
+
+	mu  sync.Mutex // guards now
+	now *catalogue // nil until the first run: Tools
 }
 
 // Request is one run as its caller asked for it.
@@ -42,7 +46,8 @@ type Request struct {
 	Spec   sandbox.Spec
 	Caller tools.Caller
 	Join   bool
-	Tags   []string // that the run's system asks for; the enrolment key decides
+	Tags   []string     // that the run's system asks for; the enrolment key decides
+	Call   tools.Bounds // of each call, beside the tool's own
 }
 
 // NewRunID makes the ID of a run. It is a name on the overlay too.
@@ -70,7 +75,13 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 	if bad != nil {
 		return failed(bad, began)
 	}
-	spec.Tools = h.Tools.Offered(req.Caller)
+	set := h.take()
+	defer func() {
+		if err := h.release(set); err != nil {
+			log.Error("close the tools that were replaced", "error", err)
+		}
+	}()
+	spec.Tools = set.reg.Offered(req.Caller)
 	spec.Tenant, spec.Opinion = req.Caller.Tenant, h.Second != nil
 	ctx, cancel := context.WithTimeout(ctx, spec.Limits.Timeout+joinTime)
 	defer cancel()
@@ -79,7 +90,7 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 	if sink == nil {
 		sink = tools.Discard{}
 	}
-	cfg := tools.SessionConfig{Run: req.ID, Caller: req.Caller, Level: string(spec.Level), Calls: spec.Limits.ToolCalls}
+	cfg := tools.SessionConfig{Run: req.ID, Caller: req.Caller, Level: string(spec.Level), Calls: spec.Limits.ToolCalls, Bounds: req.Call}
 	if req.Join {
 		if h.Joiner == nil {
 			return failed(sandbox.Errorf(sandbox.CodeBadSpec, "this sandbox is not part of an overlay: start it with a control plane to join"), began)
@@ -111,7 +122,7 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		log.Error("audit record not kept", "error", err)
 		return failed(sandbox.Errorf(sandbox.Code(tools.AuditFailed), "the run could not be recorded, so it was not made"), began)
 	}
-	s := h.Tools.Session(cfg)
+	s := set.reg.Session(cfg)
 	result := h.Runner.Run(ctx, spec, &tools.Broker{Session: s, Observer: watch, Second: h.Second})
 	s.Close()
 

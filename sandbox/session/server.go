@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type Config struct {
 	Tags     []string           // tags that callers may ask for; nil lets the key decide alone
 	Join     bool               // every run joins the overlay
 	Limits   Limits
+	TLS      *tls.Config  // nil serves plain HTTP
 	Logger   *slog.Logger // nil discards
 }
 
@@ -122,7 +124,8 @@ func (s *Server) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /handshake", s.known(s.handshake))
 	mux.HandleFunc("GET /tools", s.known(func(w http.ResponseWriter, _ *http.Request, who tools.Caller) error {
-		return answer(w, http.StatusOK, map[string]any{"tools": s.cfg.Host.Tools.List(who)})
+		r := s.cfg.Host.Current()
+		return answer(w, http.StatusOK, map[string]any{"version": r.Version(), "tools": r.List(who)})
 	}))
 	mux.HandleFunc("POST /sessions", s.known(s.create))
 	mux.HandleFunc("GET /sessions", s.known(s.list))
@@ -152,6 +155,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
+	if s.cfg.TLS != nil {
+		l = tls.NewListener(l, s.cfg.TLS)
+	}
 	err := srv.Serve(l)
 	if ctx.Err() == nil {
 		s.Close()
@@ -296,12 +302,14 @@ func (s *Server) cancel(w http.ResponseWriter, _ *http.Request, l *live) error {
 
 // Create is the body of POST /sessions: a request, or a sealed one.
 type Create struct {
-	Code   string         `json:"code,omitempty"`
-	Level  string         `json:"level,omitempty"`
-	Limits *CreateLimits  `json:"limits,omitempty"`
-	Tags   []string       `json:"tags,omitempty"`
-	Join   bool           `json:"join,omitempty"`
-	Sealed *SealedRequest `json:"sealed,omitempty"`
+	Code   string        `json:"code,omitempty"`
+	Level  string        `json:"level,omitempty"`
+	Limits *CreateLimits `json:"limits,omitempty"`
+	Tags   []string      `json:"tags,omitempty"`
+	Join   bool          `json:"join,omitempty"`
+	// Partial asks for an event with what each call of a tool came to.
+	Partial bool           `json:"partial,omitempty"`
+	Sealed  *SealedRequest `json:"sealed,omitempty"`
 }
 
 // CreateLimits make a session's limits smaller; none makes one larger.
@@ -310,6 +318,9 @@ type CreateLimits struct {
 	TimeoutMS  int64 `json:"timeoutMs,omitempty"`
 	ToolCalls  int   `json:"maxToolCalls,omitempty"`
 	Stdout     int64 `json:"maxStdoutBytes,omitempty"`
+	ToolMS     int64 `json:"toolTimeoutMs,omitempty"`      // of one call
+	ToolResult int64 `json:"maxToolResultBytes,omitempty"` // of one call
+	FirstError bool  `json:"cancelOnFirstError,omitempty"` // end with the first call that fails
 }
 
 // SealedRequest carries a sealed Create for a session that a handshake opened.
@@ -357,7 +368,11 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller
 	if err != nil {
 		return err
 	}
-	l, err := s.start(id, who, req, life, sealer)
+	f, err := s.filter(r, sealer != nil)
+	if err != nil {
+		return err
+	}
+	l, err := s.start(id, &c, who, req, life, sealer)
 	if err != nil {
 		return err
 	}
@@ -365,7 +380,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller
 	if accepts(r, "application/json") && !accepts(r, kindLines) && !accepts(r, kindEvents) {
 		return answer(w, http.StatusCreated, l.info())
 	}
-	return s.stream(w, r, l, 1)
+	return s.stream(w, r, l, 1, f)
 }
 
 // request makes a run of a body, within what the operator allows.
@@ -401,17 +416,19 @@ func (s *Server) request(c *Create, who tools.Caller) (Request, time.Duration, e
 	l.ToolCalls = min(l.ToolCalls, lim.ToolCalls)
 	l.OutputBytes = min(l.OutputBytes, lim.Stdout)
 	life := lim.Lifetime
+	var bounds tools.Bounds
 	if o := c.Limits; o != nil {
-		if o.LifetimeMS < 0 || o.TimeoutMS < 0 || o.ToolCalls < 0 || o.Stdout < 0 {
+		if o.LifetimeMS < 0 || o.TimeoutMS < 0 || o.ToolCalls < 0 || o.Stdout < 0 || o.ToolMS < 0 || o.ToolResult < 0 {
 			return Request{}, 0, bad("limits: below zero")
 		}
 		life = less(life, time.Duration(o.LifetimeMS)*time.Millisecond)
 		l.Timeout = less(l.Timeout, time.Duration(o.TimeoutMS)*time.Millisecond)
 		l.ToolCalls = less(l.ToolCalls, o.ToolCalls)
 		l.OutputBytes = less(l.OutputBytes, o.Stdout)
+		bounds = tools.Bounds{Deadline: time.Duration(o.ToolMS) * time.Millisecond, ResultBytes: o.ToolResult}
 	}
 	l.Timeout = min(l.Timeout, life)
-	return Request{ID: NewRunID(), Caller: who, Join: c.Join || s.cfg.Join, Tags: c.Tags,
+	return Request{ID: NewRunID(), Caller: who, Join: c.Join || s.cfg.Join, Tags: c.Tags, Call: bounds,
 		Spec: sandbox.Spec{Source: c.Code, Level: level, Limits: l}}, life, nil
 }
 
@@ -424,9 +441,10 @@ func less[T int | int64 | time.Duration](have, asked T) T {
 }
 
 // start makes a session and its run.
-func (s *Server) start(id string, who tools.Caller, req Request, life time.Duration, sealer *envelope.Sealer) (*live, error) {
+func (s *Server) start(id string, c *Create, who tools.Caller, req Request, life time.Duration, sealer *envelope.Sealer) (*live, error) {
 	now := time.Now()
 	l := &live{id: id, run: req.ID, who: who, began: now, expires: now.Add(life), state: Starting,
+		budget: req.Spec.Limits.Timeout, partial: c.Partial, strict: c.Limits != nil && c.Limits.FirstError,
 		log: NewLog(id, s.cfg.Limits.Events, s.cfg.Limits.EventBytes, sealer)}
 	if s.queue.Full(who.Tenant) {
 		return nil, errBusy
@@ -454,9 +472,9 @@ func (s *Server) start(id string, who tools.Caller, req Request, life time.Durat
 	s.work.Add(1)
 	s.mu.Unlock()
 
-	kind := "none"
+	var kind Encryption
 	if sealer != nil {
-		kind = "sealed"
+		kind = Encryption{true, "1"}
 	}
 	in := l.info()
 	l.log.Append(TypeInit, InitPayload{in.CancelURL, in.StreamURL, l.expires.UTC(), kind, req.ID})

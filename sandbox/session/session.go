@@ -34,16 +34,26 @@ type live struct {
 	cancel  context.CancelCauseFunc
 	began   time.Time
 	expires time.Time
+	budget  time.Duration // of the run
+	partial bool          // tell what each call came to
+	strict  bool          // end at the first call that fails
+	calls   atomic.Int64  // under way
 
-	mu    sync.Mutex // guards what follows
-	state State
-	ended time.Time
-	calls atomic.Int64 // under way
+	mu     sync.Mutex // guards what follows
+	state  State
+	ended  time.Time
+	errors []PathError // at most maxPathErrors
 }
+
+const (
+	maxPathErrors = 100
+	maxPartial    = 64 << 10 // bytes of a value that an event tells
+)
 
 var (
 	errCancelled = errors.New("cancelled by its client")
 	errShutdown  = errors.New("the server goes down")
+	errFirst     = errors.New("a tool call failed, and this session ends with the first one that does")
 )
 
 func (s *live) set(state State) {
@@ -76,9 +86,16 @@ func (s *live) finish(ctx context.Context, result sandbox.Result) {
 	case errors.Is(cause, errCancelled), errors.Is(cause, errShutdown):
 		state = Cancelled
 		result.Error = sandbox.Errorf(sandbox.CodeCancelled, "%v", cause)
+	case errors.Is(cause, errFirst):
+		state = Failed
+		result.Error = sandbox.Errorf(sandbox.CodeCancelled, "%v", cause)
 	case errors.Is(cause, context.DeadlineExceeded) || (result.Error != nil && result.Error.Code == sandbox.CodeTimeout):
 		state = Failed
-		s.log.Append(TypeDeadline, DeadlinePayload{time.Since(s.began).Milliseconds()})
+		budget := s.budget
+		if errors.Is(cause, context.DeadlineExceeded) {
+			budget = s.expires.Sub(s.began)
+		}
+		s.log.Append(TypeDeadline, DeadlinePayload{time.Since(s.began).Milliseconds(), budget.Milliseconds()})
 		if errors.Is(cause, context.DeadlineExceeded) {
 			result.Error = sandbox.Errorf(sandbox.CodeTimeout, "the session's life has ended")
 		}
@@ -98,6 +115,7 @@ func (s *live) finish(ctx context.Context, result sandbox.Result) {
 	}
 	s.mu.Lock()
 	s.state, s.ended = state, time.Now()
+	final.Errors = s.errors
 	s.mu.Unlock()
 	s.log.Append(TypeFinal, final)
 }
@@ -120,6 +138,29 @@ func (s *live) ToolResult(id uint64, _ string, code tools.Code, took time.Durati
 		s.set(Running)
 	}
 	s.log.Append(TypeResult, ResultPayload{callID(id), code == "", string(code), took.Milliseconds()})
+}
+
+// ToolValue implements tools.ValueObserver.
+func (s *live) ToolValue(id uint64, tool string, value json.RawMessage, err *sandbox.Error) {
+	if err != nil && s.strict {
+		s.cancel(errFirst)
+	}
+	if !s.partial {
+		return
+	}
+	p := PartialPayload{Path: []string{tool, callID(id)}, Data: value, HasNext: s.calls.Load() > 0}
+	if len(value) > maxPartial {
+		p.Data, p.Omitted = nil, len(value)
+	}
+	if err != nil {
+		p.Error = &PathError{string(err.Code), err.Message, p.Path}
+		s.mu.Lock()
+		if len(s.errors) < maxPathErrors {
+			s.errors = append(s.errors, *p.Error)
+		}
+		s.mu.Unlock()
+	}
+	s.log.Append(TypePartial, p)
 }
 
 // Output implements tools.Observer.

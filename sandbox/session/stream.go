@@ -51,12 +51,32 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request, l *live) error {
 		}
 		from = n + 1
 	}
-	return s.stream(w, r, l, from)
+	f, err := s.filter(r, l.log.Sealed())
+	if err != nil {
+		return err
+	}
+	return s.stream(w, r, l, from, f)
+}
+
+// filter reads which events a reader wants.
+func (s *Server) filter(r *http.Request, sealed bool) (*Filter, error) {
+	text := r.URL.Query().Get("filter")
+	switch {
+	case text == "":
+		return nil, nil
+	case sealed:
+		return nil, bad("filter: the events of this session are sealed, so only its client can filter them")
+	}
+	f, err := ParseFilter(text)
+	if err != nil {
+		return nil, bad("filter: %v", err)
+	}
+	return f, nil
 }
 
 // stream sends events until the log has ended, the reader is gone, or it is too slow.
 // It returns no error: the answer has begun.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from uint64) error {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from uint64, f *Filter) error {
 	sse := accepts(r, kindEvents)
 	h := w.Header()
 	h.Set("Content-Type", kindLines)
@@ -72,18 +92,20 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 	c.SetReadDeadline(time.Time{}) //nolint:errcheck // a recorder in tests has none
 	beat := time.NewTicker(s.cfg.Limits.Heartbeat)
 	defer beat.Stop()
+	ready := make(chan struct{})
+	close(ready)
 	for {
 		events, lost, ended, changed := l.log.Read(from)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // a recorder in tests has none
 		if lost > 0 {
-			gap := ErrorPayload{CodeLost, fmt.Sprintf("events %d to %d are no longer kept", from, lost), max(from, 1), lost}
+			gap := ErrorPayload{CodeLost, fmt.Sprintf("events %d to %d are no longer kept", from, lost), false, max(from, 1), lost}
 			if write(w, sse, local(l.id, lost, TypeError, gap)) != nil {
 				return nil
 			}
 			from = lost + 1
 		}
 		for _, e := range events {
-			if write(w, sse, e) != nil {
+			if f.Passes(e) && write(w, sse, e) != nil {
 				return nil
 			}
 			from = e.Seq + 1
@@ -92,17 +114,18 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 			return nil
 		}
 		if len(events) > 0 {
-			continue
+			changed = ready // there may be more; a heartbeat is due all the same
 		}
 		select {
-		case <-changed:
-		case <-r.Context().Done():
-			return nil
 		case now := <-beat.C:
 			c.SetWriteDeadline(now.Add(writeTimeout)) //nolint:errcheck // as above
 			if write(w, sse, local(l.id, l.log.Last(), TypeHeartbeat, HeartbeatPayload{now.UTC()})) != nil || c.Flush() != nil {
 				return nil
 			}
+			continue
+		case <-changed:
+		case <-r.Context().Done():
+			return nil
 		}
 	}
 }

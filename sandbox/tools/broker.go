@@ -23,6 +23,12 @@ type Observer interface {
 	Output(line sandbox.Line)
 }
 
+// ValueObserver is an Observer that is also told what each call came to, after
+// ToolResult: what the script gets, one of the two.
+type ValueObserver interface {
+	ToolValue(id uint64, tool string, value json.RawMessage, err *sandbox.Error)
+}
+
 // Broker is the host's half of a run: a Session behind the contract of package sandbox.
 type Broker struct {
 	*Session
@@ -73,10 +79,14 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 	if b.Observer != nil {
 		b.Observer.ToolResult(c.ID, c.Name, code, time.Since(began))
 	}
+	var failed *sandbox.Error
 	if err != nil {
-		return nil, &sandbox.Error{Code: sandbox.Code(code), Message: sandbox.Short(asError(err).Message), Line: c.Line, Column: c.Column}
+		out, failed = nil, &sandbox.Error{Code: sandbox.Code(code), Message: sandbox.Short(asError(err).Message), Line: c.Line, Column: c.Column}
 	}
-	return out, nil
+	if v, ok := b.Observer.(ValueObserver); ok {
+		v.ToolValue(c.ID, c.Name, out, failed)
+	}
+	return out, failed
 }
 
 // Output implements sandbox.Broker.

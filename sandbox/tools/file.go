@@ -2,6 +2,7 @@ package tools
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,20 @@ type File struct {
 	OpenAPI   []OpenAPI         `json:"openapi"`
 	Sequences []Sequence        `json:"sequences"`
 	Redact    *Redact           `json:"redact"`
+}
+
+// Files are the files that a file names, as it names them.
+func (f *File) Files() (out []string) {
+	for _, s := range f.Secrets {
+		if s.File != "" {
+			out = append(out, s.File)
+		}
+	}
+	for _, o := range f.OpenAPI {
+		out = append(out, o.Document)
+	}
+	slices.Sort(out)
+	return out
 }
 
 // Secret says where the operator keeps one. Exactly one field is set.

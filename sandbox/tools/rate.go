@@ -53,12 +53,17 @@ func (r *rates) allow(t *tool, who Caller, now time.Time) bool {
 	}
 	key := bucket{t.name, who.Tenant, who.User}
 	l := r.buckets[key]
+	lim := t.rules.Limits.Rate
+	every := rate.Limit(float64(lim.Calls) / lim.Per.Seconds())
+	if l != nil && (l.Limit() != every || l.Burst() != lim.Calls) { // declared anew
+		l.SetLimitAt(now, every)
+		l.SetBurstAt(now, lim.Calls)
+	}
 	if l == nil {
 		if len(r.buckets) >= maxBuckets {
 			r.sweep(now)
 		}
-		lim := t.rules.Limits.Rate
-		l = rate.NewLimiter(rate.Limit(float64(lim.Calls)/lim.Per.Seconds()), lim.Calls)
+		l = rate.NewLimiter(every, lim.Calls)
 		r.buckets[key] = l
 	}
 	return l.AllowN(now, 1)

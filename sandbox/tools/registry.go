@@ -87,7 +87,8 @@ type Registry struct {
 	order     []string
 	sequences []Sequence
 	redact    *redactor
-	rates     rates
+	rates     *rates
+	version   string
 	log       *slog.Logger
 	closers   []io.Closer
 }
@@ -105,7 +106,7 @@ func Open(ctx context.Context, f *File, cfg Config) (_ *Registry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{tools: make(map[string]*tool), sequences: f.Sequences, log: cfg.Logger}
+	r := &Registry{tools: make(map[string]*tool), sequences: f.Sequences, rates: new(rates), log: cfg.Logger}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -137,8 +138,20 @@ func Open(ctx context.Context, f *File, cfg Config) (_ *Registry, err error) {
 			return nil, fmt.Errorf("mcp %s: %w", f.MCP[i].Name, err)
 		}
 	}
+	text, err := json.Marshal(r.all())
+	if err != nil {
+		return nil, err
+	}
+	r.version = sum(text)[:16]
 	return r, nil
 }
+
+// Version names what the tools are: names, schemas, attributes. It changes when they do.
+func (r *Registry) Version() string { return r.version }
+
+// Inherit takes over how much of their rates callers have used. It is called before
+// the first run of r.
+func (r *Registry) Inherit(old *Registry) { r.rates = old.rates }
 
 // OpenFile loads and opens a file by its path.
 func OpenFile(ctx context.Context, path string, cfg Config) (*Registry, error) {
@@ -224,8 +237,19 @@ func (r *Registry) List(who Caller) (out []Info) {
 	out = []Info{}
 	for _, name := range r.order {
 		if t := r.tools[name]; t.permits(who) {
-			out = append(out, Info{t.name, t.description, t.argsText, t.resultText, t.rules.Attributes, t.overlay})
+			out = append(out, t.info())
 		}
+	}
+	return out
+}
+
+func (t *tool) info() Info {
+	return Info{t.name, t.description, t.argsText, t.resultText, t.rules.Attributes, t.overlay}
+}
+
+func (r *Registry) all() (out []Info) {
+	for _, name := range r.order {
+		out = append(out, r.tools[name].info())
 	}
 	return out
 }

@@ -34,6 +34,27 @@ type SessionConfig struct {
 	Calls   int    // of all tools; 0 has no limit here
 	Overlay Dialer // nil when the run has not joined
 	Audit   Sink   // nil is Discard
+	Bounds  Bounds
+}
+
+// Bounds make those of every tool smaller for one run; 0 changes nothing.
+type Bounds struct {
+	Deadline    time.Duration // of a call
+	ResultBytes int64         // of a call
+}
+
+func (s *Session) deadline(t *tool) time.Duration {
+	if d := s.cfg.Bounds.Deadline; d > 0 {
+		return min(d, t.deadline())
+	}
+	return t.deadline()
+}
+
+func (s *Session) resultBytes(t *tool) int64 {
+	if n := s.cfg.Bounds.ResultBytes; n > 0 {
+		return min(n, t.resultBytes())
+	}
+	return t.resultBytes()
 }
 
 // Session carries the calls of one run. It is safe for many goroutines. Close it when
@@ -253,11 +274,11 @@ const retryWait = 50 * time.Millisecond
 
 // serve asks the backend, again where that was declared harmless.
 func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase func(Phase)) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.deadline())
+	ctx, cancel := context.WithTimeout(ctx, s.deadline(t))
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	info := callInfo{max: t.resultBytes(), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase}
+	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase}
 	tries := 1
 	if t.rules.Idempotent {
 		tries += min(t.rules.Retries, maxRetries)
@@ -273,7 +294,7 @@ func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase
 		case s.ctx.Err() != nil:
 			return nil, failure(Aborted, err, "the run has ended")
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			return nil, failure(TimedOut, err, "the tool gave no answer within %s", t.deadline())
+			return nil, failure(TimedOut, err, "the tool gave no answer within %s", s.deadline(t))
 		case ctx.Err() != nil:
 			return nil, failure(Aborted, err, "the call was cancelled")
 		case tries == 0 || !mayRetry(err):
@@ -305,8 +326,8 @@ func (s *Session) result(t *tool, v any) (json.RawMessage, error) {
 	switch {
 	case err != nil:
 		return nil, failure(ResultNotJSON, err, "the tool's result is not JSON")
-	case int64(len(out)) > t.resultBytes():
-		return nil, failure(ResponseTooLarge, nil, "the tool's result has %d bytes, at most %d", len(out), t.resultBytes())
+	case int64(len(out)) > s.resultBytes(t):
+		return nil, failure(ResponseTooLarge, nil, "the tool's result has %d bytes, at most %d", len(out), s.resultBytes(t))
 	}
 	return out, nil
 }

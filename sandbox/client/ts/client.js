@@ -1,4 +1,4 @@
-// Made of client.ts by build.sh: sha256 528e71d2160b6a7274dde38ced05c866d24477ea24e6795d9cabde0b9fad5d86
+// Made of client.ts by build.sh: sha256 313b4a790ea3e3776f4a1656e738516c8052defaa07332fe9491e265f27337dd
 // Client of a sandbox server, for Node 20 and browsers. No dependencies. The types can be
 // erased: client.js is this file without them (tsc --target es2022), and Node 22 and
 // newer run this one as it is. The wire is docs/format/sandbox-session.md.
@@ -32,24 +32,31 @@ export class SandboxClient {
     }
     /** Starts a session. A start is never repeated by itself: the script may have run. */
     async run(request, signal) {
-        let body = request;
+        const { filter: wanted, ...rest } = request;
+        let body = rest;
         let keys;
         let id = "";
+        let filter = "";
+        if (wanted !== undefined) {
+            if (this.options.identity)
+                throw new SandboxError("BAD_REQUEST", "a sealed session cannot be filtered by its server");
+            filter = "filter=" + encodeURIComponent(typeof wanted === "string" ? wanted : JSON.stringify(wanted));
+        }
         if (this.options.identity) {
             const greeted = await handshake(this);
             keys = greeted.keys;
             id = greeted.id;
-            const payload = await keys.seal(1, text.encode(JSON.stringify(request)));
+            const payload = await keys.seal(1, text.encode(JSON.stringify(rest)));
             body = { sealed: { sessionId: id, seq: 1, payload } };
         }
-        const response = await this.call("POST", "/sessions", body, "application/x-ndjson", signal);
+        const response = await this.call("POST", "/sessions" + (filter && "?" + filter), body, "application/x-ndjson", signal);
         if (!id) {
             const m = /^\/sessions\/([^/?#]+)$/.exec(response.headers.get("location") ?? "");
             if (!m)
                 throw new SandboxError("PROTOCOL", "the server named no session");
             id = m[1];
         }
-        return new SandboxSession(this, id, response, keys, signal);
+        return new SandboxSession(this, id, response, keys, signal, filter);
     }
     async tools() {
         return (await (await this.call("GET", "/tools", undefined, "application/json")).json()).tools;
@@ -81,12 +88,14 @@ export class SandboxSession {
     response;
     keys;
     signal;
-    constructor(client, id, response, keys, signal) {
+    filter;
+    constructor(client, id, response, keys, signal, filter = "") {
         this.client = client;
         this.id = id;
         this.response = response;
         this.keys = keys;
         this.signal = signal;
+        this.filter = filter;
     }
     async cancel() {
         await this.client.call("POST", "/sessions/" + this.id + "/cancel", undefined, "application/json");
@@ -97,7 +106,7 @@ export class SandboxSession {
         let wait = first;
         for (let failed = 0;;) {
             try {
-                this.response ??= await this.client.call("GET", "/sessions/" + this.id + "/stream?fromSeq=" + (this.last + 1), undefined, "application/x-ndjson", this.signal);
+                this.response ??= await this.client.call("GET", "/sessions/" + this.id + "/stream?fromSeq=" + (this.last + 1) + (this.filter && "&" + this.filter), undefined, "application/x-ndjson", this.signal);
                 const response = this.response;
                 this.response = undefined;
                 for await (const line of lines(response, this.client.options.silence ?? 45000)) {
@@ -133,7 +142,7 @@ export class SandboxSession {
             return undefined;
         if (event.type === "error")
             throw new SandboxError(event.payload.code, event.payload.message);
-        if (event.seq !== this.last + 1)
+        if (event.seq <= this.last || (event.seq !== this.last + 1 && !this.filter))
             throw new SandboxError("PROTOCOL", "event " + event.seq + " after " + this.last);
         if (this.keys) {
             if (event.type !== "enc")

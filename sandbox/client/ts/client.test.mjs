@@ -46,6 +46,11 @@ for (const id of [undefined, identity]) {
   }
   assert.equal(types.at(-1), "final");
 }
+const filtered = [];
+const some = await new SandboxClient({ url, token }).run({ code: "print", partial: true, filter: { mode: "include", rules: [{ types: { types: ["partial_result"] } }] } });
+for await (const event of some) filtered.push(event.seq + " " + event.type);
+assert.deepEqual(filtered, ["1 session_init", "24 partial_result", "25 final"]);
+await assert.rejects(new SandboxClient({ url, token, identity }).run({ code: "print", filter: "stdout" }), { code: "BAD_REQUEST" });
 await assert.rejects(new SandboxClient({ url, token, identity: wrong }).eval({ code: "return 1" }), { code: "ENCRYPTION_FAILED" });
 await assert.rejects(new SandboxClient({ url, token: "nobody" }).eval({ code: "return 1" }), { code: "UNAUTHORIZED" });
 console.log("ok");

@@ -21,7 +21,17 @@ export interface Request {
   level?: "STRICT" | "SECURE" | "STANDARD" | "PERMISSIVE";
   join?: boolean;
   tags?: string[];
-  limits?: { sessionTtlMs?: number; timeoutMs?: number; maxToolCalls?: number; maxStdoutBytes?: number };
+  limits?: {
+    sessionTtlMs?: number; timeoutMs?: number; maxToolCalls?: number; maxStdoutBytes?: number;
+    toolTimeoutMs?: number; maxToolResultBytes?: number; cancelOnFirstError?: boolean;
+  };
+  /** Asks for partial_result events: what each call of a tool came to. */
+  partial?: boolean;
+  /**
+   * Which events to send: types that are wanted ("stdout,log"), types that are not
+   * ("-tool_progress"), or rules. Not for sealed sessions.
+   */
+  filter?: string | object;
 }
 
 export interface SandboxEvent {
@@ -64,23 +74,29 @@ export class SandboxClient {
 
   /** Starts a session. A start is never repeated by itself: the script may have run. */
   async run(request: Request, signal?: AbortSignal): Promise<SandboxSession> {
-    let body: any = request;
+    const { filter: wanted, ...rest } = request;
+    let body: any = rest;
     let keys: Keys | undefined;
     let id = "";
+    let filter = "";
+    if (wanted !== undefined) {
+      if (this.options.identity) throw new SandboxError("BAD_REQUEST", "a sealed session cannot be filtered by its server");
+      filter = "filter=" + encodeURIComponent(typeof wanted === "string" ? wanted : JSON.stringify(wanted));
+    }
     if (this.options.identity) {
       const greeted = await handshake(this);
       keys = greeted.keys;
       id = greeted.id;
-      const payload = await keys.seal(1, text.encode(JSON.stringify(request)));
+      const payload = await keys.seal(1, text.encode(JSON.stringify(rest)));
       body = { sealed: { sessionId: id, seq: 1, payload } };
     }
-    const response = await this.call("POST", "/sessions", body, "application/x-ndjson", signal);
+    const response = await this.call("POST", "/sessions" + (filter && "?" + filter), body, "application/x-ndjson", signal);
     if (!id) {
       const m = /^\/sessions\/([^/?#]+)$/.exec(response.headers.get("location") ?? "");
       if (!m) throw new SandboxError("PROTOCOL", "the server named no session");
       id = m[1];
     }
-    return new SandboxSession(this, id, response, keys, signal);
+    return new SandboxSession(this, id, response, keys, signal, filter);
   }
 
   async tools(): Promise<any[]> {
@@ -112,13 +128,15 @@ export class SandboxSession {
   response: Response | undefined;
   keys: Keys | undefined;
   signal: AbortSignal | undefined;
+  filter: string;
 
-  constructor(client: SandboxClient, id: string, response: Response, keys?: Keys, signal?: AbortSignal) {
+  constructor(client: SandboxClient, id: string, response: Response, keys?: Keys, signal?: AbortSignal, filter = "") {
     this.client = client;
     this.id = id;
     this.response = response;
     this.keys = keys;
     this.signal = signal;
+    this.filter = filter;
   }
 
   async cancel(): Promise<void> {
@@ -132,7 +150,7 @@ export class SandboxSession {
     for (let failed = 0; ; ) {
       try {
         this.response ??= await this.client.call(
-          "GET", "/sessions/" + this.id + "/stream?fromSeq=" + (this.last + 1), undefined, "application/x-ndjson", this.signal);
+          "GET", "/sessions/" + this.id + "/stream?fromSeq=" + (this.last + 1) + (this.filter && "&" + this.filter), undefined, "application/x-ndjson", this.signal);
         const response = this.response;
         this.response = undefined;
         for await (const line of lines(response, this.client.options.silence ?? 45000)) {
@@ -159,7 +177,7 @@ export class SandboxSession {
     if (event.sessionId !== this.id) throw new SandboxError("PROTOCOL", "an event of another session");
     if (event.type === "heartbeat") return undefined;
     if (event.type === "error") throw new SandboxError(event.payload.code, event.payload.message);
-    if (event.seq !== this.last + 1) throw new SandboxError("PROTOCOL", "event " + event.seq + " after " + this.last);
+    if (event.seq <= this.last || (event.seq !== this.last + 1 && !this.filter)) throw new SandboxError("PROTOCOL", "event " + event.seq + " after " + this.last);
     if (this.keys) {
       if (event.type !== "enc") throw new SandboxError("ENCRYPTION_FAILED", "an event that is not sealed");
       const inner = JSON.parse(new TextDecoder().decode(await this.keys.open(event.seq, event.payload)));

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"enclave/sandbox/session"
+	"enclave/sandbox/tools"
+)
+
+// certificate is a pair of files that a server shows, as they were read last.
+type certificate struct {
+	cert, key string
+	now       atomic.Pointer[tls.Certificate]
+}
+
+func (c *certificate) read() error {
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err == nil {
+		c.now.Store(&pair)
+	}
+	return err
+}
+
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.now.Load(), nil }}
+}
+
+// reloader gives a server that runs what its files say now: at a SIGHUP, and every so
+// often when they have changed. Files that are wrong change nothing but the log.
+type reloader struct {
+	tools  string // file; may be empty
+	open   func(context.Context) (*tools.Registry, error)
+	server *session.Server
+	cert   *certificate  // may be nil
+	every  time.Duration // 0: at SIGHUP only
+	log    *slog.Logger
+}
+
+// Run works until ctx ends. The signal is taken from when it is called.
+func (r *reloader) Run(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	var tick <-chan time.Time
+	if r.every > 0 {
+		t := time.NewTicker(r.every)
+		defer t.Stop()
+		tick = t.C
+	}
+	seen := r.sum()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+		case <-tick:
+			if r.sum() == seen {
+				continue
+			}
+		}
+		seen = r.sum()
+		r.reload(ctx)
+	}
+}
+
+func (r *reloader) reload(ctx context.Context) {
+	if r.cert != nil {
+		if err := r.cert.read(); err != nil {
+			r.log.Error("certificate not read again: the old one stays", "error", err)
+		}
+	}
+	if r.tools == "" {
+		return
+	}
+	reg, err := r.open(ctx)
+	if err != nil {
+		r.log.Error("tools not read again: the old ones stay", "file", r.tools, "error", err)
+		return
+	}
+	if err := r.server.Replace(reg); err != nil {
+		r.log.Error("close the tools that were replaced", "error", err)
+	}
+	r.log.Info("tools read again", "file", r.tools, "version", reg.Version())
+}
+
+// sum tells whether a file has changed.
+func (r *reloader) sum() (out [sha256.Size]byte) {
+	h := sha256.New()
+	add := func(name string) []byte {
+		f, err := os.Open(name)
+		if err != nil {
+			io.WriteString(h, err.Error()) //nolint:errcheck // a hash takes everything
+			return nil
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, tools.MaxFile+1))
+		io.WriteString(h, errors.Join(err, errors.New(name)).Error()) //nolint:errcheck // as above
+		h.Write(b)                                                    //nolint:errcheck // as above
+		return b
+	}
+	if r.cert != nil {
+		add(r.cert.cert)
+		add(r.cert.key)
+	}
+	if r.tools != "" {
+		if f, err := tools.Load(add(r.tools)); err == nil {
+			for _, name := range f.Files() {
+				if !filepath.IsAbs(name) {
+					name = filepath.Join(filepath.Dir(r.tools), name)
+				}
+				add(name)
+			}
+		}
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
