@@ -77,3 +77,28 @@ func BenchmarkJSON(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRealm is what a fresh world costs, before anything in it is used.
+func BenchmarkRealm(b *testing.B) {
+	e, err := New()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		e.ready = nil
+		if err := e.Prepare(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkNew is what a worker's engine costs at its start.
+func BenchmarkNew(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := New(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -3,9 +3,10 @@
 // It admits the source (package script), asks the scoring gate (package score),
 // counts in the compiled program (count.go), and drives the promises of the tools
 // until the script's own promise settles. The realm holds the globals of the level
-// and nothing else; its built-ins are frozen, and those that loop or allocate natively
-// take a toll from the budget first (guard.go). A run ends by its value, by what it
-// threw, or by a halt that nothing in the script can catch.
+// and nothing else, each made when it is first used; its built-ins are frozen
+// (template.go), and those that loop or allocate natively take a toll from the budget
+// first (guard.go). A run ends by its value, by what it threw, or by a halt that nothing
+// in the script can catch.
 //
 // It refuses to be a wall: what it lets slip ends at the deadline or the memory limit
 // that the parent and the kernel hold around the process (packages pool and jail).
@@ -46,9 +47,17 @@ type Answer struct {
 
 // Engine makes realms ahead of time and runs scripts in them, one after the other.
 type Engine struct {
-	build *goja.Program
-	count *counter
-	ready *realm
+	count    *counter
+	shape    *shape
+	tolls    tolls
+	names    *template     // of the global object of a realm
+	seeds    *goja.Program // furnish
+	parallel *goja.Program // nil until a script uses it
+	// templates are those of the built-ins, made when a realm first has one; what they
+	// make is for the realm now.
+	templates map[string]*template
+	now       *realm
+	ready     *realm
 }
 
 // New returns an engine, or says that the interpreter is not the one that it knows.
@@ -57,18 +66,23 @@ func New() (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	build, err := compileRealm()
+	shape, err := newShape()
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{build: build, count: count}, nil
+	e := &Engine{count: count, shape: shape, tolls: newTolls(), templates: map[string]*template{}}
+	if e.seeds, err = compile("seeds", seedSource); err != nil {
+		return nil, err
+	}
+	e.names = e.scope()
+	return e, nil
 }
 
 // Prepare makes the realm of the next run, if there is none yet. It has the globals of
 // every level: which of them a script may name, Admit decides.
 func (e *Engine) Prepare() (err error) {
 	if e.ready == nil {
-		e.ready, err = newRealm(e.build)
+		e.ready, err = e.newRealm()
 	}
 	return err
 }

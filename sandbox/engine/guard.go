@@ -11,27 +11,42 @@ import (
 	"enclave/sandbox/script"
 )
 
-// guard puts a toll before every built-in whose work is not in proportion to the
+// toll is taken before a built-in does its work.
+type toll func(r *realm, c *goja.FunctionCall)
+
+// tolls are those of all built-ins, by holder and name.
+type tolls map[string]map[string]toll
+
+// add puts a toll in front of those that are there.
+func (t tolls) add(holder, name string, f toll) {
+	if t[holder] == nil {
+		t[holder] = map[string]toll{}
+	}
+	if was := t[holder][name]; was != nil {
+		next := f
+		f = func(r *realm, c *goja.FunctionCall) { next(r, c); was(r, c) }
+	}
+	t[holder][name] = f
+}
+
+// newTolls puts a toll before every built-in whose work is not in proportion to the
 // instructions that call it. The toll is taken before the work is done. What passes
 // it and is still too much ends at the deadline, or at the kernel's memory limit:
 // these exist so that the usual ends are exact and clean, not to be the wall.
-func (r *realm) guard() {
-	g := func(name string) *goja.Object { return r.rt.Get(name).(*goja.Object) }
-	proto := func(name string) *goja.Object { return g(name).Get("prototype").(*goja.Object) }
-
-	array := proto("Array")
+func newTolls() tolls {
+	t := tolls{}
 	for _, name := range []string{"indexOf", "lastIndexOf", "includes", "reverse", "fill", "copyWithin", "unshift", "shift", "slice",
 		"map", "filter", "forEach", "every", "some", "reduce", "reduceRight", "find", "findIndex", "findLast", "findLastIndex",
 		"flatMap", "splice", "toReversed", "toSpliced", "with", "push", "pop"} {
-		r.toll(array, name, func(c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
 	}
 	for _, name := range []string{"sort", "toSorted"} {
-		r.toll(array, name, func(c *goja.FunctionCall) {
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) {
 			n := r.length(c.This)
 			r.m.charge(n * int64(1+math.Ilogb(float64(n)+1)))
 		})
 	}
-	r.toll(array, "concat", func(c *goja.FunctionCall) {
+	t.add(arrayProto, "concat", func(r *realm, c *goja.FunctionCall) {
 		n := r.length(c.This)
 		for _, a := range c.Arguments {
 			if o, ok := a.(*goja.Object); ok {
@@ -40,7 +55,7 @@ func (r *realm) guard() {
 		}
 		r.m.alloc(16 * n)
 	})
-	r.toll(array, "flat", func(c *goja.FunctionCall) {
+	t.add(arrayProto, "flat", func(r *realm, c *goja.FunctionCall) {
 		depth := int64(1)
 		if a := c.Argument(0); !goja.IsUndefined(a) {
 			depth = integer(a)
@@ -49,27 +64,26 @@ func (r *realm) guard() {
 		r.m.alloc(16 * r.flattened(c.This, min(depth, 1000)))
 	})
 	for _, name := range []string{"join", "toLocaleString"} {
-		r.toll(array, name, func(c *goja.FunctionCall) { r.tollJoin(c) })
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.tollJoin(c) })
 	}
-	r.toll(g("Array"), "from", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
+	t.add("Array", "from", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
 
-	str := proto("String")
-	r.toll(str, "repeat", func(c *goja.FunctionCall) {
+	t.add(stringProto, "repeat", func(r *realm, c *goja.FunctionCall) {
 		n := integer(c.Argument(0))
 		r.set(c, 0, n)
 		r.m.alloc(times(r.text(c), n))
 	})
 	for _, name := range []string{"padStart", "padEnd"} {
-		r.toll(str, name, func(c *goja.FunctionCall) {
+		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
 			n := integer(c.Argument(0))
 			r.set(c, 0, n)
 			r.m.alloc(2 * n)
 		})
 	}
 	for _, name := range []string{"normalize", "localeCompare", "toLocaleLowerCase", "toLocaleUpperCase", "toUpperCase", "toLowerCase"} {
-		r.toll(str, name, func(c *goja.FunctionCall) { r.m.charge(r.text(c)) })
+		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.text(c)) })
 	}
-	r.toll(str, "split", func(c *goja.FunctionCall) {
+	t.add(stringProto, "split", func(r *realm, c *goja.FunctionCall) {
 		n := r.text(c)
 		if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 0 {
 			r.m.charge(n / 8)
@@ -78,7 +92,7 @@ func (r *realm) guard() {
 		r.m.alloc(32 * n)
 	})
 	for _, name := range []string{"replace", "replaceAll"} {
-		r.toll(str, name, func(c *goja.FunctionCall) {
+		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
 			n := r.text(c)
 			r.m.charge(n / 8)
 			from, ok1 := c.Argument(0).(goja.String)
@@ -91,7 +105,7 @@ func (r *realm) guard() {
 	}
 	// These make an expression of a string on the way: it must be one of ours.
 	for _, name := range []string{"match", "matchAll", "search"} {
-		r.toll(str, name, func(c *goja.FunctionCall) {
+		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
 			r.m.charge(r.text(c) / 8)
 			a := c.Argument(0)
 			if o, ok := a.(*goja.Object); ok && o.ClassName() == "RegExp" {
@@ -107,10 +121,10 @@ func (r *realm) guard() {
 			c.Arguments[0] = r.expression(a.String(), flags)
 		})
 	}
-	r.tollRegexps(proto("RegExp"))
-	r.tollSets(proto("Set"), proto("Map"))
-	r.tollFinds(str)
-	r.toll(str, "concat", func(c *goja.FunctionCall) {
+	t.regexps()
+	t.sets()
+	t.finds()
+	t.add(stringProto, "concat", func(r *realm, c *goja.FunctionCall) {
 		n := r.text(c)
 		for _, a := range c.Arguments {
 			if s, ok := a.(goja.String); ok {
@@ -120,41 +134,49 @@ func (r *realm) guard() {
 		r.m.alloc(2 * n)
 	})
 	for _, name := range []string{"parseInt", "parseFloat"} {
-		r.toll(r.rt.GlobalObject(), name, func(c *goja.FunctionCall) {
-			if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 100 {
-				r.m.charge(times(int64(s.Length()), int64(s.Length())) / 4096)
-			}
-		})
+		for _, holder := range []string{"global", numberCtor} {
+			t.add(holder, name, func(r *realm, c *goja.FunctionCall) {
+				if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 100 {
+					r.m.charge(times(int64(s.Length()), int64(s.Length())) / 4096)
+				}
+			})
+		}
 	}
 	for _, name := range []string{"encodeURI", "encodeURIComponent", "decodeURI", "decodeURIComponent"} {
-		r.toll(r.rt.GlobalObject(), name, func(c *goja.FunctionCall) {
+		t.add("global", name, func(r *realm, c *goja.FunctionCall) {
 			if s, ok := c.Argument(0).(goja.String); ok {
 				r.m.alloc(9 * int64(s.Length()))
 			}
 		})
 	}
 	for _, name := range []string{"keys", "values", "entries"} {
-		r.toll(array, name, func(c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
 	}
-	r.toll(g("Object"), "fromEntries", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
-	r.toll(g("String"), "raw", func(c *goja.FunctionCall) {
+	t.add(objectCtor, "fromEntries", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
+	t.add("String", "raw", func(r *realm, c *goja.FunctionCall) {
 		if o, ok := c.Argument(0).(*goja.Object); ok {
 			r.m.charge(r.length(o.Get("raw")))
 		}
 	})
-	r.toll(proto("Function"), "apply", func(c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(1))) })
-	r.toll(proto("Function"), "bind", func(c *goja.FunctionCall) { r.m.charge(elements) })
+	t.add(functionProto, "apply", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(1))) })
+	t.add(functionProto, "bind", func(r *realm, c *goja.FunctionCall) { r.m.charge(elements) })
+	return t
 }
 
-// toll puts before in front of the function holder.name, which keeps its name and length.
-func (r *realm) toll(holder *goja.Object, name string, before func(*goja.FunctionCall)) {
-	was, ok := holder.Get(name).(*goja.Object)
-	if !ok {
-		return // not in this engine
+// tollAll puts the tolls of a built-in that has no template in their place.
+func (r *realm) tollAll(o *goja.Object, holder string) {
+	for name, toll := range r.e.tolls[holder] {
+		if was, ok := o.Get(name).(*goja.Object); ok {
+			r.check(o.DefineDataProperty(name, r.guarded(name, was, toll), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE))
+		}
 	}
+}
+
+// guarded is the function was behind its toll, with the same name and length.
+func (r *realm) guarded(name string, was *goja.Object, before toll) *goja.Object {
 	call, _ := goja.AssertFunction(was)
-	f := r.native(name, int(was.Get("length").ToInteger()), func(c goja.FunctionCall) goja.Value {
-		before(&c)
+	return r.native(name, int(was.Get("length").ToInteger()), func(c goja.FunctionCall) goja.Value {
+		before(r, &c)
 		// Called by a promise job, with nothing of the script below it, this is the
 		// outermost call to the interpreter, which runs the next jobs inside: a built-in
 		// handed to a promise as its then would nest without end.
@@ -174,7 +196,6 @@ func (r *realm) toll(holder *goja.Object, name string, before func(*goja.Functio
 		}()
 		return try(call(c.This, c.Arguments...))
 	})
-	r.check(holder.DefineDataProperty(name, f, goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_FALSE))
 }
 
 // length is how many elements a built-in would visit in v. What is no array must hold
@@ -307,7 +328,7 @@ func (r *realm) guardKey(c goja.FunctionCall) goja.Value {
 
 // makeRegexp is the helper for expression literals, whose pattern was checked.
 func (r *realm) makeRegexp(c goja.FunctionCall) goja.Value {
-	return try(objectOf(r.rt.New(r.regex, c.Argument(0), c.Argument(1))))
+	return try(objectOf(r.rt.New(r.regexp(), c.Argument(0), c.Argument(1))))
 }
 
 func objectOf(o *goja.Object, err error) (goja.Value, error) { return o, err }
@@ -317,7 +338,7 @@ func (r *realm) expression(pattern, flags string) goja.Value {
 	if err := script.CheckRegexp(pattern, flags); err != nil {
 		r.throw("SyntaxError", "%v", err)
 	}
-	return try(objectOf(r.rt.New(r.regex, r.rt.ToValue(pattern), r.rt.ToValue(flags))))
+	return try(objectOf(r.rt.New(r.regexp(), r.rt.ToValue(pattern), r.rt.ToValue(flags))))
 }
 
 // regexpConstructor is the RegExp of the realm: it takes what runs in linear time.
@@ -335,6 +356,6 @@ func (r *realm) regexpConstructor() *goja.Object {
 		return r.expression(pattern, flags).(*goja.Object)
 	}).(*goja.Object)
 	r.check(f.DefineDataProperty("name", r.rt.ToValue("RegExp"), goja.FLAG_FALSE, goja.FLAG_TRUE, goja.FLAG_FALSE))
-	r.check(f.DefineDataProperty("prototype", r.regex.Get("prototype"), goja.FLAG_FALSE, goja.FLAG_FALSE, goja.FLAG_FALSE))
+	r.check(f.DefineDataProperty("prototype", r.regexp().Get("prototype"), goja.FLAG_FALSE, goja.FLAG_FALSE, goja.FLAG_FALSE))
 	return f
 }

@@ -64,13 +64,11 @@ func (r *realm) big(c goja.FunctionCall) goja.Value {
 	return v
 }
 
-// tollRegexps lets matching pay before it begins: it is linear in the text and in the
-// pattern, and no interrupt is seen on the way. compile would let a pattern in that
-// nothing has checked.
-func (r *realm) tollRegexps(proto *goja.Object) {
-	r.check(proto.Delete("compile"))
+// regexps lets matching pay before it begins: it is linear in the text and in the
+// pattern, and no interrupt is seen on the way.
+func (t tolls) regexps() {
 	for _, name := range []string{"exec", "test"} {
-		r.toll(proto, name, func(c *goja.FunctionCall) {
+		t.add("RegExp.prototype", name, func(r *realm, c *goja.FunctionCall) {
 			if len(c.Arguments) == 0 {
 				return
 			}
@@ -125,10 +123,10 @@ func (r *realm) instructions(source string) int64 {
 	return n
 }
 
-// tollSets charges for what visits a whole set or map. The methods that combine two
+// sets charges for what visits a whole set or map. The methods that combine two
 // sets take anything with the right shape, and would walk an endless one natively:
 // here they take sets and maps.
-func (r *realm) tollSets(set, dict *goja.Object) {
+func (t tolls) sets() {
 	size := func(v goja.Value) int64 {
 		if o, ok := v.(*goja.Object); ok && (o.ClassName() == "Set" || o.ClassName() == "Map") {
 			return integer(o.Get("size"))
@@ -136,7 +134,7 @@ func (r *realm) tollSets(set, dict *goja.Object) {
 		return -1
 	}
 	for _, name := range []string{"union", "intersection", "difference", "symmetricDifference", "isSubsetOf", "isSupersetOf", "isDisjointFrom"} {
-		r.toll(set, name, func(c *goja.FunctionCall) {
+		t.add("Set.prototype", name, func(r *realm, c *goja.FunctionCall) {
 			n := size(c.Argument(0))
 			if n < 0 {
 				r.throw("TypeError", "%s takes a Set", name)
@@ -144,16 +142,16 @@ func (r *realm) tollSets(set, dict *goja.Object) {
 			r.m.charge(max(0, size(c.This)) + n)
 		})
 	}
-	for _, holder := range []*goja.Object{set, dict} {
-		r.toll(holder, "forEach", func(c *goja.FunctionCall) { r.m.charge(1 + max(0, size(c.This))) })
+	for _, holder := range []string{"Set.prototype", "Map.prototype"} {
+		t.add(holder, "forEach", func(r *realm, c *goja.FunctionCall) { r.m.charge(1 + max(0, size(c.This))) })
 	}
 }
 
-// tollFinds charges for searching text in text, which takes the product of the two
+// finds charges for searching text in text, which takes the product of the two
 // lengths where both go beyond ASCII.
-func (r *realm) tollFinds(str *goja.Object) {
+func (t tolls) finds() {
 	for _, name := range []string{"indexOf", "lastIndexOf", "includes", "split", "replaceAll", "replace"} {
-		r.toll(str, name, func(c *goja.FunctionCall) {
+		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
 			n := r.text(c)
 			if s, ok := c.Argument(0).(goja.String); ok && n > 1<<12 && s.Length() > 1 {
 				r.m.charge(times(n, int64(s.Length())) / 1024)

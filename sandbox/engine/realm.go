@@ -14,26 +14,32 @@ import (
 // maxCalls bounds nested calls of the script, which the engine itself does not.
 const maxCalls = 512
 
-//go:embed realm.js
-var realmSource string
+//go:embed parallel.js
+var parallelSource string
 
-// compileRealm makes the program that builds a realm; its result is a function.
-func compileRealm() (*goja.Program, error) {
-	tree, err := goja.Parse("", realmSource, parser.WithDisableSourceMaps)
+// seedSource gives one function of each kind that has a prototype of its own.
+const seedSource = "[async () => {}, function* () {}]"
+
+func compile(name, source string) (*goja.Program, error) {
+	tree, err := goja.Parse("", source, parser.WithDisableSourceMaps)
 	if err != nil {
-		return nil, fmt.Errorf("realm: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return goja.CompileAST(tree, true)
 }
 
 // realm is one fresh world for one run.
 type realm struct {
+	e     *Engine
 	rt    *goja.Runtime
 	m     *meter
-	run   *run // set when the run starts
-	regex *goja.Object
-	fail  *goja.Object // Error, to make those of tools
-	kinds map[string]*goja.Object
+	run   *run                    // set when the run starts
+	fail  *goja.Object            // Error, to make those of tools
+	kinds map[string]*goja.Object // errors by name
+
+	regex           *goja.Object // nil until it is needed: regexp
+	object          *goja.Object // the prototype of all
+	closed, freezer goja.Callable
 
 	nested   int              // calls of guarded built-ins inside each other
 	patterns map[string]int64 // instructions of regular expressions, by source
@@ -41,50 +47,17 @@ type realm struct {
 }
 
 // newRealm builds a realm. Its meter has no bounds until a run sets them.
-func newRealm(build *goja.Program) (*realm, error) {
+func (e *Engine) newRealm() (*realm, error) {
 	rt := goja.New()
-	r := &realm{rt: rt, m: &meter{max: 1 << 62, memory: 1 << 40, rt: rt}, kinds: map[string]*goja.Object{}, patterns: map[string]int64{}}
+	r := &realm{e: e, rt: rt, m: &meter{max: 1 << 62, memory: 1 << 40, rt: rt}, kinds: map[string]*goja.Object{}, patterns: map[string]int64{}}
+	e.now = r
 	rt.SetMaxCallStackSize(maxCalls)
 	rt.SetParserOptions(parser.WithDisableSourceMaps)
 	rt.SetTimeSource(r.now)
-	r.regex = rt.Get("RegExp").(*goja.Object)
-	r.fail = rt.Get("Error").(*goja.Object)
-	for _, k := range []string{"TypeError", "RangeError", "SyntaxError"} {
-		r.kinds[k] = rt.Get(k).(*goja.Object)
+	if ex := rt.Try(r.furnish); ex != nil {
+		return nil, fmt.Errorf("realm: %w", ex)
 	}
-	r.guard()
-	natives := r.natives()
-	maker, err := rt.RunProgram(build)
-	if err != nil {
-		return nil, fmt.Errorf("realm: %w", err)
-	}
-	make, _ := goja.AssertFunction(maker)
-	names := script.Permissive.Rules().Globals
-	list := rt.NewArray()
-	for i, n := range names {
-		_ = list.Set(fmt.Sprint(i), n)
-	}
-	scope, err := make(goja.Undefined(), list, natives)
-	if err != nil {
-		return nil, fmt.Errorf("realm: %w", err)
-	}
-	rt.SetGlobalObject(scope.(*goja.Object))
 	return r, r.err
-}
-
-// natives are the globals that Go supplies.
-func (r *realm) natives() *goja.Object {
-	n := r.rt.NewObject()
-	set := func(name string, v goja.Value) { _ = n.Set(name, v) }
-	set("callTool", r.native("callTool", 2, r.callTool))
-	set("lanes", r.native("lanes", 0, func(goja.FunctionCall) goja.Value { return r.rt.ToValue(r.run.spec.Limits.Pending) }))
-	set("console", r.console())
-	j := r.rt.NewObject()
-	_ = j.Set("parse", r.native("parse", 2, r.jsonParse))
-	_ = j.Set("stringify", r.native("stringify", 3, r.jsonStringify))
-	set("JSON", j)
-	set("RegExp", r.regexpConstructor())
-	return n
 }
 
 // native makes a function whose name is the one given, not that of the Go function.

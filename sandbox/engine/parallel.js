@@ -1,0 +1,20 @@
+// parallel runs fn on items, some at a time.
+((TypeError, RangeError, isArray, lanes, all) => async (items, fn) => {
+  if (!isArray(items)) throw new TypeError("parallel takes an array and a function");
+  if (typeof fn !== "function") throw new TypeError("parallel takes an array and a function");
+  const n = items.length;
+  if (n > 100) throw new RangeError("parallel takes at most 100 items, not " + n);
+  const out = [];
+  for (let i = 0; i < n; i++) out[i] = undefined;
+  let next = 0;
+  const lane = async () => {
+    while (next < n) {
+      const i = next++;
+      out[i] = await fn(items[i], i);
+    }
+  };
+  const running = [];
+  for (let i = 0; i < n && i < lanes(); i++) running[i] = lane();
+  await all(running);
+  return out;
+})
