@@ -33,13 +33,18 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 			defer cl.Close()
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			o.In, o.Out, o.NoColor = a.In, a.Out, a.Getenv("NO_COLOR") != ""
-			o.ASCII = o.ASCII || !speaksUTF8(a.Getenv)
-			return tui.Run(ctx, tuiClient{cl}, o)
+			return tui.Run(ctx, tuiClient{cl}, a.screenOptions(o))
 		}}
 	c.Flags().BoolVar(&o.ReadOnly, "read-only", false, "change nothing, whatever is pressed")
 	c.Flags().BoolVar(&o.ASCII, "ascii", false, "use ASCII characters only (default where the locale is not UTF-8)")
 	return c
+}
+
+// screenOptions adds what the terminal and its environment say.
+func (a *app) screenOptions(o tui.Options) tui.Options {
+	o.In, o.Out, o.NoColor = a.In, a.Out, a.Getenv("NO_COLOR") != ""
+	o.ASCII = o.ASCII || !speaksUTF8(a.Getenv)
+	return o
 }
 
 // speaksUTF8 reads the locale as POSIX has it: the first that is set decides.

@@ -51,7 +51,7 @@ func (m *Model) actions() []action {
 			add(action{text: s.Name() + ": " + b.Does, screen: i, press: &b})
 		}
 	}
-	for _, b := range globals() {
+	for _, b := range m.everywhere() {
 		add(action{text: b.Does, screen: m.at, press: &b})
 	}
 	return out

@@ -13,14 +13,16 @@ import (
 
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/tui/tour"
 	"enclave/wire/api"
 )
 
 // Options are what a person chose.
 type Options struct {
 	ReadOnly bool
-	ASCII    bool // no glyph beyond ASCII
-	NoColor  bool // whatever the terminal can do
+	ASCII    bool       // no glyph beyond ASCII
+	NoColor  bool       // whatever the terminal can do
+	Tour     tour.Guide // leads through a demo; nil is no tour
 	In       io.Reader
 	Out      io.Writer
 }
@@ -35,7 +37,7 @@ func Run(ctx context.Context, c screen.Client, o Options) error {
 		r.SetColorProfile(termenv.Ascii)
 	}
 	in := make(chan api.AuditRecord, batch)
-	m := New(Config{Client: c, Theme: theme.New(r, o.ASCII), ReadOnly: o.ReadOnly, Now: time.Now(), records: in})
+	m := New(Config{Client: c, Theme: theme.New(r, o.ASCII), ReadOnly: o.ReadOnly, Now: time.Now(), Tour: o.Tour, records: in})
 	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithInput(o.In), tea.WithOutput(o.Out))
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -24,6 +24,7 @@ import (
 	"enclave/tui/screen/policies"
 	"enclave/tui/screen/systems"
 	"enclave/tui/theme"
+	"enclave/tui/tour"
 	"enclave/wire/api"
 )
 
@@ -51,6 +52,7 @@ type Model struct {
 	records <-chan api.AuditRecord // nil in tests
 	trail   error                  // why records do not come
 	turn    int
+	tour    *tour.Model // nil outside the demo
 }
 
 // Config says what a Model draws, and for whom.
@@ -59,16 +61,21 @@ type Config struct {
 	Theme    theme.Theme
 	ReadOnly bool
 	Now      time.Time
+	Tour     tour.Guide // leads through the demo; nil is no tour
 	records  <-chan api.AuditRecord
 }
 
 // New makes the root model; it asks nothing before Init.
 func New(cfg Config) *Model {
-	return &Model{
+	m := &Model{
 		state:   screen.State{Theme: cfg.Theme, Client: cfg.Client, ReadOnly: cfg.ReadOnly, Now: cfg.Now},
 		screens: []screen.Screen{overview.New(), systems.New(), policies.New(), explain.New(), flows.New(), audit.New()},
 		w:       80, h: 24, records: cfg.records,
 	}
+	if cfg.Tour != nil {
+		m.tour = tour.New(cfg.Tour)
+	}
+	return m
 }
 
 // The bindings of every screen.
@@ -86,6 +93,14 @@ func globals() []keys.Binding {
 	return []keys.Binding{nextScreen, prevScreen, helpKey, commandKey, readKey, quitKey, endKey}
 }
 
+// everywhere are the bindings of every screen, those of the tour among them.
+func (m *Model) everywhere() []keys.Binding {
+	if m.tour == nil {
+		return globals()
+	}
+	return append(m.tour.Keys(), globals()...)
+}
+
 func screenKey(i int) keys.Binding { return keys.New("this screen", string(rune('1'+i))) }
 
 type (
@@ -101,7 +116,11 @@ type (
 // Init begins the clock, the first reading and the stream.
 func (m *Model) Init() tea.Cmd {
 	m.reading = true
-	return tea.Batch(clock(), load(m.state.Client), listen(m.records))
+	cmds := []tea.Cmd{clock(), load(m.state.Client), listen(m.records)}
+	if m.tour != nil {
+		cmds = append(cmds, m.tour.Begin())
+	}
+	return tea.Batch(cmds...)
 }
 
 func clock() tea.Cmd { return tea.Tick(beat, func(t time.Time) tea.Msg { return tick(t) }) }
@@ -138,6 +157,8 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.change.run()
 	case answer:
 		return m, m.answered(msg)
+	case tour.Answer:
+		return m, m.tour.Update(msg)
 	}
 	// What a screen asked for comes back to it, also when another is on top by then. Each
 	// has message types of its own.
@@ -161,6 +182,9 @@ func (m *Model) ticked(now time.Time) tea.Cmd {
 	if m.turn%2 == 0 {
 		cmds = append(cmds, m.current().Update(screen.Tick{}, &m.state))
 	}
+	if m.tour != nil {
+		cmds = append(cmds, m.tour.Tick())
+	}
 	return tea.Batch(cmds...)
 }
 
@@ -183,6 +207,11 @@ func (m *Model) keep(list []api.AuditRecord) {
 // root, then the screen.
 func (m *Model) pressed(k tea.KeyMsg) tea.Cmd {
 	m.said = screen.Say{}
+	if m.tour != nil && m.palette == nil {
+		if cmd, own := m.tour.Pressed(k); own {
+			return cmd
+		}
+	}
 	switch {
 	case endKey.Is(k):
 		return tea.Quit

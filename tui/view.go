@@ -23,20 +23,28 @@ func (m *Model) View() string {
 		return t.Screen(theme.Box([]string{"too small: 60x16 shows all"}, m.w, m.h))
 	}
 	w, h := m.w, m.h-3
-	var body string
-	switch {
-	case m.change != nil:
-		body = m.changeView(w, h)
-	case m.palette != nil:
-		body = m.paletteView(w, h)
-	case m.help:
-		body = m.helpView(w, h)
-	case !m.state.Loaded:
-		body = theme.Box(m.waiting(), w, h)
-	default:
-		body = m.current().View(&m.state, w, h)
+	body := ""
+	if m.tour != nil {
+		body = m.tour.Frame(t, w, h, m.body)
+	} else {
+		body = m.body(w, h)
 	}
 	return t.Screen(strings.Join([]string{m.tabs(w), body, m.hints(w), m.status(w)}, "\n"))
+}
+
+// body is what is on top.
+func (m *Model) body(w, h int) string {
+	switch {
+	case m.change != nil:
+		return m.changeView(w, h)
+	case m.palette != nil:
+		return m.paletteView(w, h)
+	case m.help:
+		return m.helpView(w, h)
+	case !m.state.Loaded:
+		return theme.Box(m.waiting(), w, h)
+	}
+	return m.current().View(&m.state, w, h)
 }
 
 // waiting is the body before the first reading.
@@ -185,7 +193,7 @@ func (m *Model) helpView(w, h int) string {
 		}
 	}
 	right := []string{t.Paint(theme.Title, "Everywhere"), fmt.Sprintf("  %s a screen", theme.Fit(fmt.Sprintf("1 to %d", len(m.screens)), 10))}
-	for _, b := range globals() {
+	for _, b := range m.everywhere() {
 		right = append(right, cell(b))
 	}
 	// Side by side where both fit, the longer half over two columns.

@@ -52,30 +52,17 @@ type demo struct {
 	ana, ben, cleo, pod1, pod2, db, build *world.Agent
 	everyone                              []*world.Agent
 	sink                                  sink
+	hotel                                 *natlab.Network // where ben is at first
+	sandbox                               *natlab.Host    // where scripts run
 }
 
 // Run walks the scenario.
 func Run(ctx context.Context, cfg Config) error {
-	lab := natlab.New(natlab.Config{Seed: cfg.Seed}).Start()
-	defer lab.Close()
-	d := &demo{cfg: cfg, report: &report{w: cfg.Out, colour: cfg.Colour, began: time.Now()}}
-	fmt.Fprintf(cfg.Out, "An enclave on a simulated internet, seed %d.\n", cfg.Seed)
-
-	w, err := world.New(ctx, world.Config{Lab: lab, Dir: cfg.Dir, Logger: cfg.Logger, API: cfg.API, Beat: time.Second})
+	d, ctx, end, err := begin(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	d.World = w
-	defer w.Close()
-	services, ctx := errgroup.WithContext(ctx)
-	ctx, cancel := context.WithCancel(ctx)
-	defer services.Wait()
-	defer cancel()
-
-	if err := d.populate(ctx, services); err != nil {
-		return err
-	}
-	d.stopped = func() bool { return ctx.Err() != nil }
+	defer end()
 	for _, step := range []func(context.Context){
 		d.strangers, d.opens, d.refuses, d.scripts, d.cuts, d.latency, d.withoutControl,
 	} {
@@ -85,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	d.close()
 	if cfg.Keep != nil {
-		if err := cfg.Keep(ctx, w.APIAddr(), w.First.Token); err != nil {
+		if err := cfg.Keep(ctx, d.APIAddr(), d.First.Token); err != nil {
 			return err
 		}
 	}
@@ -95,10 +82,40 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// begin makes the internet, the enclave on it and its cast. end stops it all; the context
+// ends before, or with the first service that fails.
+func begin(parent context.Context, cfg Config) (d *demo, ctx context.Context, end func(), err error) {
+	lab := natlab.New(natlab.Config{Seed: cfg.Seed}).Start()
+	d = &demo{cfg: cfg, report: &report{w: cfg.Out, colour: cfg.Colour, began: time.Now()}}
+	fmt.Fprintf(cfg.Out, "An enclave on a simulated internet, seed %d.\n", cfg.Seed)
+	w, err := world.New(parent, world.Config{Lab: lab, Dir: cfg.Dir, Logger: cfg.Logger, API: cfg.API, Beat: time.Second})
+	if err != nil {
+		lab.Close()
+		return nil, nil, nil, err
+	}
+	d.World = w
+	services, ctx := errgroup.WithContext(parent)
+	ctx, cancel := context.WithCancel(ctx)
+	end = func() {
+		cancel()
+		_ = services.Wait()
+		_ = w.Close()
+		_ = lab.Close()
+	}
+	d.stopped = func() bool { return ctx.Err() != nil }
+	if err := d.populate(ctx, services); err != nil {
+		end()
+		return nil, nil, nil, err
+	}
+	return d, ctx, end, nil
+}
+
 // populate makes the systems and starts what they serve.
 func (d *demo) populate(ctx context.Context, services *errgroup.Group) error {
 	lab := d.Lab
 	home := natlab.Over(natlab.LinkConfig{Latency: 5 * time.Millisecond})
+	d.sandbox = lab.Host("sandbox", lab.Internet())
+	d.hotel = lab.Router("hotel-ben", lab.Internet(), natlab.Hard()).LAN()
 	cluster := lab.Router("cluster", lab.Internet(), natlab.Easy()).LAN()
 	for _, s := range []struct {
 		agent   **world.Agent
@@ -108,7 +125,7 @@ func (d *demo) populate(ctx context.Context, services *errgroup.Group) error {
 		tags    []wire.Tag
 	}{
 		{&d.ana, "laptop-ana", lab.Router("home-ana", lab.Internet(), natlab.Easy()).LAN(), "endpoint-independent NAT", []wire.Tag{"developers"}},
-		{&d.ben, "laptop-ben", lab.Router("hotel-ben", lab.Internet(), natlab.Hard()).LAN(), "symmetric NAT", []wire.Tag{"developers"}},
+		{&d.ben, "laptop-ben", d.hotel, "symmetric NAT", []wire.Tag{"developers"}},
 		{&d.cleo, "contractor", lab.Router("home-cleo", lab.Router("carrier", lab.Internet(), natlab.CGNAT()).LAN(), natlab.Easy()).LAN(), "home NAT behind a carrier's", []wire.Tag{"contractors"}},
 		{&d.pod1, "pod-1", cluster, "port-restricted NAT", []wire.Tag{"pods"}},
 		{&d.pod2, "pod-2", cluster, "port-restricted NAT", []wire.Tag{"pods"}},

@@ -28,6 +28,9 @@ const scriptTools = `{"version": 1, "tools": [
  {"name": "db:query", "attributes": ["reads"], "serve": {"overlay": {"tcp": "db.enclave:5432", "until": "line"}}},
  {"name": "pod:page", "attributes": ["reads"], "serve": {"overlay": {"url": "http://pod-1.enclave/"}}}]}`
 
+// scriptsMay is the policy of scripts.
+const scriptsMay = "Scripts read users"
+
 // theScript is what an AI might have written: it does its work, and tries its luck.
 const theScript = `const users = await callTool("users:list", {limit: 3});
 const tried = [];
@@ -70,7 +73,7 @@ func (d *demo) scripts(ctx context.Context) {
 		}
 		began := time.Now()
 		var err error
-		if run, res, seen, err = d.runScript(ctx); err != nil {
+		if run, res, seen, err = d.runScript(ctx, theScript); err != nil {
 			return "", err
 		}
 		if !res.OK {
@@ -111,7 +114,7 @@ func (d *demo) scripts(ctx context.Context) {
 }
 
 func (d *demo) allowScripts(ctx context.Context) error {
-	p, err := d.API.CreatePolicy(ctx, wire.Policy{Name: "Scripts read users", Kind: wire.Direct, Enabled: true,
+	p, err := d.API.CreatePolicy(ctx, wire.Policy{Name: scriptsMay, Kind: wire.Direct, Enabled: true,
 		SenderTags: []wire.Tag{"ai"}, ReceiverTags: []wire.Tag{"databases"}, ACLs: []wire.ACL{allow(wire.TCP, 8080)}})
 	if err != nil {
 		return err
@@ -135,7 +138,7 @@ func (s *spy) ToolProgress(uint64, string, tools.Phase)             {}
 func (s *spy) ToolResult(uint64, string, tools.Code, time.Duration) {}
 func (s *spy) Output(sandbox.Line)                                  {}
 
-func (d *demo) runScript(ctx context.Context) (run string, res sandbox.Result, seen api.System, err error) {
+func (d *demo) runScript(ctx context.Context, source string) (run string, res sandbox.Result, seen api.System, err error) {
 	key, err := d.API.CreateKey(ctx, api.KeyCreate{Name: "scripts", Kind: "ephemeral", Tags: []wire.Tag{"ai"}})
 	if err != nil {
 		return "", res, seen, err
@@ -154,7 +157,7 @@ func (d *demo) runScript(ctx context.Context) (run string, res sandbox.Result, s
 		return "", res, seen, err
 	}
 	defer workers.Close()
-	host := session.Host{Runner: workers, Tools: reg, Joiner: d.Runs(d.Lab.Host("sandbox", d.Lab.Internet()), key.Secret), Logger: d.cfg.Logger}
+	host := session.Host{Runner: workers, Tools: reg, Joiner: d.Runs(d.sandbox, key.Secret), Logger: d.cfg.Logger}
 	run = session.NewRunID()
 	look := &spy{look: func() {
 		if s, err := d.API.System(ctx, run); err == nil {
@@ -162,7 +165,7 @@ func (d *demo) runScript(ctx context.Context) (run string, res sandbox.Result, s
 		}
 	}}
 	res = host.Run(ctx, session.Request{ID: run, Join: true, Tags: []string{"ai"}, Caller: tools.Caller{User: "ana", Tenant: "demo"},
-		Spec: sandbox.Spec{Source: theScript, Level: sandbox.Standard}}, look)
+		Spec: sandbox.Spec{Source: source, Level: sandbox.Standard}}, look)
 	return run, res, seen, nil
 }
 

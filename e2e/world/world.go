@@ -171,6 +171,30 @@ func (w *World) StartRelay(ctx context.Context) error {
 // StopRelay stops the relay.
 func (w *World) StopRelay() error { return w.relay.Stop() }
 
+// KillRelay ends the relay as a power cut does: nothing leaves its host any more.
+// StartRelay, once the process has ended too, is a new one on the same host.
+func (w *World) KillRelay() error {
+	w.relayHost.Disconnect()
+	defer w.relayHost.Reconnect()
+	return w.StopRelay()
+}
+
+// PartitionControl cuts control off from the relay and every system, whatever NATs are
+// between them; not from the administrator.
+func (w *World) PartitionControl() { w.fromControl(w.Lab.Partition) }
+
+// HealControl ends PartitionControl.
+func (w *World) HealControl() { w.fromControl(w.Lab.Heal) }
+
+func (w *World) fromControl(do func(a, b *natlab.Host)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do(w.controlHost, w.relayHost)
+	for _, a := range w.agents {
+		do(w.controlHost, a.Host)
+	}
+}
+
 // Close stops everything and returns the first thing that had gone wrong.
 func (w *World) Close() error {
 	w.mu.Lock()
