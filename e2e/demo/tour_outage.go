@@ -59,9 +59,10 @@ func (s *relayStage) act(ctx context.Context) error {
 		return nil
 	}
 	s.silent, _, _ = s.relayed.progress()
+	err := s.revive(ctx)
 	_, n, _ := s.direct.progress()
 	s.kept = n - s.before
-	return s.revive(ctx)
+	return err
 }
 
 // revive starts the relay. Its port may be held by connections of the one before for a

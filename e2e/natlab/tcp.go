@@ -12,6 +12,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // ListenTCP accepts connections on all addresses of the host, IPv4 only or IPv4 and
@@ -38,18 +41,40 @@ func (h *Host) ListenTCPAddrPort(local netip.AddrPort) (net.Listener, error) {
 	}
 	addr := local.Addr().Unmap()
 	if addr.IsValid() && !addr.IsUnspecified() {
-		l, err := gonet.ListenTCP(s.stack, full(netip.AddrPortFrom(addr, local.Port())), family(addr))
+		l, err := listenReused(s.stack, full(netip.AddrPortFrom(addr, local.Port())), family(addr))
 		if err != nil {
 			return nil, fail(err)
 		}
 		return &listener{TCPListener: l, host: h}, nil
 	}
 	// A socket of the IPv6 family bound to no address hears IPv4 too.
-	l, err := gonet.ListenTCP(s.stack, tcpip.FullAddress{NIC: nic, Port: local.Port()}, ipv6.ProtocolNumber)
+	l, err := listenReused(s.stack, tcpip.FullAddress{NIC: nic, Port: local.Port()}, ipv6.ProtocolNumber)
 	if err != nil {
 		return nil, fail(err)
 	}
 	return &listener{TCPListener: l, host: h}, nil
+}
+
+// backlog is how many connections wait to be accepted, as gonet has it.
+const backlog = 4096
+
+// listenReused is gonet.ListenTCP with the port of connections that linger reused, as package
+// net asks of Unix: a server that is started again has its port at once.
+func listenReused(s *stack.Stack, at tcpip.FullAddress, family tcpip.NetworkProtocolNumber) (*gonet.TCPListener, error) {
+	var wq waiter.Queue
+	ep, err := s.NewEndpoint(tcp.ProtocolNumber, family, &wq)
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	ep.SocketOptions().SetReuseAddress(true)
+	if err = ep.Bind(at); err == nil {
+		err = ep.Listen(backlog)
+	}
+	if err != nil {
+		ep.Close()
+		return nil, errors.New(err.String())
+	}
+	return gonet.NewTCPListener(s, &wq, ep), nil
 }
 
 // DialContext connects to "ip:port" or "name:port", over "tcp", "tcp4", "tcp6" or

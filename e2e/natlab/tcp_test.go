@@ -181,3 +181,35 @@ func TestManyHostsAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAPortIsFreeAgainWhileConnectionsLinger(t *testing.T) {
+	lab := New(Config{Seed: 1}).Start()
+	defer lab.Close()
+	server, client := lab.Host("server", lab.Internet()), lab.Host("client", lab.Internet())
+	l, err := server.ListenTCP(443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if twice, err := server.ListenTCP(443); err == nil {
+		twice.Close()
+		t.Error("two servers on one port")
+	}
+	c, err := client.DialContext(t.Context(), "tcp", "server:443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Disconnect() // nobody hears that it ends
+	in.Close()
+	l.Close()
+	server.Reconnect()
+	again, err := server.ListenTCP(443)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
