@@ -152,3 +152,9 @@ func (t tuiClient) History(ctx context.Context, limit int) ([]api.RevisionEntry,
 func (t tuiClient) Restore(ctx context.Context, dry bool, rev wire.Revision) (api.Impact, error) {
 	return t.try(dry, func(c *client.Client) error { _, err := c.Restore(ctx, rev); return err })
 }
+
+// CutFlow ends one flow.
+func (t tuiClient) CutFlow(ctx context.Context, dry bool, f *api.LiveFlow) (api.Impact, error) {
+	out, err := t.With(client.Wish{DryRun: dry}).CutFlows(ctx, api.CutFlows{From: string(f.From), To: string(f.To), Proto: f.Proto, Src: f.Src, Dst: f.Dst})
+	return api.Impact{Flows: out.Flows}, err
+}

@@ -47,6 +47,20 @@ func (s *server) Flows(context.Context) ([]api.LiveFlow, error) {
 	}
 	return []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}, s.err
 }
+func (s *server) Denied(context.Context) ([]api.Denied, error) {
+	d := func(from, to, reason string, count uint64) api.Denied {
+		return api.Denied{ReportedDenial: wire.ReportedDenial{Proto: wire.TCP, Src: netip.MustParseAddr("100.64.0.1"), Dst: netip.MustParseAddrPort("100.64.0.4:5432"),
+			Inbound: true, Reason: reason, Count: count, First: now.Add(-time.Hour), Last: now.Add(-time.Minute)}, At: "sys04", AtName: "db", Names: [2]string{from, to}}
+	}
+	return []api.Denied{d("laptop-ana", "db", "no rule allows it", 12), d("", "db", "no policy introduces the source", 1)}, s.err
+}
+func (s *server) Paths(context.Context, string) ([]api.PeerPath, error) {
+	return []api.PeerPath{{Name: "pod-1", ReportedPeer: wire.ReportedPeer{ID: "sys02", Route: "direct", Via: "203.0.113.9:41641", RTT: 12 * time.Millisecond, Received: 1 << 21, Sent: 1 << 12, LastHandshake: now.Add(-time.Minute)}},
+		{Name: "db", ReportedPeer: wire.ReportedPeer{ID: "sys04", Route: "relay", Via: "relay1", RTT: 48 * time.Millisecond, WhyNotDirect: "both NATs choose ports by destination"}}}, s.err
+}
+func (s *server) CutFlow(_ context.Context, dry bool, f *api.LiveFlow) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("cut ", f.Names, f.Dst))
+}
 func (s *server) Forecast(context.Context, int) ([]api.Coming, error) {
 	return s.org.Coming, s.err
 }
@@ -233,6 +247,10 @@ var views = map[string][]string{
 	"explain":       {"4"},
 	"explain-why":   {"4", "enter", "text:laptop-ana pod-1 tcp/22", "enter"},
 	"flows":         {"5"},
+	"flow":          {"5", "enter"},
+	"flow-cut":      {"5", "c"},
+	"flows-denied":  {"5", "v", "down"},
+	"flow-denied":   {"5", "v", "enter"},
 	"audit":         {"6"},
 	"audit-record":  {"6", "enter"},
 }

@@ -26,11 +26,22 @@ type Client interface {
 	Systems(ctx context.Context, query url.Values) ([]api.System, error)
 	Policies(ctx context.Context) ([]api.Policy, error)
 	Relays(ctx context.Context) ([]api.Relay, error)
-	Flows(ctx context.Context) ([]api.LiveFlow, error)
+	Agents
 	Asker
 	Trail
 	Changer
 	Editor
+}
+
+// Agents asks the connected agents.
+type Agents interface {
+	Flows(ctx context.Context) ([]api.LiveFlow, error)
+	// Denied is what their filters have refused of late.
+	Denied(ctx context.Context) ([]api.Denied, error)
+	// Paths is how a system reaches its peers.
+	Paths(ctx context.Context, system string) ([]api.PeerPath, error)
+	// CutFlow ends a flow at both ends; with dry it says which ones it would end.
+	CutFlow(ctx context.Context, dry bool, f *api.LiveFlow) (api.Impact, error)
 }
 
 // Asker answers questions about policy.

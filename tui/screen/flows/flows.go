@@ -1,19 +1,19 @@
-// Package flows shows what flows now, by which policy and rule, as the agents at the
-// receiving ends tell. They are asked only while the screen is looked at. What was denied
-// is not in it: agents do not report that.
+// Package flows shows what flows now, by which policy and rule, and what was refused of
+// late, as the agents tell; a flow can be cut by hand. Agents are asked only while the
+// screen is looked at. A cut changes no policy: what is still allowed may open again.
 package flows
 
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"net/netip"
 	"slices"
 
 	tea "github.com/charmbracelet/bubbletea"
 
 	"enclave/tui/keys"
 	"enclave/tui/screen"
-	"enclave/tui/theme"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -24,21 +24,36 @@ const MaxFlows = 5000
 type Model struct {
 	list    screen.List
 	search  screen.Input
-	all     []api.LiveFlow
+	order   int
+	detail  bool
+	page    int
+	live    table[api.LiveFlow]
+	refused table[api.Denied]
+	denied  bool // what was refused is what is shown
+}
+
+// table is one reading, at most MaxFlows of it, and its rows that match a search.
+type table[T any] struct {
+	all     []T
 	total   int
 	err     error
 	loaded  bool
 	reading bool
-	page    int
 }
 
 // New makes the screen.
-func New() *Model { return &Model{search: screen.NewInput("system, policy or protocol"), page: 10} }
+func New() *Model {
+	return &Model{search: screen.NewInput("system, policy, protocol, address"), page: 10}
+}
 
 var (
 	search = keys.New("search", "/")
 	back   = keys.New("back", "esc")
 	accept = keys.New("accept", "enter")
+	detail = keys.New("details", "enter")
+	toggle = keys.New("what flows, or what was denied", "v")
+	order  = keys.New("sort by the next column", "s")
+	cut    = keys.Writes("cut this flow", "c")
 )
 
 // Name of the screen.
@@ -49,48 +64,112 @@ func (m *Model) Keys() []keys.Binding {
 	if m.search.Focused() {
 		return []keys.Binding{accept, back}
 	}
-	return append([]keys.Binding{search, back}, screen.Moves()...)
+	return append([]keys.Binding{search, detail, toggle, cut, order, back}, screen.Moves()...)
 }
 
 // Typing is so while a search is typed.
 func (m *Model) Typing() bool { return m.search.Focused() }
 
-type told struct {
-	flows []api.LiveFlow
-	err   error
-}
+type (
+	told struct {
+		flows []api.LiveFlow
+		err   error
+	}
+	toldDenied struct {
+		list []api.Denied
+		err  error
+	}
+	// Cut tells the screen that what it shows has changed.
+	Cut struct{}
+)
 
-func ask(c screen.Client) tea.Cmd {
-	return screen.Call(func(ctx context.Context) tea.Msg {
-		list, err := c.Flows(ctx)
-		return told{list, err}
-	})
-}
-
-// Update asks again each second that the screen is on top, never twice at once.
-func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
-	switch msg := msg.(type) {
-	case told:
-		m.reading, m.err = false, msg.err
-		if msg.err == nil {
-			m.loaded, m.total = true, len(msg.flows)
-			m.all = slices.Clone(msg.flows[:min(len(msg.flows), MaxFlows)])
-			slices.SortFunc(m.all, func(a, b api.LiveFlow) int {
-				return cmp.Or(cmp.Compare(a.Names[0], b.Names[0]), cmp.Compare(a.Names[1], b.Names[1]), a.Dst.Compare(b.Dst), a.Src.Compare(b.Src))
-			})
-		}
-	case screen.Shown, screen.Tick:
-		if !m.reading {
-			m.reading = true
-			return ask(s.Client)
-		}
-	case tea.KeyMsg:
-		m.pressed(msg)
+// ask reads what is shown, never twice at once.
+func (m *Model) ask(c screen.Client) tea.Cmd {
+	switch {
+	case m.denied && !m.refused.reading:
+		m.refused.reading = true
+		return screen.Call(func(ctx context.Context) tea.Msg {
+			list, err := c.Denied(ctx)
+			return toldDenied{list, err}
+		})
+	case !m.denied && !m.live.reading:
+		m.live.reading = true
+		return screen.Call(func(ctx context.Context) tea.Msg {
+			list, err := c.Flows(ctx)
+			return told{list, err}
+		})
 	}
 	return nil
 }
 
-func (m *Model) pressed(k tea.KeyMsg) {
+// take keeps a reading; after an error the one before stays.
+func (t *table[T]) take(list []T, err error) {
+	t.reading, t.err = false, err
+	if err == nil {
+		t.loaded, t.total = true, len(list)
+		t.all = slices.Clone(list[:min(len(list), MaxFlows)])
+	}
+}
+
+// Update asks again each second that the screen is on top.
+func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	switch msg := msg.(type) {
+	case told:
+		at := m.current()
+		m.live.take(msg.flows, msg.err)
+		m.sort(at)
+	case toldDenied:
+		m.refused.take(msg.list, msg.err)
+	case screen.Shown, screen.Tick, Cut:
+		return m.ask(s.Client)
+	case tea.KeyMsg:
+		return m.pressed(msg, s)
+	}
+	return nil
+}
+
+// orders are the columns that sort.
+var orders = [...]struct {
+	name string
+	cmp  func(a, b *api.LiveFlow) int
+}{
+	{"from", func(a, b *api.LiveFlow) int { return 0 }},
+	{"to", func(a, b *api.LiveFlow) int { return cmp.Compare(a.Names[1], b.Names[1]) }},
+	{"bytes", func(a, b *api.LiveFlow) int { return cmp.Compare(b.Bytes, a.Bytes) }},
+	{"since", func(a, b *api.LiveFlow) int { return b.Since.Compare(a.Since) }},
+	{"policy", func(a, b *api.LiveFlow) int { return cmp.Compare(a.PolicyName, b.PolicyName) }},
+}
+
+// sort orders the flows; the cursor stays on its flow, not on its line.
+func (m *Model) sort(at *api.LiveFlow) {
+	var was api.LiveFlow
+	if at != nil {
+		was = *at
+	}
+	by := orders[m.order].cmp
+	slices.SortFunc(m.live.all, func(a, b api.LiveFlow) int {
+		return cmp.Or(by(&a, &b), cmp.Compare(a.Names[0], b.Names[0]), cmp.Compare(a.Names[1], b.Names[1]), a.Dst.Compare(b.Dst), a.Src.Compare(b.Src))
+	})
+	for i, f := range m.flows() {
+		if f.Src == was.Src && f.Dst == was.Dst && f.Proto == was.Proto && f.From == was.From && was.Src != (netip.AddrPort{}) {
+			m.list.At = i
+		}
+	}
+}
+
+// current is the flow under the cursor.
+func (m *Model) current() *api.LiveFlow {
+	if rows := m.flows(); !m.denied && m.list.At < len(rows) {
+		return rows[m.list.At]
+	}
+	return nil
+}
+
+func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
+	rows := len(m.flows())
+	if m.denied {
+		rows = len(m.denials())
+	}
 	switch {
 	case m.search.Focused():
 		switch {
@@ -104,71 +183,66 @@ func (m *Model) pressed(k tea.KeyMsg) {
 		}
 	case search.Is(k):
 		m.search.Focus()
+		m.detail = false
 	case back.Is(k):
-		m.search.Set("")
+		if !m.detail {
+			m.search.Set("")
+		}
+		m.detail = false
+	case detail.Is(k):
+		m.detail = !m.detail && rows > 0
+	case toggle.Is(k):
+		m.denied, m.detail, m.list = !m.denied, false, screen.List{}
+		return m.ask(s.Client)
+	case order.Is(k):
+		at := m.current()
+		m.order = (m.order + 1) % len(orders)
+		m.sort(at)
+	case cut.Is(k):
+		return m.cut(s)
 	default:
-		m.list.Move(k, len(m.seen()), m.page)
+		m.list.Move(k, rows, m.page)
 	}
+	return nil
 }
 
-func (m *Model) seen() []*api.LiveFlow {
-	var out []*api.LiveFlow
-	for i := range m.all {
-		if f := &m.all[i]; screen.Has(m.search.Value(), f.Names[0], f.Names[1], f.PolicyName, f.Proto.String()) {
+// cut proposes to end the flow under the cursor.
+func (m *Model) cut(s *screen.State) tea.Cmd {
+	at := m.current()
+	if at == nil {
+		return screen.Tell("no flow is under the cursor", nil)
+	}
+	f := *at
+	return screen.Ask(screen.Propose{Title: "cut " + f.Names[0] + " → " + f.Names[1] + " " + service(f.Proto, f.Dst.Port()), Done: "cut, at both ends",
+		Warn: "No policy changes: what is still allowed may be opened again at once.", Then: Cut{},
+		Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return s.Client.CutFlow(ctx, dry, &f) }}})
+}
+
+func (m *Model) flows() []*api.LiveFlow {
+	out := make([]*api.LiveFlow, 0, len(m.live.all))
+	for i := range m.live.all {
+		f := &m.live.all[i]
+		if m.search.Value() == "" || screen.Has(m.search.Value(), f.Names[0], f.Names[1], f.PolicyName, f.Proto.String(), f.Src.String(), f.Dst.String(), f.Run) {
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-var columns = []theme.Column{{Head: "from", Min: 13, Max: 22}, {Head: "to", Min: 13, Max: 22}, {Head: "service", Min: 10, Max: 24}, {Head: "bytes", Min: 8}, {Head: "policy and rule", Min: 20, Max: 40}}
-
-// View draws the flows.
-func (m *Model) View(s *screen.State, w, h int) string {
-	t := s.Theme
-	rows := m.seen()
-	top := fmt.Sprintf("%d of %d live flows", len(rows), m.total)
-	switch {
-	case m.search.Focused():
-		top = "search: " + m.search.View(t, w-8)
-	case m.err != nil:
-		top = t.Paint(theme.Bad, "✗ "+theme.Clean(m.err.Error())+"; trying again")
-	case !m.loaded:
-		top = "asking the agents…"
-	case m.search.Value() != "":
-		top += "  search: " + theme.Clean(m.search.Value())
-	}
-	widths := theme.Widths(columns, w-2)
-	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, "from", "to", "service", "bytes", "policy and rule"))}
-	m.page = max(1, h-len(lines))
-	from, to := m.list.Window(len(rows), m.page)
-	for i := from; i < to; i++ {
-		f := rows[i]
-		cursor := "  "
-		if i == m.list.At {
-			cursor = "▸ "
+func (m *Model) denials() []*api.Denied {
+	out := make([]*api.Denied, 0, len(m.refused.all))
+	for i := range m.refused.all {
+		d := &m.refused.all[i]
+		if m.search.Value() == "" || screen.Has(m.search.Value(), d.AtName, d.Names[0], d.Names[1], d.Proto.String(), d.Src.String(), d.Dst.String(), d.Reason) {
+			out = append(out, d)
 		}
-		service := f.Proto.String()
-		if p := f.Dst.Port(); p != 0 {
-			service = fmt.Sprintf("%s/%d", service, p)
-		}
-		by := fmt.Sprintf("%s, rule %d", theme.Clean(f.PolicyName), f.Rule+1)
-		if f.PolicyName == "" {
-			by = "each added the other"
-		}
-		lines = append(lines, cursor+theme.Row(widths, theme.Clean(f.Names[0]), theme.Clean(f.Names[1]), service, size(f.Bytes), by))
 	}
-	if m.loaded && len(rows) == 0 {
-		lines = append(lines, t.Paint(theme.Dim, "  nothing flows"))
-	}
-	return theme.Box(lines, w, h)
+	return out
 }
 
-// size writes bytes in their largest binary unit.
-func size(n uint64) string {
-	v, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	for v >= 1024 && len(units) > 1 {
-		v, units = v/1024, units[1:]
+func service(p wire.Proto, port uint16) string {
+	if port == 0 {
+		return p.String()
 	}
-	return fmt.Sprintf("%.3g %s", v, units[0])
+	return p.String() + "/" + itoa(port)
 }
