@@ -16,7 +16,7 @@ func TestAFlowIsCutByHand(t *testing.T) {
 		t.Errorf("not warned:\n%s", view)
 	}
 	press(m, "y")
-	if len(s.did) != 1 || s.did[0] != "cut [laptop-ana pod-1]100.64.0.2:80" {
+	if len(s.did) != 1 || s.did[0] != "cut [laptop-ana pod-1] 100.64.0.2:80" {
 		t.Fatalf("did %q", s.did)
 	}
 	// What was denied has no flow to cut.

@@ -42,7 +42,7 @@ func (s *server) Policies(context.Context) ([]api.Policy, error) { return s.org.
 func (s *server) Relays(context.Context) ([]api.Relay, error)    { return s.org.Relays, s.err }
 func (s *server) Flows(context.Context) ([]api.LiveFlow, error) {
 	f := func(from, to string, bytes uint64) api.LiveFlow {
-		return api.LiveFlow{Flow: wire.Flow{Proto: wire.TCP, Src: netip.MustParseAddrPort("100.64.0.1:40000"), Dst: netip.MustParseAddrPort("100.64.0.2:80")},
+		return api.LiveFlow{Flow: wire.Flow{Proto: wire.TCP, Src: netip.AddrPortFrom(netip.MustParseAddr("100.64.0.1"), uint16(40000+bytes%1024)), Dst: netip.MustParseAddrPort("100.64.0.2:80")},
 			Names: [2]string{from, to}, PolicyName: "Kubernetes", Bytes: bytes, Since: now}
 	}
 	return []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}, s.err
