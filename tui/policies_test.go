@@ -126,8 +126,8 @@ func TestWhatTheServerRefusesStandsAtItsField(t *testing.T) {
 func TestHoursAreDrawn(t *testing.T) {
 	s := lab()
 	m := model(s, Options{})
-	press(m, "3", "c", "ctrl+g", "enter", "enter", "c", "t") // a day from 08:00: there is nothing before it
-	press(m, "ctrl+g", " ", " ", "c", "t", "enter", "y")
+	press(m, "3", "c", "ctrl+o", "enter", "enter", "c", "t") // a day from 08:00: there is nothing before it
+	press(m, "ctrl+o", " ", " ", "c", "t", "enter", "y")
 	got := saved(t, s).ActiveHours
 	if len(got) != 1 || got[0].Start != "08:00" || got[0].End != "09:00" || strings.Join(got[0].Days, " ") != "mon tue" || got[0].Zone != "Europe/London" {
 		t.Errorf("saved %+v", got)

@@ -239,7 +239,7 @@ var views = map[string][]string{
 	"policy-edit":   {"3", "down", "c", "text: now", "tick"},
 	"policy-full":   {"3", "end", "c", "tab", "tab", "tab"},
 	"policy-diff":   {"3", "c", "text:!", "enter"},
-	"policy-hours":  {"3", "down", "c", "ctrl+g", " ", " ", "down"},
+	"policy-hours":  {"3", "down", "c", "ctrl+o", " ", " ", "down"},
 	"policy-help":   {"3", "?"},
 	"history":       {"3", "h", "down"},
 	"history-diff":  {"3", "h", "down", "enter"},

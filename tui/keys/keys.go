@@ -66,6 +66,8 @@ func (b Binding) Press() tea.KeyMsg {
 		return tea.KeyMsg{Type: tea.KeyEnd}
 	case "home":
 		return tea.KeyMsg{Type: tea.KeyHome}
+	case "ctrl+o":
+		return tea.KeyMsg{Type: tea.KeyCtrlO}
 	case "ctrl+s":
 		return tea.KeyMsg{Type: tea.KeyCtrlS}
 	case " ":

@@ -56,7 +56,7 @@ var fields = [...]field{
 	{name: "recv trust", example: "requirements of receivers, or nothing", paths: []string{"receiver_trust"},
 		write: func(p *wire.Policy, _ *screen.State) string { return strings.Join(p.RecvTrust, " ") }, copy: func(to, from *wire.Policy) { to.RecvTrust = from.RecvTrust },
 		read: func(p *wire.Policy, text string, _ *screen.State) error { p.RecvTrust = words(text); return nil }},
-	{name: hoursName, example: "mon-fri 08:00-18:00 Europe/London; ctrl+g draws them", paths: []string{"active_hours"},
+	{name: hoursName, example: "mon-fri 08:00-18:00 Europe/London; ctrl+o draws them", paths: []string{"active_hours"},
 		write: func(p *wire.Policy, _ *screen.State) string { return hoursText(p.ActiveHours) }, read: readHours, copy: func(to, from *wire.Policy) { to.ActiveHours = from.ActiveHours }},
 	{name: "expires", example: "8h, 2026-12-24T18:00:00Z, 2026-12-24 18:00 Europe/London", paths: []string{"expires_at", "expires_local"},
 		write: writeExpiry, read: readExpiry, copy: func(to, from *wire.Policy) { to.ExpiresAt, to.ExpiresLocal = from.ExpiresAt, from.ExpiresLocal }},

@@ -47,7 +47,7 @@ var (
 	next     = keys.New("next field", "tab", "down")
 	prev     = keys.New("field before", "shift+tab", "up")
 	save     = keys.Writes("try it, then save", "enter", "ctrl+s")
-	drawGrid = keys.New("draw the hours", "ctrl+g")
+	drawGrid = keys.New("draw the hours", "ctrl+o")
 	leaveIt  = keys.New("leave, twice if something was typed", "esc")
 	choose   = keys.New("choose, where < > stands", "left", "right")
 )
