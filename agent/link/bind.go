@@ -115,14 +115,14 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 	if p.quiet.Load() {
 		l.touch(p)
 	}
-	if len(bufs) == 1 && bufs[0][0] == initiation { // handshakes come alone
-		p.initiated.Store(l.sinceBase())
-	}
 	r := p.route.Load()
 	if r == nil {
 		l.drops.noRoute.Add(uint64(len(bufs)))
 		p.tx.last.Store(int64(time.Since(l.base))) // there is a wish to send
 		return nil
+	}
+	if len(bufs) == 1 && bufs[0][0] == initiation { // handshakes come alone
+		p.initiated.Store(l.sinceBase())
 	}
 	for len(bufs) > 0 {
 		if r.direct.IsValid() {

@@ -123,6 +123,9 @@ func (w *world) meet(a, b *system, want bool) (first, took time.Duration) {
 	}
 	if first > time.Second {
 		t.Logf("the first byte took %v", first)
+		for _, s := range []*system{a, b} {
+			t.Logf("%s %x %v %+v %+v", s.name, s.keys.WireGuard[:2], begun, s.routes.list, s.link.Drops())
+		}
 	}
 	w.until(30*time.Second-time.Since(begun), func() bool { return direct(a, b) })
 	if got := direct(a, b); got != want {
