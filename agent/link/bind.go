@@ -116,13 +116,13 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 		l.touch(p)
 	}
 	r := p.route.Load()
+	if len(bufs) == 1 && len(bufs[0]) <= initiationLen {
+		l.keepHandshake(p, bufs[0], r != nil)
+	}
 	if r == nil {
 		l.drops.noRoute.Add(uint64(len(bufs)))
 		p.tx.last.Store(int64(time.Since(l.base))) // there is a wish to send
 		return nil
-	}
-	if len(bufs) == 1 && bufs[0][0] == initiation { // handshakes come alone
-		p.initiated.Store(l.sinceBase())
 	}
 	for len(bufs) > 0 {
 		if r.direct.IsValid() {

@@ -25,6 +25,9 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		case pkt = <-rc.out:
 		case <-rc.urgent:
 		case <-rc.again:
+			if rc.l.lost(c.LocalAddr()) {
+				return errAddressGone
+			}
 			check = true
 		case <-tick.C:
 		}

@@ -261,17 +261,27 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 	for _, a := range out.Forgotten {
 		l.table.release(a, p)
 	}
+	if out.Lost {
+		l.askAgainLocked(now) // the NAT may have given us another address
+	}
 	if out.Changed && !p.changed {
 		p.changed = true
 		l.moved = append(l.moved, p)
 		l.wake()
 	}
-	if len(out.Pings) > 0 || out.CallMe {
-		l.todo = append(l.todo, action{p, out.Pings, out.CallMe, rc})
+	due := out.Next
+	a := action{p: p, pings: out.Pings, callMe: out.CallMe, relay: rc}
+	if at, ok := p.shake.next(l, now, out.Changed); ok && !out.Route.IsNone() {
+		if a.repeat = !at.After(now); !a.repeat && at.Before(due) {
+			due = at
+		}
+	}
+	if len(a.pings) > 0 || a.callMe || a.repeat {
+		l.todo = append(l.todo, a)
 	}
 	p.quiet.Store(!active)
-	if !p.due.Equal(out.Next) {
-		p.due = out.Next
+	if !p.due.Equal(due) {
+		p.due = due
 		heap.Fix(&l.timers, p.index)
 		if p.index == 0 {
 			l.wake()
@@ -285,6 +295,7 @@ type action struct {
 	pings  []path.Ping
 	callMe bool
 	relay  *relayConn
+	repeat bool // the handshake's initiation
 }
 
 func (l *Link) takeLocked() []action {
@@ -300,6 +311,9 @@ func (l *Link) do(todo []action) {
 		}
 		if a.callMe && a.relay != nil {
 			l.sendDisco(a.p, l.callMe(a.p), &route{relay: a.relay})
+		}
+		if a.repeat {
+			l.sendHandshake(a.p, a.p.shake.again(l))
 		}
 	}
 }

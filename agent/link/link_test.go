@@ -69,7 +69,7 @@ func TestUDPBlocked(t *testing.T) {
 		if n := w.alice.NetInfo(); n.UDP || n.NAT != NATBlocked || n.Home != "r1" || !n.Relays[0].Connected {
 			t.Errorf("netinfo %+v", n)
 		}
-		if why := w.bob.status().Why; why != path.WhyUDPBlocked {
+		if why := w.bob.status().Why; why != path.WhyUDPThere {
 			t.Errorf("why %q", why)
 		}
 		if !w.alice.say("over TLS") {

@@ -32,9 +32,7 @@ type peer struct {
 	absent atomic.Bool
 
 	tx, rx counter
-	// initiated is when a handshake initiation was last sent, like counter.last; 0: it
-	// was answered.
-	initiated atomic.Int64
+	shake  handshake
 
 	// Guarded by Link.mu.
 	reach    wire.Reach

@@ -61,7 +61,10 @@ const (
 	answerWithin = 2 * time.Second  // for the pong, or the connection is dead
 )
 
-var errRelaySilent = errors.New("relay does not answer")
+var (
+	errRelaySilent = errors.New("relay does not answer")
+	errAddressGone = errors.New("this system has lost the address of the connection")
+)
 
 func newRelayConn(l *Link, id wire.RelayID, addr string) *relayConn {
 	return &relayConn{

@@ -33,6 +33,7 @@ type stunState struct {
 	answers  map[netip.AddrPort]netip.AddrPort // of this round: server -> our address
 	nat      string
 	udp      bool
+	hurried  time.Time        // when a round was last asked for out of its turn
 	observed []netip.AddrPort // IPv4 first, then IPv6; one each unless the mapping varies
 }
 
@@ -73,6 +74,22 @@ func (l *Link) probeRelays(ctx context.Context) {
 		}
 	}
 }
+
+// askAgainLocked has the STUN servers asked now: a direct path that falls silent is often
+// a mapping that has changed, and the peer cannot call an address that we do not know.
+func (l *Link) askAgainLocked(now time.Time) {
+	if now.Sub(l.stun.hurried) < hurryGap {
+		return
+	}
+	l.stun.hurried = now
+	select {
+	case l.probe <- struct{}{}:
+	default:
+	}
+}
+
+// hurryGap is the least distance between two such rounds, however many paths are lost.
+const hurryGap = 5 * time.Second
 
 func (l *Link) homeless() bool {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,22 +12,37 @@ import (
 
 // watchEvery is how often the interfaces are looked at. Nothing tells a program
 // without privileges of changes on every system, and asking costs microseconds.
-const watchEvery = 2 * time.Second
+const watchEvery = time.Second
 
 // hostCandidates leaves room among the candidates for the observed ones.
 const hostCandidates = 10
+
+// sleptFor is the pause between two looks from which on the machine is taken to have
+// slept: then every mapping and connection may be gone, and nothing says so.
+const sleptFor = 10 * time.Second
+
+// slept reports whether more time passed between two looks than a busy machine explains.
+// Some systems stop the monotonic clock while they sleep and some do not; the wall clock
+// is asked too, and one that was set costs a few probes.
+func slept(before, now time.Time) bool {
+	return max(now.Sub(before), now.Round(0).Sub(before.Round(0))) > sleptFor
+}
 
 // watch looks for changes of the network.
 func (l *Link) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if l.look() {
-				l.log.Info("network changed")
+			changed, now := l.look(), time.Now()
+			woke := slept(last, now)
+			last = now
+			if changed || woke {
+				l.log.Info("network changed", "slept", woke)
 				l.networkChanged()
 			}
 		}
@@ -56,6 +72,19 @@ func (l *Link) look() bool {
 	}
 	l.tell = true
 	return true
+}
+
+// lost reports whether a connection's own address is none of ours any more, so that
+// nothing can come to it.
+func (l *Link) lost(at net.Addr) bool {
+	t, ok := at.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ip.IsGlobalUnicast() && len(l.local) > 0 && !slices.Contains(l.local, ip)
 }
 
 // networkChanged has everything prove itself again: routes, relay connections,

@@ -108,7 +108,7 @@ func TestLostFallsBackAndReturns(t *testing.T) {
 	s.run(time.Minute, true)
 	before := s.sent
 	s.run(time.Minute, true)
-	if n := s.sent - before; n > 60 {
+	if n := s.sent - before; n > 90 {
 		t.Errorf("%d probes in a minute without a path", n)
 	}
 	s.drop = nil

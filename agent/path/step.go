@@ -19,6 +19,7 @@ type Output struct {
 	CallMe    bool             // send the peer a call-me through the relay
 	Route     Route            // for data, from now on
 	Changed   bool             // the route is not that of the step before
+	Lost      bool             // a direct route fell silent
 	Forgotten []netip.AddrPort // addresses that are the peer's no longer
 	Next      time.Time        // when to step again if nothing happens; after now
 }
@@ -29,6 +30,7 @@ func (p *Peer) Step(now time.Time) Output {
 	p.expire(now)
 	if p.silent(now) {
 		p.lose(now)
+		out.Lost = true
 	}
 	p.choose(now)
 	p.schedule(now, &out)

@@ -16,7 +16,7 @@ const (
 	// keepActive and keepIdle are the distances between pings on the direct path.
 	// The active one bounds how long a death goes unnoticed; the idle one only keeps
 	// the NATs' mappings, of which the shorter-lived ones are dropped after 30 s.
-	keepActive = 3 * time.Second
+	keepActive = 2 * time.Second
 	keepIdle   = 22 * time.Second
 
 	// lostActive and lostIdle are how long a ping of the route may stay unanswered,
@@ -36,7 +36,7 @@ const (
 	// firstRetry is how long after the round's start relayed pairs probe again,
 	// doubling up to lastRetry; idleRetry while there is nothing to carry.
 	firstRetry = 5 * time.Second
-	lastRetry  = time.Minute
+	lastRetry  = 24 * time.Second
 	idleRetry  = 5 * time.Minute
 
 	// upgradeEvery is how often an active direct pair asks its other addresses

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type Host struct {
 	nextPing  uint16
 	pmtu      map[netip.Addr]int // what "too big" errors said
 	suspended bool
+	wakeUp    sync.Cond // of suspended; L is lab.mu
 	closed    bool
 	watchers  map[int]func()
 	nextWatch int
@@ -85,6 +87,7 @@ func (l *Lab) Host(name string, network *Network, options ...HostOption) *Host {
 		watchers: map[int]func(){},
 		nextPort: firstEphemeral,
 	}
+	h.wakeUp.L = &l.mu
 	if l.cfg.Bubble {
 		h.initStreams()
 	}
@@ -105,6 +108,15 @@ func (h *Host) Addrs() []netip.Addr {
 	h.lab.mu.Lock()
 	defer h.lab.mu.Unlock()
 	return slices.Clone(h.port.addrs)
+}
+
+// Awake waits until the host is not suspended: what runs on it does nothing meanwhile.
+func (h *Host) Awake() {
+	h.lab.mu.Lock()
+	defer h.lab.mu.Unlock()
+	for h.suspended && !h.closed {
+		h.wakeUp.Wait()
+	}
 }
 
 // Network answers where the host is.
@@ -308,6 +320,7 @@ func (h *Host) closeSockets() {
 		conns = append(conns, c)
 	}
 	h.closed = true
+	h.wakeUp.Broadcast()
 	tcp := h.tcp
 	if h.streams != nil {
 		h.streams.shut()

@@ -82,6 +82,7 @@ func (h *Host) sleep(asleep bool) {
 	h.lab.mu.Lock()
 	defer h.lab.mu.Unlock()
 	h.suspended = asleep
+	h.wakeUp.Broadcast()
 	for _, c := range h.udp {
 		c.queue.freeze(asleep)
 	}

@@ -230,12 +230,6 @@ func (h *hearing) since(t time.Time) (out []arrival) {
 	return out
 }
 
-func (h *hearing) forget() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.list = nil
-}
-
 // flow sends small packets at a rhythm until stopped.
 type flow struct {
 	from, to *system

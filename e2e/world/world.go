@@ -292,8 +292,11 @@ func (g Ground) LookupHost(_ context.Context, host string) ([]netip.Addr, error)
 	return g.Lab.Resolve(host)
 }
 
-// Addrs returns the addresses of the host.
-func (g Ground) Addrs() ([]netip.Addr, error) { return g.Host.Addrs(), nil }
+// Addrs returns the addresses of the host, once it is awake.
+func (g Ground) Addrs() ([]netip.Addr, error) {
+	g.Host.Awake()
+	return g.Host.Addrs(), nil
+}
 
 var _ link.Network = Ground{}
 

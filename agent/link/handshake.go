@@ -1,0 +1,167 @@
+package link
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// WireGuard tries a handshake anew every 5 s and no sooner, which suits a path that may
+// lose it and not one that has just come into being. So the link keeps the initiation that
+// waits for its answer and sends it again: when there is a way at last, when the way
+// changes, and a few times after growing pauses. It is the same message: WireGuard drops
+// one that it had, by its timestamp. So the other side's link keeps the answer, and gives
+// it again when it is asked the same again.
+
+// Types of WireGuard's handshake messages; the first byte.
+const (
+	initiation    = 1
+	response      = 2
+	initiationLen = 148
+	responseLen   = 92
+)
+
+const (
+	// glareFor is how long an initiation of ours may be on its way, with its response: a
+	// round trip of the slowest relay. Whoever waits longer has lost it.
+	glareFor = time.Second
+
+	// repeatFor is when WireGuard makes a new initiation (its REKEY_TIMEOUT).
+	repeatFor = 5 * time.Second
+)
+
+// repeatAt is when an unanswered initiation is sent again, after it was first sent.
+var repeatAt = [...]time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second}
+
+// handshake is the initiation to one peer that was not answered yet, and the last answer
+// that the peer was given.
+type handshake struct {
+	waits atomic.Bool  // there is one; spares the lock
+	sent  atomic.Int64 // when it was first sent, like counter.last; 0: not yet, or answered
+
+	// mu guards what follows. It is held for a copy of the message.
+	mu      sync.Mutex
+	msg     [initiationLen]byte
+	made    int64 // like counter.last
+	repeats int
+
+	answer   [responseLen]byte
+	answered int64 // like counter.last; 0: no answer yet
+}
+
+// keepHandshake looks at what WireGuard sends; handshakes come alone.
+func (l *Link) keepHandshake(p *peer, b []byte, sent bool) {
+	switch {
+	case b[0] == initiation && len(b) == initiationLen:
+		p.shake.keep(l, b, sent)
+		l.awaitAnswer(p)
+	case b[0] == response && len(b) == responseLen:
+		p.shake.mu.Lock()
+		defer p.shake.mu.Unlock()
+		copy(p.shake.answer[:], b)
+		p.shake.answered = l.sinceBase()
+	}
+}
+
+// given returns the answer that the initiation b has had already, by the index that both
+// carry; nil: none lately.
+func (h *handshake) given(l *Link, b []byte) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(b) != initiationLen || h.answered == 0 || time.Duration(l.sinceBase()-h.answered) >= repeatFor ||
+		!bytes.Equal(h.answer[8:12], b[4:8]) {
+		return nil
+	}
+	return bytes.Clone(h.answer[:])
+}
+
+// keep takes an initiation that WireGuard has just made.
+func (h *handshake) keep(l *Link, b []byte, sent bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	copy(h.msg[:], b)
+	h.made, h.repeats = l.sinceBase(), 0
+	if h.sent.Store(0); sent {
+		h.sent.Store(h.made)
+	}
+	h.waits.Store(true)
+}
+
+// next is when the initiation is to be sent again; false: there is none. moved says that
+// the way is another one.
+func (h *handshake) next(l *Link, now time.Time, moved bool) (time.Time, bool) {
+	if !h.waits.Load() {
+		return time.Time{}, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	made := l.base.Add(time.Duration(h.made))
+	if now.Sub(made) >= repeatFor {
+		h.waits.Store(false)
+		return time.Time{}, false
+	}
+	if moved || h.sent.Load() == 0 {
+		return now, true
+	}
+	if h.repeats == len(repeatAt) {
+		return time.Time{}, false
+	}
+	return made.Add(repeatAt[h.repeats]), true
+}
+
+// again returns a copy of the initiation for another sending.
+func (h *handshake) again(l *Link) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := l.sinceBase()
+	for h.repeats < len(repeatAt) && repeatAt[h.repeats] <= time.Duration(at-h.made) {
+		h.repeats++
+	}
+	h.sent.CompareAndSwap(0, at)
+	return bytes.Clone(h.msg[:])
+}
+
+// glare looks at what comes for WireGuard. It reports whether b is an initiation that
+// crossed one of ours and has to give way, or that was answered before. WireGuard answers an initiation by forgetting its own, so when two cross, each
+// side answers and neither takes the answer. Both try again 5 s after their own
+// initiation, which is as far apart as before: two systems that begin to talk within
+// one one-way delay of each other would never get to a session. So of two that cross,
+// the one of the lower key stands. It is a choice among packets that may be lost
+// anyway: whoever forges one gains nothing.
+func (l *Link) glare(p *peer, b []byte) bool {
+	switch b[0] {
+	case response:
+		p.shake.waits.Store(false)
+		p.shake.sent.Store(0)
+	case initiation:
+		if again := p.shake.given(l, b); again != nil {
+			l.sendHandshake(p, again)
+			return true
+		}
+		at := p.shake.sent.Load()
+		return at != 0 && time.Duration(l.sinceBase()-at) < glareFor && bytes.Compare(l.cfg.WireGuard[:], p.wg[:]) < 0
+	}
+	return false
+}
+
+// awaitAnswer has p stepped when its initiation is to be sent again.
+func (l *Link) awaitAnswer(p *peer) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !p.gone {
+		l.dueLocked(p, now.Add(repeatAt[0]))
+	}
+}
+
+// sendHandshake sends a message of a handshake again.
+func (l *Link) sendHandshake(p *peer, b []byte) {
+	switch r := p.route.Load(); {
+	case r == nil:
+	case r.direct.IsValid():
+		_ = l.writeOne(b, r.direct) // one that cannot be sent is one that is lost
+	case r.relay != nil:
+		r.relay.send(p, b)
+	}
+}
