@@ -131,7 +131,7 @@ func checkPeer(p *wire.Peer) error {
 		return errors.New("its entry is larger than the limits")
 	}
 	for i := range p.Grants {
-		if g := &p.Grants[i]; len(g.Name) > wire.MaxNameLen || len(g.Ends) > wire.MaxClockLen {
+		if g := &p.Grants[i]; len(g.Name) > wire.MaxNameLen || len(g.Ends) > wire.MaxClockLen || len(g.Names) > wire.MaxNamesPerPeer {
 			return errors.New("a grant of its entry is larger than the limits")
 		}
 	}

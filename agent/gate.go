@@ -14,6 +14,7 @@ import (
 	"enclave/agent/proxy"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // carry makes the gateway of this system follow m. Its filter has the grants already.
@@ -25,7 +26,7 @@ func (p *parts) carry(o *overlay, m *wire.Map, peers []wire.Peer) {
 		}
 		made := gateway.New(gateway.Config{
 			Network: p.agent.cfg.Network, Back: o.tunnel, Overlay: overlayRanges(m.Self), Known: p.agent.seenAs,
-			Log: p.agent.log.With("part", "gateway"),
+			Named: o.named, Log: p.agent.log.With("part", "gateway"),
 		})
 		if err := o.tunnel.Forward(made); err != nil {
 			made.Close()
@@ -38,6 +39,41 @@ func (p *parts) carry(o *overlay, m *wire.Map, peers []wire.Peer) {
 		g = made
 	}
 	g.SetRoutes(gateway.NewRoutes(m.Self.Routes))
+	g.Review()
+}
+
+// namers are the peers that may reach names behind this system, by their addresses.
+func namers(peers []wire.Peer) map[netip.Addr]*wire.Peer {
+	out := make(map[netip.Addr]*wire.Peer)
+	for i := range peers {
+		p := &peers[i]
+		if slices.ContainsFunc(p.Grants, func(g wire.Grant) bool { return g.From == p.ID && len(g.Names) > 0 }) {
+			out[p.IPv4], out[p.IPv6] = p, p
+		}
+	}
+	return out
+}
+
+// named says which name a stand-in is for a flow, and where the grants that allow the
+// flow now let it lead.
+func (o *overlay) named(proto wire.Proto, src, dst netip.AddrPort) (n gateway.Named, ok bool) {
+	all := o.namers.Load()
+	if all == nil || (*all)[src.Addr()] == nil {
+		return n, false
+	}
+	p, now, stand := (*all)[src.Addr()], time.Now(), netip.PrefixFrom(dst.Addr(), dst.Addr().BitLen())
+	for i := range p.Grants {
+		g := &p.Grants[i]
+		if g.From != p.ID || len(g.Names) == 0 || !g.ActiveAt(now) || !slices.Contains(g.Subnets, stand) ||
+			g.Proto != wire.Any && (g.Proto != proto || g.Ports != nil && !g.Ports.Contains(dst.Port())) {
+			continue
+		}
+		at := slices.IndexFunc(g.Names, func(name string) bool { return n.Name == name || names.StandIn(name) == dst.Addr() })
+		if at >= 0 {
+			n.Name, n.Within = g.Names[at], append(n.Within, g.Within...)
+		}
+	}
+	return n, n.Name != ""
 }
 
 // carries reports whether this system is to be a gateway.
@@ -101,12 +137,20 @@ func (a *Agent) gatewayTo(o *overlay, proto wire.Proto, dst netip.AddrPort, targ
 	for _, c := range v.byID {
 		for _, g := range c.Grants {
 			if g.From == v.self.ID && slices.ContainsFunc(g.Subnets, func(p netip.Prefix) bool { return p.Contains(dst.Addr()) }) {
-				err := fmt.Errorf("no rule lets %s start %s/%d to %s behind %s", v.self.Name, proto, dst.Port(), dst.Addr(), c.Name)
+				err := fmt.Errorf("no rule lets %s start %s/%d to %s behind %s", v.self.Name, proto, dst.Port(), hostOf(target), c.Name)
 				return nil, &proxy.Error{Reason: proxy.Denied, Target: target, Err: err}
 			}
 		}
 	}
 	return nil, unknown
+}
+
+// hostOf is what somebody asked for, less its port.
+func hostOf(target string) string {
+	if host, _, err := net.SplitHostPort(target); err == nil {
+		return host
+	}
+	return target
 }
 
 // How gateways are watched. One that dies is noticed after at most healthEvery and two

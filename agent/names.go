@@ -92,6 +92,9 @@ func (a *Agent) address(ctx context.Context, host string) (string, error) {
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
 	answer := a.names().Lookup([]byte(name), time.Now())
+	if answer.Kind == names.Behind {
+		return names.StandIn(name).String(), nil
+	}
 	if answer.Kind != names.Forwarded {
 		return host, nil
 	}
@@ -132,6 +135,15 @@ func (a *Agent) Resolve(ctx context.Context, name, kind string) (api.Resolution,
 		rcode, out.Why = dnsmessage.RCodeNameError, "no policy connects this system to one of that name"
 	case names.Outside:
 		rcode, out.Why = dnsmessage.RCodeServerFailure, "in no zone of the organisation, and no gateway leads to one who knows it"
+	case names.Behind:
+		var gates []string
+		for _, p := range a.names().Leading(plain, now) {
+			gates, out.Gateways = append(gates, p.Name), append(out.Gateways, p.ID)
+		}
+		out.Why = fmt.Sprintf("behind %s, which resolves the name itself; this address stands for it on the overlay", strings.Join(gates, " and "))
+		if t == dnsmessage.TypeAAAA {
+			out.Addresses = []netip.Addr{names.StandIn(plain)}
+		}
 	case names.Forwarded:
 		for _, w := range answer.Ways {
 			for _, r := range w.Resolvers {

@@ -39,6 +39,8 @@ type overlay struct {
 	gate    atomic.Pointer[gateway.Gateway]
 	gateErr atomic.Pointer[error]
 	died    events // announces that a gateway of ours has stopped to answer
+
+	namers atomic.Pointer[map[netip.Addr]*wire.Peer] // who may reach names behind us, by address
 }
 
 // open builds the link.
@@ -98,6 +100,8 @@ func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Tim
 		links[i] = link.Peer{ID: peer.ID, WireGuard: peer.WireGuard, Disco: peer.Disco, Reach: peer.Reach, Ticket: peer.Ticket}
 		tunnels[i] = tunnel.Peer{Key: peer.WireGuard, Addrs: addrs}
 	}
+	named := namers(peers) // before the filter lets a flow to one through
+	o.namers.Store(&named)
 	p.cut(o, o.filter.Update(rules, cause, now))
 	p.carry(o, m, peers)
 	p.link.SetRelays(m.Relays)

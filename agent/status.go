@@ -106,6 +106,9 @@ func agentPeer(p *wire.Peer, r link.PeerStatus, t tunnel.Stats) api.AgentPeer {
 // Ping probes a peer over the path that its data takes. It needs no rule: it is
 // answered below the overlay, by whoever a policy has introduced.
 func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
+	if host, err := a.address(ctx, name); err == nil { // a name behind a gateway
+		name = host
+	}
 	peer, err := a.peer(name, name)
 	if addr, parsed := netip.ParseAddr(name); err != nil && parsed == nil {
 		return a.pingBehind(ctx, addr.Unmap(), err)

@@ -360,7 +360,7 @@ func (a *app) resolution(ctx context.Context, name, as, at, kind string) (r api.
 
 func resolveText(w io.Writer, r *api.Resolution, kind string) {
 	rows := [][]string{{"name", clean(r.Name)}, {"asker", clean(first(r.AsName, string(r.As)))},
-		{"answer", map[string]string{"found": "found", "empty": "NODATA: the name has no address", "missing": "NXDOMAIN", "forwarded": "forwarded", "outside": "SERVFAIL"}[r.Kind]},
+		{"answer", map[string]string{"found": "found", "empty": "NODATA: the name has no address", "missing": "NXDOMAIN", "forwarded": "forwarded", "outside": "SERVFAIL", "behind": "behind a gateway"}[r.Kind]},
 		{"zone", orDash(r.Zone)}}
 	for i, s := range r.Systems {
 		rows = append(rows, []string{kind, r.Addresses[i].String() + "  " + clean(s.Name) + " (" + string(s.ID) + ")"})
@@ -369,6 +369,9 @@ func resolveText(w io.Writer, r *api.Resolution, kind string) {
 		for _, addr := range r.Addresses {
 			rows = append(rows, []string{kind, addr.String()})
 		}
+	}
+	for _, id := range r.Gateways {
+		rows = append(rows, []string{"gateway", string(id)})
 	}
 	for _, v := range r.Resolvers {
 		rows = append(rows, []string{"resolver", v.Resolver.String() + " over " + string(v.Gateway)})

@@ -20,6 +20,13 @@ func (h *hub) Explain(from, to netip.Addr, proto wire.Proto, port uint16, at tim
 	return x
 }
 
+// Names implements admin.Answers.
+func (h *hub) Names(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.engine.Names(name)
+}
+
 // Graph implements admin.Answers.
 func (h *hub) Graph(at time.Time) api.Graph {
 	h.mu.Lock()

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,12 @@ func (h *hub) Resolve(name string, as wire.SystemID, now time.Time) (out api.Res
 			out.Resolvers = append(out.Resolvers, api.Via{Gateway: w.Gateway.ID, Resolver: r})
 		}
 	}
+	if answer.Kind == names.Behind {
+		out.Addresses = []netip.Addr{names.StandIn(name)}
+		for _, p := range view.Leading(name, now) {
+			out.Gateways = append(out.Gateways, p.ID)
+		}
+	}
 	out.Why = h.whyName(&out, self.Counts(), people)
 	return out
 }
@@ -172,6 +179,8 @@ func (h *hub) whyName(r *api.Resolution, counts bool, people *people) string {
 		s = append(s, "the name exists, as a zone or above other names, and has no address: NODATA")
 	case names.Missing.String():
 		s = append(s, fmt.Sprintf("zone %s is ours and, for %s, has no such name: NXDOMAIN", r.Zone, r.AsName))
+	case names.Behind.String():
+		s = append(s, "the name is in the subnet filter of a gateway policy: the gateway resolves it, and this address stands for it on the overlay")
 	case names.Forwarded.String():
 		s = append(s, fmt.Sprintf("zone %s is forwarded: one of the resolvers is asked through its gateway", r.Zone))
 	default:

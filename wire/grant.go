@@ -29,6 +29,11 @@ type Grant struct {
 	// grant, to To's own addresses only.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 
+	// Names are DNS names behind To: their stand-ins (wire/names) are among Subnets. To
+	// resolves them and dials what lies in Within, the addresses of the policy's subnets.
+	Names  []string       `json:"names,omitempty"`
+	Within []netip.Prefix `json:"within,omitempty"`
+
 	// Priority and Order say which of several gateways of the policy a new flow takes:
 	// PriorityBalanced (and empty) spreads them, PriorityOrdered takes the lowest Order
 	// that is up, PriorityNearest the shortest round trip. The sender chooses.

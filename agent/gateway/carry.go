@@ -22,15 +22,14 @@ func (g *Gateway) ForwardTCP(src, dst netip.AddrPort, accept func() (net.Conn, e
 		return
 	}
 	defer end()
-	real, err := g.target(dst.Addr())
+	key := flowKey{wire.TCP, src, dst}
+	reals, until, err := g.targets(ctx, key)
 	if err != nil {
 		g.refused(src, dst, err)
 		refuse()
 		return
 	}
-	dialCtx, cancel := context.WithTimeout(ctx, g.cfg.Limits.Dial)
-	host, err := g.cfg.Network.DialContext(dialCtx, "tcp", netip.AddrPortFrom(real, dst.Port()).String())
-	cancel()
+	host, real, err := g.dialAny(ctx, reals, dst.Port())
 	if err != nil {
 		g.counts.failed.Add(1)
 		g.log.Debug("not reached behind this gateway", "from", src, "to", dst, "error", err)
@@ -42,7 +41,31 @@ func (g *Gateway) ForwardTCP(src, dst netip.AddrPort, accept func() (net.Conn, e
 		proxy.Abort(host)
 		return
 	}
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	stop := g.follow(ctx, key, real, until, cut)
+	defer stop()
 	proxy.Splice(ctx, sender, host)
+}
+
+// maxTried is how many addresses of a name are dialled one after the other.
+const maxTried = 4
+
+// dialAny opens a connection to the first of the addresses that answers.
+func (g *Gateway) dialAny(ctx context.Context, reals []netip.Addr, port uint16) (c net.Conn, real netip.Addr, err error) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Limits.Dial)
+	defer cancel()
+	for i, real := range reals[:min(len(reals), maxTried)] {
+		try, done := ctx, context.CancelFunc(func() {})
+		if i+1 < len(reals) { // leave time for the others
+			try, done = context.WithTimeout(ctx, g.cfg.Limits.Dial/maxTried)
+		}
+		c, err = g.cfg.Network.DialContext(try, "tcp", netip.AddrPortFrom(real, port).String())
+		if done(); err == nil {
+			return c, real, nil
+		}
+	}
+	return nil, real, err
 }
 
 func (g *Gateway) refused(src, dst netip.AddrPort, err error) {
@@ -62,19 +85,23 @@ func (g *Gateway) ForwardUDP(src, dst netip.AddrPort, c net.Conn) {
 		return
 	}
 	defer end()
-	real, err := g.target(dst.Addr())
+	key := flowKey{wire.UDP, src, dst}
+	reals, until, err := g.targets(ctx, key)
 	if err != nil {
 		g.refused(src, dst, err)
 		return
 	}
-	host, err := g.cfg.Network.DialContext(ctx, "udp", netip.AddrPortFrom(real, dst.Port()).String())
+	host, err := g.cfg.Network.DialContext(ctx, "udp", netip.AddrPortFrom(reals[0], dst.Port()).String())
 	if err != nil {
 		g.counts.failed.Add(1)
 		return
 	}
 	defer host.Close()
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
 	stop := context.AfterFunc(ctx, func() { c.Close(); host.Close() })
 	defer stop()
+	defer g.follow(ctx, key, reals[0], until, cut)()
 	var last atomic.Int64
 	born := time.Now()
 	done := make(chan struct{})

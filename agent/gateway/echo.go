@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"enclave/wire"
 )
 
 // echoWait is how long a host may take to answer. Pings give up after a second or two.
@@ -39,14 +41,15 @@ func (g *Gateway) Echo(pkt []byte) {
 	q.payload = slices.Clone(q.payload)
 	go func() {
 		defer func() { <-g.echoes; g.wg.Done() }()
-		real, err := g.target(q.dst)
-		if err != nil {
-			g.refused(netip.AddrPortFrom(q.src, 0), netip.AddrPortFrom(q.dst, 0), err)
-			return
-		}
 		ctx, cancel := context.WithTimeout(g.ctx, echoWait)
 		defer cancel()
-		if err := p.Echo(ctx, real, q.seq, q.payload); err != nil {
+		key := flowKey{wire.ICMP, netip.AddrPortFrom(q.src, 0), netip.AddrPortFrom(q.dst, 0)}
+		reals, _, err := g.targets(ctx, key)
+		if err != nil {
+			g.refused(key.src, key.dst, err)
+			return
+		}
+		if err := p.Echo(ctx, reals[0], q.seq, q.payload); err != nil {
 			g.counts.failed.Add(1)
 			g.log.Debug("no echo behind this gateway", "to", q.dst, "error", err)
 			return

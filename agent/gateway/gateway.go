@@ -52,8 +52,10 @@ type Config struct {
 	Back    Sender
 	Overlay []netip.Prefix      // ranges of the overlay
 	Known   func() []netip.Addr // further addresses under which this host is reached; may be nil
-	Limits  Limits              // zero is DefaultLimits
-	Log     *slog.Logger        // nil discards
+	// Named says which name a stand-in is for a flow, and where that may lead; nil is none.
+	Named  func(proto wire.Proto, src, dst netip.AddrPort) (Named, bool)
+	Limits Limits       // zero is DefaultLimits
+	Log    *slog.Logger // nil discards
 }
 
 // Gateway is the gateway of one agent. Its methods may be called from any goroutine.
@@ -64,12 +66,14 @@ type Gateway struct {
 	host   atomic.Pointer[hostAddrs]
 	echoes chan struct{} // a token each
 	counts counts
+	pins   pins
 
 	mu    sync.Mutex // guards what follows; never held across a dial or a copy
 	ctx   context.Context
 	end   context.CancelFunc
 	tcp   int
 	flows map[flowKey]*carried // nil once closed
+	news  chan struct{}        // closed by Review; nil while nobody waits
 	wg    sync.WaitGroup
 }
 

@@ -162,6 +162,11 @@ func (q *Query) Answer(v *names.View, now time.Time, draw func(int) int, buf []b
 		return q.Fail(dnsmessage.RCodeServerFailure, buf), Result{RCode: dnsmessage.RCodeServerFailure}
 	}
 	r := Result{Kind: a.Kind}
+	if a.Kind == names.Behind {
+		b := q.begin(r.RCode, true, buf)
+		q.standIn(&b)
+		return q.end(&b, r.RCode), r
+	}
 	if a.Kind == names.Missing {
 		r.RCode = dnsmessage.RCodeNameError
 	}
@@ -191,6 +196,18 @@ func (q *Query) address(b *dnsmessage.Builder, a *names.Answer, now time.Time, d
 		return p.IPv6.Is6() && b.AAAAResource(h, dnsmessage.AAAAResource{AAAA: p.IPv6.As16()}) == nil
 	}
 	return false
+}
+
+// standIn adds the address that stands for a name behind a gateway, which has one for
+// IPv6 alone; of any other type the name has nothing.
+func (q *Query) standIn(b *dnsmessage.Builder) {
+	if t := q.question.Type; t != dnsmessage.TypeAAAA && t != dnsmessage.TypeALL {
+		q.negative(b, string(q.Name()))
+		return
+	}
+	_ = b.StartAnswers()
+	h := dnsmessage.ResourceHeader{Name: q.question.Name, Class: dnsmessage.ClassINET, TTL: ttl}
+	_ = b.AAAAResource(h, dnsmessage.AAAAResource{AAAA: names.StandIn(string(q.Name())).As16()})
 }
 
 // negative adds the SOA that goes with a name or a type that is not there (RFC 2308,

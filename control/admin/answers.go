@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"enclave/control/policy"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // longestForecast bounds how far ahead a forecast looks, in days.
@@ -17,7 +19,7 @@ const longestForecast = 366
 type (
 	explainQuery struct {
 		From  string    `query:"from" required:"true" maxLength:"128" doc:"System, by ID or name"`
-		To    string    `query:"to" required:"true" maxLength:"128" doc:"System, by ID or name, or an address behind a gateway"`
+		To    string    `query:"to" required:"true" maxLength:"128" doc:"System, by ID or name, or an address or a DNS name behind a gateway"`
 		Proto string    `query:"protocol" required:"true" enum:"any,tcp,udp,icmp"`
 		Port  uint16    `query:"port"`
 		At    time.Time `query:"at" doc:"Absent is now"`
@@ -107,14 +109,29 @@ func (a *API) explain(ctx context.Context, in *explainQuery) (*explained, error)
 		if dst = dst.Unmap().WithZone(""); dst.Is6() {
 			src = from.IPv6
 		}
-	} else {
-		to, err := a.store.FindSystem(ctx, in.To)
-		if err != nil {
-			return nil, refuse(err)
-		}
+	} else if to, err := a.store.FindSystem(ctx, in.To); err == nil {
 		dst = to.IPv4
+	} else if name, bad := names.Parse(in.To); bad == nil && a.answers.Names(name) {
+		return &explained{a.explainName(from.IPv6, name, proto, in.Port, orNow(in.At))}, nil
+	} else {
+		return nil, refuse(err)
 	}
 	return &explained{a.answers.Explain(src, dst, proto, in.Port, orNow(in.At))}, nil
+}
+
+// explainName explains a flow to a name behind a gateway, in whose stead an address stands.
+func (a *API) explainName(src netip.Addr, name string, proto wire.Proto, port uint16, at time.Time) api.Explanation {
+	stand := names.StandIn(name)
+	x := a.answers.Explain(src, stand, proto, port, at)
+	say := func(s string) string { return strings.ReplaceAll(s, stand.String(), name) }
+	x.Why = say(x.Why)
+	for i := range x.Chain {
+		x.Chain[i].Detail = say(x.Chain[i].Detail)
+	}
+	for i := range x.Fixes {
+		x.Fixes[i] = say(x.Fixes[i])
+	}
+	return x
 }
 
 func checkTests(list []wire.Assertion) (bad []wire.Problem) {

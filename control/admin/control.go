@@ -45,6 +45,8 @@ type Answers interface {
 	Requirement(id string) (wire.Requirement, bool)
 	// Resolve tells what a name stands for, for the system as, and why.
 	Resolve(name string, as wire.SystemID, now time.Time) api.Resolution
+	// Names reports whether some gateway policy names a DNS name.
+	Names(name string) bool
 	Reports
 }
 

@@ -89,6 +89,15 @@ func (h *hasher) grant(g *wire.Grant) {
 		h.addr(s.Addr())
 		h.count(s.Bits())
 	}
+	h.count(len(g.Names))
+	for _, n := range g.Names {
+		h.text(n)
+	}
+	h.count(len(g.Within))
+	for _, s := range g.Within {
+		h.addr(s.Addr())
+		h.count(s.Bits())
+	}
 	h.text(g.Priority)
 	h.count(g.Order)
 	h.text(string(g.Policy))

@@ -233,9 +233,10 @@ func (e *Engine) chains(from, to *system, f Packet, at time.Time) (out []chain) 
 
 // carrier returns the gateway of r that carries an address, one that stands first.
 func (e *Engine) carrier(r *rules, from *system, a netip.Addr, at time.Time) (best *system) {
-	for _, g := range r.gateways {
+	for i := range r.gateways {
+		g := &r.gateways[i]
 		s := e.systems[g.id]
-		if s == nil || s == from || !covers(g.reach, a) || !s.may(a) {
+		if s == nil || s == from || !g.carries(s, a) {
 			continue
 		}
 		if s.stands(r, receivers, at) {

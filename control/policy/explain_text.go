@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"enclave/wire"
+	"enclave/wire/names"
 )
 
 // maxWords is how many rules or windows a sentence lists.
@@ -49,6 +50,10 @@ func (r *rules) rulesText() string {
 // would make one carry it, the check gets that fix and the gateway is returned.
 func (e *Engine) notCarried(c *check, r *rules, from *system, a netip.Addr) *system {
 	c.detail = fmt.Sprintf("no gateway of the policy carries %s", a)
+	if names.StandIns().Contains(a) {
+		c.detail = fmt.Sprintf("no gateway of the policy resolves %s: its subnet filter does not name it, or its gateways have no route", a)
+		return nil
+	}
 	if covers(never(), a) || covers(e.overlay, a) {
 		c.detail += ", and none ever may"
 		return nil

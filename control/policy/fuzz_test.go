@@ -221,7 +221,7 @@ func terms(in []Pair) (out []Pair) {
 func bare(in []Pair) (out []Pair) {
 	for _, p := range terms(in) {
 		for i := range p.Grants {
-			p.Grants[i].Subnets = nil
+			p.Grants[i].Subnets, p.Grants[i].Names, p.Grants[i].Within = nil, nil, nil
 		}
 		out = append(out, p)
 	}

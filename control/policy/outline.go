@@ -76,7 +76,7 @@ func (o *Outline) Allows(from, to wire.SystemID, f wire.Flow, own bool) bool {
 
 func sameAccess(a, b wire.Grant) bool {
 	return a.Proto == b.Proto && (a.Ports == nil) == (b.Ports == nil) && slices.Equal(a.Ports, b.Ports) &&
-		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets)
+		(a.Subnets == nil) == (b.Subnets == nil) && slices.Equal(a.Subnets, b.Subnets) && slices.Equal(a.Within, b.Within)
 }
 
 // beside returns the pairs of a that are not in b, sorted, at most as many as any list.

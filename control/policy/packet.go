@@ -124,7 +124,7 @@ func (e *Engine) try(r *rules, src, dst *system, f Packet, now time.Time, anyRul
 	}
 	for i := range r.gateways {
 		g := &r.gateways[i]
-		if s := e.systems[g.id]; s != nil && s != src && covers(g.reach, f.Dst) && s.may(f.Dst) && s.stands(r, receivers, now) {
+		if s := e.systems[g.id]; s != nil && s != src && g.carries(s, f.Dst) && s.stands(r, receivers, now) {
 			return match{rules: r, rule: rule, gateway: g.id}
 		}
 	}

@@ -157,6 +157,11 @@ func grants(out []wire.Grant, r *rules, from, to *system, end time.Time, opening
 			return out
 		}
 		g.Priority, g.Order = r.doc.Priority, r.order(to.ID)
+		if gate := &r.gateways[g.Order]; len(gate.names) > 0 {
+			if within := gate.answers(to); len(within) > 0 {
+				g.Names, g.Within = gate.names, within
+			}
+		}
 	}
 	for _, o := range openings {
 		if !o.from.IsZero() && (over(end, o.from) || len(out)+len(r.acls) > wire.MaxGrantsPerPeer) {

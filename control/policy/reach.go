@@ -9,11 +9,12 @@ import (
 	"strings"
 
 	"enclave/wire"
+	"enclave/wire/names"
 )
 
 // never lists what no subnet of a gateway covers, 0.0.0.0/0 least of all: this host
 // and this network (RFC 1122), loopback, link-local (among them the metadata services
-// of clouds), multicast, broadcast, and IPv4 in IPv6 clothes (RFC 4291 section
+// of clouds), multicast, broadcast, stand-ins for names, and IPv4 in IPv6 clothes (RFC 4291 section
 // 2.5.5.2), which a dialler would undress and reach loopback after all.
 func never() []netip.Prefix {
 	return []netip.Prefix{
@@ -22,6 +23,7 @@ func never() []netip.Prefix {
 		netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("::/128"),
 		netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("::ffff:0:0/96"),
 		netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+		names.StandIns(),
 	}
 }
 
@@ -60,16 +62,55 @@ func CheckRoute(r wire.Route, overlay ...netip.Prefix) error {
 type gateway struct {
 	id    wire.SystemID
 	reach []netip.Prefix
+
+	// The names of the filter, with the addresses that stand for them and the subnets
+	// that what they answer with must lie in. None without such a subnet.
+	names  []string
+	stand  []netip.Prefix
+	within []netip.Prefix
+}
+
+// carries reports whether s, as the gateway g of a policy, carries a for it; nil is a
+// system that is not known.
+func (g *gateway) carries(s *system, a netip.Addr) bool {
+	if names.StandIns().Contains(a) {
+		return covers(g.stand, a) && len(g.answers(s)) > 0
+	}
+	return covers(g.reach, a) && (s == nil || s.may(a))
+}
+
+// answers is where names may lead that s resolves.
+func (g *gateway) answers(s *system) []netip.Prefix { return permitted(g.within, s) }
+
+// permitted is what s may carry of reach, less its own addresses.
+func permitted(reach []netip.Prefix, s *system) []netip.Prefix {
+	if s == nil {
+		return reach
+	}
+	if s.Carries != nil {
+		reach = intersect(reach, s.Carries)
+	}
+	for _, ip := range s.IPs {
+		if covers(reach, ip) {
+			reach = tidy(subtract(reach, []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}))
+		}
+	}
+	return reach
 }
 
 // compileGateways joins the entries of each gateway, in the order of the document. A
 // gateway that is left with no address is left out.
 func compileGateways(p *wire.Policy, overlay []netip.Prefix) (out []gateway) {
-	var filter []netip.Prefix
+	var filter, stand []netip.Prefix
+	var named []string
 	for _, f := range p.SubnetFilter {
-		prefixes, _, _ := parseFilter(f)
+		prefixes, name, _ := parseFilter(f)
 		filter = append(filter, prefixes...)
+		if name != "" && !slices.Contains(named, name) {
+			named, stand = append(named, name), append(stand, netip.PrefixFrom(names.StandIn(name), 128))
+		}
 	}
+	tidy(stand)
 	for _, route := range p.Gateways {
 		var reach []netip.Prefix
 		for _, s := range route.Subnets {
@@ -77,20 +118,26 @@ func compileGateways(p *wire.Policy, overlay []netip.Prefix) (out []gateway) {
 				reach = append(reach, prefix)
 			}
 		}
+		i := slices.IndexFunc(out, func(g gateway) bool { return g.id == route.System })
+		if i < 0 {
+			i, out = len(out), append(out, gateway{id: route.System})
+		}
+		if named != nil {
+			out[i].within = append(out[i].within, reach...)
+		}
 		if len(p.SubnetFilter) > 0 {
 			reach = intersect(reach, filter)
 		}
-		if i := slices.IndexFunc(out, func(g gateway) bool { return g.id == route.System }); i >= 0 {
-			out[i].reach = append(out[i].reach, reach...)
-		} else {
-			out = append(out, gateway{route.System, reach})
-		}
+		out[i].reach = append(out[i].reach, reach...)
 	}
 	for i := range out {
-		out[i].reach = subtract(out[i].reach, never())
-		out[i].reach = tidy(subtract(out[i].reach, overlay))
+		g := &out[i]
+		g.reach = tidy(subtract(subtract(g.reach, never()), overlay))
+		if g.within = tidy(subtract(subtract(g.within, never()), overlay)); len(g.within) > 0 {
+			g.names, g.stand = named, stand
+		}
 	}
-	return slices.DeleteFunc(out, func(g gateway) bool { return len(g.reach) == 0 })
+	return slices.DeleteFunc(out, func(g gateway) bool { return len(g.reach)+len(g.within) == 0 })
 }
 
 // parseSubnet reads a CIDR without host bits, or one address.
@@ -119,13 +166,16 @@ func parseAddr(s string) (netip.Addr, error) {
 }
 
 var (
-	namePattern = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	namePattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	errFilter   = errors.New("want an address, a CIDR, a range like 10.0.0.1 - 10.0.0.9, or a DNS name")
 )
 
 // parseFilter reads one entry of a subnet filter: prefixes, or a DNS name. A name
-// matches no address here: which addresses it has is for the gateway to find out.
+// matches no address but its stand-in: what it answers with is for the gateway to find out.
 func parseFilter(s string) (prefixes []netip.Prefix, name string, err error) {
+	if strings.HasPrefix(s, "*.") {
+		return nil, "", fmt.Errorf("filter %.90q: no gateway can resolve a wildcard: write each name", s)
+	}
 	if namePattern.MatchString(s) && len(s) <= 253 {
 		return nil, s, nil
 	}
@@ -271,9 +321,20 @@ func (e *Engine) Lacking(id wire.PolicyID) map[wire.SystemID][]netip.Prefix {
 		if s == nil || s.Carries == nil {
 			continue
 		}
-		if rest := subtract(slices.Clone(g.reach), s.Carries); len(rest) > 0 {
-			out[g.id] = tidy(rest)
+		rest := subtract(slices.Concat(g.reach, g.within), s.Carries)
+		if rest = tidy(rest); len(rest) > 0 {
+			out[g.id] = rest
 		}
 	}
 	return out
+}
+
+// Names reports whether the subnet filter of some policy names a DNS name.
+func (e *Engine) Names(name string) bool {
+	for _, r := range e.policies {
+		if slices.Contains(r.doc.SubnetFilter, name) {
+			return true
+		}
+	}
+	return false
 }

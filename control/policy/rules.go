@@ -181,7 +181,7 @@ func (r *rules) sameTerms(o *rules) bool {
 			return a.Zone == b.Zone && a.Start == b.Start && a.End == b.End && slices.Equal(a.Days, b.Days)
 		}) &&
 		r.doc.Priority == o.doc.Priority && slices.EqualFunc(r.gateways, o.gateways, func(a, b gateway) bool {
-		return a.id == b.id && slices.Equal(a.reach, b.reach)
+		return a.id == b.id && slices.Equal(a.reach, b.reach) && slices.Equal(a.names, b.names) && slices.Equal(a.within, b.within)
 	})
 }
 
@@ -190,22 +190,17 @@ func (r *rules) order(id wire.SystemID) int {
 	return slices.IndexFunc(r.gateways, func(g gateway) bool { return g.id == id })
 }
 
-// carries returns what the gateway reaches for r: its reach less its own addresses.
+// carries returns what the gateway reaches for r: its reach less its own addresses, and
+// the addresses that stand for names.
 func (r *rules) carries(s *system) []netip.Prefix {
-	for _, g := range r.gateways {
-		if g.id != s.ID {
-			continue
-		}
-		reach := g.reach
-		if s.Carries != nil {
-			reach = intersect(reach, s.Carries)
-		}
-		for _, ip := range s.IPs {
-			if covers(reach, ip) {
-				reach = tidy(subtract(reach, []netip.Prefix{netip.PrefixFrom(ip, ip.BitLen())}))
-			}
-		}
-		return reach
+	i := r.order(s.ID)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	g := &r.gateways[i]
+	reach := permitted(g.reach, s)
+	if len(g.answers(s)) > 0 {
+		reach = tidy(slices.Concat(reach, g.stand))
+	}
+	return reach
 }

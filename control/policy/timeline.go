@@ -292,9 +292,10 @@ func (e *Engine) otherEnd(r *rules, src, dst *system, f Packet, now time.Time) (
 		end, ok = dst.on(r, receivers)
 		return end, ok && !over(end, now)
 	}
-	for _, g := range r.gateways {
+	for i := range r.gateways {
+		g := &r.gateways[i]
 		s := e.systems[g.id]
-		if s == nil || s == src || !covers(g.reach, f.Dst) || !s.may(f.Dst) {
+		if s == nil || s == src || !g.carries(s, f.Dst) {
 			continue
 		}
 		if until, stands := s.on(r, receivers); stands && !over(until, now) {

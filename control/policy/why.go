@@ -147,8 +147,7 @@ func (e *Engine) whyNotBehind(src *system, f Packet, now time.Time) string {
 
 // carried reports whether the policy of g sends a through it and its system may carry it.
 func (e *Engine) carried(g gateway, a netip.Addr) bool {
-	s := e.systems[g.id]
-	return covers(g.reach, a) && (s == nil || s.may(a))
+	return g.carries(e.systems[g.id], a)
 }
 
 // behind reports whether some gateway carries the address.

@@ -409,3 +409,59 @@ func TestAnInternetGatewayKeepsToTheInternet(t *testing.T) {
 		cancel()
 	}
 }
+
+// TestANameBehindAGateway: the filter names hosts, which the gateway resolves. Who dials
+// the name reaches it, over the gateway that is up; nothing else opens, whatever a name
+// answers with.
+func TestANameBehindAGateway(t *testing.T) {
+	o := newOffice(t, 2, func(o *office, p *wire.Policy) {
+		p.Priority = wire.PriorityOrdered
+		p.SubnetFilter = []string{"service.lab", "gate0.lab", "control.lab", "nobody.lab"}
+	})
+	c, from, err := o.open("service.lab:7")
+	o.must(err)
+	defer c.Close()
+	if want := o.gateways[0].Host.Addrs()[0].String(); from != want {
+		t.Errorf("the service was asked by %s, want the first gateway %s", from, want)
+	}
+	o.echoes(c)
+	for what, addr := range map[string]string{
+		"a port that no rule allows": "service.lab:100", "the address itself": o.addr(7), "the gateway by its name": "gate0.lab:7",
+		"a name that leads out of the subnets": "control.lab:99", "a name of nobody": "nobody.lab:7", "a name that no policy names": "relay.lab:7",
+	} {
+		if c, err := o.laptop.DialContext(o.ctx, "tcp", addr); err == nil {
+			c.Close()
+			t.Errorf("%s: opened", what)
+		}
+	}
+	r, err := o.laptop.Resolve(o.ctx, "service.lab", "AAAA")
+	o.must(err)
+	if r.Kind != "behind" || len(r.Addresses) != 1 || len(r.Gateways) != 2 {
+		t.Errorf("the laptop resolves %+v", r)
+	}
+	byControl, err := o.API.Resolve(o.ctx, "service.lab", id(o.laptop), time.Time{})
+	o.must(err)
+	if byControl.Kind != r.Kind || byControl.Addresses[0] != r.Addresses[0] {
+		t.Errorf("control resolves %+v", byControl)
+	}
+	for port, allow := range map[uint16]bool{7: true, 100: false} {
+		x, err := o.API.Explain(o.ctx, id(o.laptop), "service.lab", wire.TCP, port, time.Time{})
+		o.must(err)
+		if x.Allow != allow || strings.Contains(fmt.Sprint(x), r.Addresses[0].String()) {
+			t.Errorf("port %d: %+v", port, x)
+		}
+	}
+	if p, err := o.laptop.Ping(o.ctx, "service.lab"); err != nil || p.Via != "gate0" {
+		t.Errorf("ping: %+v, %v", p, err)
+	}
+	_, err = o.API.PolicyDo(o.ctx, string(o.policy.ID), "disable")
+	o.must(err)
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the sender's end was told %v, want a reset", err)
+	}
+	o.until("the name is gone with the policy", func() bool {
+		r, err = o.laptop.Resolve(o.ctx, "service.lab", "AAAA")
+		return err == nil && r.Kind == "outside"
+	})
+}

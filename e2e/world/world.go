@@ -292,6 +292,16 @@ func (g Ground) LookupHost(_ context.Context, host string) ([]netip.Addr, error)
 	return g.Lab.Resolve(host)
 }
 
+// Lookup is LookupHost with how long its answer holds.
+func (g Ground) Lookup(_ context.Context, name string) ([]netip.Addr, time.Duration, error) {
+	g.Host.Awake()
+	addrs, err := g.Lab.Resolve(name)
+	if errors.Is(err, natlab.ErrUnknownName) {
+		return nil, 0, nil
+	}
+	return addrs, time.Minute, err
+}
+
 // Addrs returns the addresses of the host, once it is awake.
 func (g Ground) Addrs() ([]netip.Addr, error) {
 	g.Host.Awake()

@@ -23,18 +23,19 @@ type Record struct {
 
 // Resolution is what a name stands for, for one asker.
 type Resolution struct {
-	Name      string        `json:"name"`
-	As        wire.SystemID `json:"as"`
-	AsName    string        `json:"as_name,omitempty"`
-	At        time.Time     `json:"at"`
-	Kind      string        `json:"kind"` // found, empty, missing, forwarded, outside
-	Zone      string        `json:"zone,omitempty"`
-	Wildcard  bool          `json:"wildcard,omitempty"`
-	Systems   []Resolved    `json:"systems"`             // an answer is one of them
-	Resolvers []Via         `json:"resolvers,omitempty"` // who is asked where it is forwarded
-	Addresses []netip.Addr  `json:"addresses,omitempty"` // what was answered, where somebody was asked
-	RCode     string        `json:"rcode,omitempty"`     // with Addresses, as DNS has it
-	Why       string        `json:"why,omitempty"`
+	Name      string          `json:"name"`
+	As        wire.SystemID   `json:"as"`
+	AsName    string          `json:"as_name,omitempty"`
+	At        time.Time       `json:"at"`
+	Kind      string          `json:"kind"` // found, empty, missing, forwarded, outside, behind
+	Zone      string          `json:"zone,omitempty"`
+	Wildcard  bool            `json:"wildcard,omitempty"`
+	Systems   []Resolved      `json:"systems"`             // an answer is one of them
+	Resolvers []Via           `json:"resolvers,omitempty"` // who is asked where it is forwarded
+	Addresses []netip.Addr    `json:"addresses,omitempty"` // what was answered, where somebody was asked
+	Gateways  []wire.SystemID `json:"gateways,omitempty"`  // who resolves it where it is behind one
+	RCode     string          `json:"rcode,omitempty"`     // with Addresses, as DNS has it
+	Why       string          `json:"why,omitempty"`
 }
 
 // Resolved is a system that a name stands for.

@@ -15,6 +15,7 @@ type View struct {
 	zones map[string]*zone
 	exact map[string][]*wire.Peer // nil is a name with names below it and no systems
 	wild  map[string][]*wire.Peer // by what follows "*."
+	far   map[string][]*wire.Peer // names behind gateways, by those that resolve them
 }
 
 // zone is ours or, with ways, somebody else's.
@@ -54,6 +55,7 @@ func New(base string, dns wire.DNS, peers []wire.Peer) *View {
 	}
 	for i := range peers {
 		v.addPeer(&peers[i])
+		v.addFar(&peers[i])
 	}
 	for name := range v.zones {
 		if _, there := v.exact[name]; !there {
@@ -99,6 +101,39 @@ func (v *View) add(name string, p *wire.Peer) {
 	}
 }
 
+// addFar puts a gateway under the names that its grants let the asker reach.
+func (v *View) addFar(p *wire.Peer) {
+	for i := range p.Grants {
+		if p.Grants[i].To != p.ID {
+			continue
+		}
+		for _, n := range p.Grants[i].Names {
+			if v.far == nil {
+				v.far = make(map[string][]*wire.Peer)
+			}
+			if list := v.far[n]; len(list) == 0 || list[len(list)-1] != p {
+				v.far[n] = append(list, p)
+			}
+		}
+	}
+}
+
+// leads reports whether a grant that counts at now lets the asker reach name behind p.
+func leads(p *wire.Peer, name []byte, now time.Time) bool {
+	for i := range p.Grants {
+		g := &p.Grants[i]
+		if g.To != p.ID || !g.ActiveAt(now) {
+			continue
+		}
+		for _, n := range g.Names {
+			if n == string(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Kind says what came of a lookup.
 type Kind uint8
 
@@ -109,10 +144,11 @@ const (
 	Empty                 // the name exists and stands for nobody
 	Missing               // in a zone of ours, and it does not exist
 	Forwarded             // in the zone of somebody else, to be asked over Ways
+	Behind                // behind a gateway, which resolves it: StandIn is its address here
 )
 
 func (k Kind) String() string {
-	return [...]string{"outside", "found", "empty", "missing", "forwarded"}[k]
+	return [...]string{"outside", "found", "empty", "missing", "forwarded", "behind"}[k]
 }
 
 // Answer is what a name stands for. Its slices belong to the view; of Systems only
@@ -139,6 +175,13 @@ func Counts(p *wire.Peer, now time.Time) bool {
 // dot. It does not allocate.
 func (v *View) Lookup(name []byte, now time.Time) Answer {
 	z := v.zoneOf(name)
+	if z == nil || len(z.ways) > 0 { // ours is ours, whatever a policy names
+		for _, p := range v.far[string(name)] {
+			if leads(p, name, now) {
+				return Answer{Kind: Behind}
+			}
+		}
+	}
 	switch {
 	case z == nil:
 		return Answer{}
@@ -233,6 +276,16 @@ func (a *Answer) Pick(now time.Time, draw func(int) int) *wire.Peer {
 func (a *Answer) In(now time.Time) (list []*wire.Peer) {
 	for _, p := range a.Systems {
 		if Counts(p, now) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// Leading returns the gateways that resolve name for the asker at now.
+func (v *View) Leading(name string, now time.Time) (list []*wire.Peer) {
+	for _, p := range v.far[name] {
+		if leads(p, []byte(name), now) {
 			list = append(list, p)
 		}
 	}
