@@ -16,6 +16,7 @@ import (
 
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/svid"
 )
 
 // ErrNoAgent is returned when no agent answers on the socket of a state directory.
@@ -86,6 +87,13 @@ func (a *Agent) localAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, a.Status(), nil)
+	})
+	mux.HandleFunc("GET /trust", func(w http.ResponseWriter, _ *http.Request) {
+		if a.parts.Load() == nil { // the roots come with the enrolment, which is over then
+			answer(w, nil, ErrNotReady)
+			return
+		}
+		answer(w, api.AgentTrust{Org: a.st.Org, Roots: a.st.Roots}, nil)
 	})
 	mux.HandleFunc("POST /witness/forget", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, a.ForgetWitness(r.Context()))
@@ -167,6 +175,17 @@ func (l *Local) ForgetWitness(ctx context.Context) error {
 // Status returns the agent's status.
 func (l *Local) Status(ctx context.Context) (s api.AgentStatus, err error) {
 	return s, l.call(ctx, http.MethodGet, "/status", &s)
+}
+
+// Trust returns what the agent tells relays and peers from impostors by.
+func (l *Local) Trust(ctx context.Context) (t svid.Trust, err error) {
+	var in api.AgentTrust
+	if err := l.call(ctx, http.MethodGet, "/trust", &in); err != nil {
+		return t, err
+	}
+	t.Org = in.Org
+	t.Roots, err = svid.Pool(in.Roots)
+	return t, err
 }
 
 // Ping probes a peer.

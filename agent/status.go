@@ -37,6 +37,7 @@ func (a *Agent) Status() api.AgentStatus {
 	if p == nil {
 		return s
 	}
+	s.Network = agentNetwork(p.link.NetInfo())
 	routes := make(map[wire.SystemID]link.PeerStatus)
 	for _, r := range p.link.Status() {
 		routes[r.ID] = r
@@ -86,6 +87,15 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 	}
 	if v.trouble != nil {
 		warn("the data plane does not follow the map: %v", v.trouble)
+	}
+	return out
+}
+
+func agentNetwork(n link.NetInfo) *api.AgentNetwork {
+	out := &api.AgentNetwork{UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port,
+		Observed: append([]netip.AddrPort{}, n.Observed...), Relays: []api.AgentRelay{}}
+	for _, r := range n.Relays {
+		out.Relays = append(out.Relays, api.AgentRelay{ID: r.ID, Addr: r.Addr, STUN: append([]string{}, r.STUN...), RTT: r.RTT, Connected: r.Connected, Error: r.Error})
 	}
 	return out
 }

@@ -107,7 +107,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
 		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup(), a.tui()},
-		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.version()},
+		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.netcheck(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.version()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group

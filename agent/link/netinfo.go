@@ -31,6 +31,8 @@ const (
 // RelayInfo is how a relay is reached.
 type RelayInfo struct {
 	ID        wire.RelayID  `json:"id"`
+	Addr      string        `json:"addr"`
+	STUN      []string      `json:"stun"`
 	RTT       time.Duration `json:"rtt,omitempty"` // by STUN; zero: no answer
 	Connected bool          `json:"connected"`
 	Error     string        `json:"error,omitempty"` // why the last connection ended or failed

@@ -16,6 +16,7 @@ type AgentStatus struct {
 	ValidUntil *time.Time       `json:"valid_until,omitempty"` // the map fails closed then; null is never
 	SVIDUntil  time.Time        `json:"svid_until,omitzero"`
 	Reach      wire.Reach       `json:"reach"`
+	Network    *AgentNetwork    `json:"network,omitempty"`
 	Peers      []AgentPeer      `json:"peers"`
 	Rejected   []RejectedPeer   `json:"rejected,omitempty"` // peers control named that did not verify
 	Filter     map[string]int64 `json:"filter"`             // packets by verdict
@@ -26,6 +27,32 @@ type AgentStatus struct {
 	Warnings   []string         `json:"warnings,omitempty"`
 	Gateway    *AgentGateway    `json:"gateway,omitempty"` // what it carries for others; absent for one that is no gateway
 	Witness    *Witness         `json:"witness,omitempty"`
+}
+
+// AgentTrust is whom an agent believes: nothing of it is secret.
+type AgentTrust struct {
+	Org   wire.OrgID `json:"org"`
+	Roots [][]byte   `json:"roots"` // certificates, DER
+}
+
+// AgentNetwork is what an agent has learned of the network it stands on.
+type AgentNetwork struct {
+	UDP      bool             `json:"udp"` // some STUN server answered, by which family is next
+	IPv4     bool             `json:"ipv4"`
+	IPv6     bool             `json:"ipv6"`
+	Port     uint16           `json:"port"`     // of the UDP socket
+	Observed []netip.AddrPort `json:"observed"` // as STUN servers see it
+	Relays   []AgentRelay     `json:"relays"`
+}
+
+// AgentRelay is a relay as an agent reaches it.
+type AgentRelay struct {
+	ID        wire.RelayID  `json:"id"`
+	Addr      string        `json:"addr"`
+	STUN      []string      `json:"stun"`
+	RTT       time.Duration `json:"rtt_ns,omitempty"` // by STUN; zero: no answer
+	Connected bool          `json:"connected"`        // agents hold the connection to their home only
+	Error     string        `json:"error,omitempty"`  // of the last connection
 }
 
 // AgentGateway is what a gateway carries.
