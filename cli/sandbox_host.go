@@ -28,7 +28,9 @@ type hostFlags struct {
 	life                          time.Duration
 	opinionURL, opinionModel      string
 	opinionKey                    string
-	quiet                         bool // one run: stderr is for its console
+	opinionOverlay                bool
+	quiet                         bool                                           // one run: stderr is for its console
+	visit                         func(ctx context.Context) (tools.Visit, error) // nil: nothing joins
 }
 
 // logger leaves stderr to the script of a single run, but for what went wrong.
@@ -51,6 +53,7 @@ func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.StringVar(&f.opinionURL, "opinion-url", "", "`URL` of a chat API (up to and without /chat/completions) that the scoring gate asks about risky scripts, by their features")
 	fl.StringVar(&f.opinionModel, "opinion-model", "", "`NAME` of the model to ask")
 	fl.StringVar(&f.opinionKey, "opinion-key-file", "", "`FILE` with the bearer key of that API")
+	fl.BoolVar(&f.opinionOverlay, "opinion-overlay", false, "reach that API on the overlay, as each run itself (with --join)")
 	_ = c.MarkFlagFilename("tools", "json")
 	return c
 }
@@ -71,6 +74,20 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		}
 	}()
 	h = &session.Host{Runner: runner, Logger: f.logger(a)}
+	if f.join {
+		runs, err := a.joiner(f)
+		if err != nil {
+			return nil, nil, err
+		}
+		h.Joiner = runs
+		f.visit = func(ctx context.Context) (tools.Visit, error) {
+			n, err := runs.Join(ctx, session.NewRunID(), nil)
+			if err != nil {
+				return nil, err // not the nil of another type
+			}
+			return n, nil
+		}
+	}
 	if h.Tools, err = a.openTools(ctx, f); err != nil {
 		return nil, nil, err
 	}
@@ -83,13 +100,11 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		h.Audit = file
 		closers = append(closers, file.Close)
 	}
+	if f.opinionOverlay && f.opinionURL == "" {
+		return nil, nil, usage("--opinion-overlay: which API?").hint("add --opinion-url and --opinion-model")
+	}
 	if f.opinionURL != "" {
 		if h.Second, err = f.second(); err != nil {
-			return nil, nil, err
-		}
-	}
-	if f.join {
-		if h.Joiner, err = a.joiner(f); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -98,7 +113,7 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 
 // openTools reads the file of tools.
 func (a *app) openTools(ctx context.Context, f *hostFlags) (*tools.Registry, error) {
-	cfg := tools.Config{Getenv: a.Getenv, Logger: f.logger(a).With("part", "tools")}
+	cfg := tools.Config{Visit: f.visit, Getenv: a.Getenv, Logger: f.logger(a).With("part", "tools")}
 	if f.tools == "" {
 		return tools.Open(ctx, &tools.File{Version: 1}, cfg)
 	}
@@ -118,7 +133,10 @@ func (f *hostFlags) second() (*opinion.Model, error) {
 	if f.opinionModel == "" {
 		return nil, usage("--opinion-url: which model?").hint("add --opinion-model NAME")
 	}
-	m := &opinion.Model{URL: f.opinionURL, Name: f.opinionModel}
+	if f.opinionOverlay && !f.join {
+		return nil, usage("--opinion-overlay: the runs are not on the overlay").hint("add --join")
+	}
+	m := &opinion.Model{URL: f.opinionURL, Name: f.opinionModel, Overlay: f.opinionOverlay}
 	if f.opinionKey != "" {
 		if m.Key, err = readSecret(f.opinionKey); err != nil {
 			return nil, err

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type Model struct {
 	Key     string        // bearer; may be empty
 	Timeout time.Duration // for all tries; 0 is DefaultTimeout
 	HTTP    *http.Client
+	Overlay bool // URL names a system of the overlay, which each run reaches by itself
 
 	mu    sync.Mutex // guards what follows
 	order *list.List // of *kept, newest first
@@ -66,11 +68,15 @@ const instructions = `You judge how risky a small script is from the features be
 
 // Opinion implements score.Second.
 func (m *Model) Opinion(f score.Features) (score.Verdict, error) {
-	return m.Ask(context.Background(), f)
+	return m.Ask(context.Background(), f, nil)
 }
 
-// Ask is Opinion for a caller with a deadline of its own.
-func (m *Model) Ask(ctx context.Context, f score.Features) (score.Verdict, error) {
+// errAway is returned for a model on the overlay where the run is not.
+var errAway = errors.New("the model is on the overlay, and the run is not")
+
+// Ask is Opinion for a caller with a deadline of its own, and with a way to the overlay.
+// What is remembered serves runs that could not reach the model themselves.
+func (m *Model) Ask(ctx context.Context, f score.Features, via func(ctx context.Context, network, addr string) (net.Conn, error)) (score.Verdict, error) {
 	text, err := json.Marshal(f)
 	if err != nil {
 		return score.Verdict{}, err
@@ -85,13 +91,17 @@ func (m *Model) Ask(ctx context.Context, f score.Features) (score.Verdict, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	v, err := m.ask(ctx, text)
+	client, err := m.client(via)
+	if err != nil {
+		return score.Verdict{}, fmt.Errorf("second opinion: %w", err)
+	}
+	v, err := m.ask(ctx, client, text)
 	if err != nil && !errors.Is(err, ErrAnswer) && ctx.Err() == nil {
 		timer := time.NewTimer(retryWait)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			v, err = m.ask(ctx, text)
+			v, err = m.ask(ctx, client, text)
 		case <-ctx.Done():
 		}
 	}
@@ -107,7 +117,21 @@ type message struct {
 	Content string `json:"content"`
 }
 
-func (m *Model) ask(ctx context.Context, features []byte) (v score.Verdict, err error) {
+// client reaches the model: with its key, and so nowhere else.
+func (m *Model) client(via func(ctx context.Context, network, addr string) (net.Conn, error)) (*http.Client, error) {
+	switch {
+	case !m.Overlay && m.HTTP != nil:
+		return m.HTTP, nil
+	case !m.Overlay:
+		return http.DefaultClient, nil
+	case via == nil:
+		return nil, errAway
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: via, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+}
+
+func (m *Model) ask(ctx context.Context, client *http.Client, features []byte) (v score.Verdict, err error) {
 	body, err := json.Marshal(map[string]any{
 		"model": m.Name, "temperature": 0, "max_tokens": 1000, "response_format": map[string]string{"type": "json_object"},
 		"messages": []message{{"system", instructions}, {"user", string(features)}}})
@@ -121,10 +145,6 @@ func (m *Model) ask(ctx context.Context, features []byte) (v score.Verdict, err 
 	req.Header.Set("Content-Type", "application/json")
 	if m.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+m.Key)
-	}
-	client := m.HTTP
-	if client == nil {
-		client = http.DefaultClient
 	}
 	res, err := client.Do(req)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +37,10 @@ type Broker struct {
 	Second   Second   // gives the scoring gate its second opinion; may be nil
 }
 
-// Second is somebody who can be asked about a script by its features.
+// Second is somebody who can be asked about a script by its features. via dials through
+// the run's own system; it is nil when the run has none.
 type Second interface {
-	Ask(ctx context.Context, f score.Features) (score.Verdict, error)
+	Ask(ctx context.Context, f score.Features, via func(ctx context.Context, network, addr string) (net.Conn, error)) (score.Verdict, error)
 }
 
 var errNobody = errors.New("nobody is there to ask")
@@ -48,7 +50,11 @@ func (b *Broker) Opinion(ctx context.Context, f score.Features) (score.Verdict, 
 	if b.Second == nil {
 		return score.Verdict{}, errNobody
 	}
-	v, err := b.Second.Ask(ctx, f)
+	var via func(context.Context, string, string) (net.Conn, error)
+	if d := b.Session.cfg.Overlay; d != nil {
+		via = d.DialContext
+	}
+	v, err := b.Second.Ask(ctx, f, via)
 	if err != nil {
 		b.Session.reg.log.Warn("no second opinion", "run", b.Session.cfg.Run, "error", err)
 	}

@@ -151,6 +151,7 @@ type MCPServer struct {
 	URL     string            `json:"url"`
 	Headers map[string]string `json:"headers"`
 	Allow   []string          `json:"allow_addresses"`
+	Overlay bool              `json:"overlay"` // URL names a system of the overlay; each run dials for itself
 	Import
 }
 

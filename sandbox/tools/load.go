@@ -214,7 +214,10 @@ func (f *File) checkMCP(at string, m *MCPServer, names map[string]bool, bad *Pro
 		bad.add(at, "want command or url, and not both")
 	}
 	if m.URL != "" {
-		checkBase(at+".url", m.URL, false, bad)
+		checkBase(at+".url", m.URL, m.Overlay, bad)
+	}
+	if m.Overlay && (m.URL == "" || len(m.Allow) > 0) {
+		bad.add(at+".overlay", "goes with a url, and without allow_addresses: policy decides there")
 	}
 	f.checkHeaders(at+".headers", m.Headers, bad)
 	f.checkHeaders(at+".env", m.Env, bad)

@@ -173,19 +173,25 @@ func (s *mcpServer) list(ctx context.Context) (all []mcpTool, err error) {
 // imported is one tool of a server. What the server calls it was fixed at Open: a
 // catalogue that changes later changes nothing here.
 type imported struct {
-	server *mcpServer
+	server *mcpServer // nil for one on the overlay
+	remote *mcpRemote
 	name   string
 }
 
 func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (any, error) {
-	t, err := m.server.conn(ctx)
+	server := m.server
+	if server == nil {
+		server = c.servers(m.remote)
+	}
+	c.phase(Connecting)
+	t, err := server.conn(ctx)
 	if err != nil {
 		return nil, failure(Failed, err, "the tool's server could not be reached")
 	}
 	c.phase(Processing)
 	text, err := t.request(ctx, "tools/call", map[string]any{"name": m.name, "arguments": args})
 	if errors.Is(err, errMCPGone) {
-		m.server.lost(t)
+		server.lost(t)
 	}
 	if err != nil {
 		return nil, failure(Failed, err, "the tool's server did not answer the call")
@@ -228,40 +234,4 @@ func mcpValue(text json.RawMessage) (any, error) {
 		out[i] = v
 	}
 	return out, nil
-}
-
-// importMCP connects to a server and makes tools of its tools.
-func (r *Registry) importMCP(ctx context.Context, m *MCPServer, s secrets, cfg Config) error {
-	srv := &mcpServer{name: m.Name}
-	if m.URL != "" {
-		allow, err := prefixes(m.Allow)
-		if err != nil {
-			return err
-		}
-		headers := s.injectAll(m.Headers)
-		srv.dial = func(context.Context) (transport, error) {
-			return &mcpHTTP{url: m.URL, headers: headers, client: httpClient(guarded(allow), keptConns)}, nil
-		}
-	} else {
-		env := s.injectAll(m.Env)
-		srv.dial = func(context.Context) (transport, error) {
-			return startMCP(m.Command, env, under(cfg.Dir, m.Dir), cfg.Getenv("PATH"), r.log.With("mcp", m.Name))
-		}
-	}
-	r.closers = append(r.closers, srv)
-	all, err := srv.list(ctx)
-	if err != nil {
-		return errors.New(r.redact.text(err.Error()))
-	}
-	im := importer{registry: r, rules: &m.Import, prefix: m.Prefix, seen: make(map[string]bool)}
-	for _, t := range all {
-		if !im.wanted(t.Name) {
-			continue
-		}
-		kind := []Attribute{Reads, Writes, Sends}
-		if err := im.add(t.Name, t.Description, t.InputSchema, t.OutputSchema, kind, &imported{srv, t.Name}, false); err != nil {
-			return err
-		}
-	}
-	return im.missing()
 }

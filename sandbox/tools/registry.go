@@ -21,8 +21,17 @@ type Dialer interface {
 	DialContext(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
+// Visit is a stay on the overlay, for asking servers there which tools they have.
+type Visit interface {
+	Dialer
+	Close() error
+}
+
 // Config is what Open needs besides the file.
 type Config struct {
+	// Visit joins the overlay for as long as Open takes; nil where nothing joins, which
+	// is an error for a file with MCP servers there.
+	Visit  func(ctx context.Context) (Visit, error)
 	Dir    string              // of tools.json, for the files it names
 	Getenv func(string) string // nil is os.Getenv
 	Logger *slog.Logger        // nil discards
@@ -39,7 +48,8 @@ type callInfo struct {
 	max     int64 // bytes of the result
 	overlay Dialer
 	run     string
-	phase   func(Phase) // told how far the call is; never nil
+	phase   func(Phase)                 // told how far the call is; never nil
+	servers func(*mcpRemote) *mcpServer // the run's own connections to servers on the overlay
 }
 
 // Phase is how far a call to a service is.
@@ -133,10 +143,8 @@ func Open(ctx context.Context, f *File, cfg Config) (_ *Registry, err error) {
 			return nil, fmt.Errorf("openapi %s: %w", f.OpenAPI[i].Name, err)
 		}
 	}
-	for i := range f.MCP {
-		if err := r.importMCP(ctx, &f.MCP[i], secrets, cfg); err != nil {
-			return nil, fmt.Errorf("mcp %s: %w", f.MCP[i].Name, err)
-		}
+	if err := r.importServers(ctx, f.MCP, secrets, cfg); err != nil {
+		return nil, err
 	}
 	text, err := json.Marshal(r.all())
 	if err != nil {

@@ -66,12 +66,13 @@ type Session struct {
 	ctx  context.Context
 	end  context.CancelFunc
 
-	calls atomic.Int64
-	mu    sync.Mutex // guards what follows; held to look and to note, never while calling
-	made  map[string]int
-	seen  map[Attribute]bool
-	open  sync.WaitGroup
-	shut  bool
+	calls  atomic.Int64
+	mu     sync.Mutex // guards what follows; held to look and to note, never while calling
+	made   map[string]int
+	seen   map[Attribute]bool
+	remote map[*mcpRemote]*mcpServer
+	open   sync.WaitGroup
+	shut   bool
 }
 
 // Session starts the calls of a run.
@@ -81,7 +82,7 @@ func (r *Registry) Session(cfg SessionConfig) *Session {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	return &Session{reg: r, cfg: cfg, refs: refs{quotas: QuotasFor(cfg.Level)}, ctx: ctx, end: end,
-		made: make(map[string]int), seen: make(map[Attribute]bool)}
+		made: make(map[string]int), seen: make(map[Attribute]bool), remote: make(map[*mcpRemote]*mcpServer)}
 }
 
 // Close ends the session and waits for its calls.
@@ -91,6 +92,7 @@ func (s *Session) Close() error {
 	s.mu.Unlock()
 	s.end()
 	s.open.Wait()
+	s.leave()
 	s.refs.clear()
 	return nil
 }
@@ -278,7 +280,7 @@ func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase}
+	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase, servers: s.servers}
 	tries := 1
 	if t.rules.Idempotent {
 		tries += min(t.rules.Retries, maxRetries)
