@@ -49,4 +49,5 @@ func printDoctor(w io.Writer, r pool.Report) {
 	if r.Enough {
 		fmt.Fprintln(w, "all levels run here")
 	}
+	fmt.Fprint(w, "\nprograms that serve tools (MCP on stdio) stand outside these walls: they have those that\ntools.json declares for them, and without any they read what this user may read\n")
 }

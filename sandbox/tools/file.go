@@ -148,11 +148,23 @@ type MCPServer struct {
 	Command []string          `json:"command"`
 	Env     map[string]string `json:"env"` // may hold ${secret}; nothing else is inherited but PATH
 	Dir     string            `json:"dir"`
+	Walls   *Walls            `json:"walls"` // of a command
 	URL     string            `json:"url"`
 	Headers map[string]string `json:"headers"`
 	Allow   []string          `json:"allow_addresses"`
 	Overlay bool              `json:"overlay"` // URL names a system of the overlay; each run dials for itself
 	Import
+}
+
+// Walls are those around a server that is a program here, beside the ones that all have.
+// Nil fields build none.
+type Walls struct {
+	Files *struct {
+		Read  []string `json:"read"` // relative to tools.json
+		Write []string `json:"write"`
+	} `json:"files"` // it reaches these, the system's programs, and no others
+	Network  *bool `json:"network"`   // false: it has none
+	MemoryMB int64 `json:"memory_mb"` // of each of its processes
 }
 
 // Import says which tools of a server or document become tools here, and by which

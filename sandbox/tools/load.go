@@ -216,6 +216,9 @@ func (f *File) checkMCP(at string, m *MCPServer, names map[string]bool, bad *Pro
 	if m.URL != "" {
 		checkBase(at+".url", m.URL, m.Overlay, bad)
 	}
+	if m.Walls != nil && len(m.Command) == 0 {
+		bad.add(at+".walls", "are for a command: a server behind a url is not this machine's to hold")
+	}
 	if m.Overlay && (m.URL == "" || len(m.Allow) > 0) {
 		bad.add(at+".overlay", "goes with a url, and without allow_addresses: policy decides there")
 	}

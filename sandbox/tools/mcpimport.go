@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
+
+	"enclave/sandbox/jail"
 )
 
 // errNoVisit is returned for a server on the overlay where nothing joins.
@@ -82,6 +85,29 @@ func (r *Registry) importServers(ctx context.Context, all []MCPServer, s secrets
 	return nil
 }
 
+// helper is a declaration in the jail's words.
+func (w *Walls) helper(dir string) (h jail.Helper) {
+	if w == nil {
+		return h
+	}
+	abs := func(list []string) (out []string) {
+		for _, path := range list {
+			path = under(dir, path)
+			if at, err := filepath.Abs(path); err == nil {
+				path = at
+			}
+			out = append(out, path)
+		}
+		return out
+	}
+	if f := w.Files; f != nil {
+		h.Files, h.Read, h.Write = true, abs(f.Read), abs(f.Write)
+	}
+	h.NoNetwork = w.Network != nil && !*w.Network
+	h.Memory = w.MemoryMB << 20
+	return h
+}
+
 // importMCP connects to a server and makes tools of its tools.
 func (r *Registry) importMCP(ctx context.Context, m *MCPServer, visit Visit, s secrets, cfg Config) error {
 	var remote *mcpRemote
@@ -102,7 +128,7 @@ func (r *Registry) importMCP(ctx context.Context, m *MCPServer, visit Visit, s s
 	default:
 		env := s.injectAll(m.Env)
 		srv.dial = func(context.Context) (transport, error) {
-			return startMCP(m.Command, env, under(cfg.Dir, m.Dir), cfg.Getenv("PATH"), r.log.With("mcp", m.Name))
+			return startMCP(m.Command, env, under(cfg.Dir, m.Dir), cfg.Getenv("PATH"), m.Walls.helper(cfg.Dir), r.log.With("mcp", m.Name))
 		}
 	}
 	if remote == nil {

@@ -1,16 +1,8 @@
 package tools
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
-// contain makes a server end with this process, and its children with it.
-func contain(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
-
-// kill ends the server and what it started.
+// kill ends the server and what it started, unless that has left its group.
 func (p *mcpProcess) kill() {
 	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // it may be gone
 }

@@ -2,10 +2,6 @@
 
 package tools
 
-import "os/exec"
-
-func contain(*exec.Cmd) {}
-
 // kill ends the server.
 func (p *mcpProcess) kill() {
 	p.cmd.Process.Kill() //nolint:errcheck // it may be gone

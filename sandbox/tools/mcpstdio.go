@@ -14,13 +14,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"enclave/sandbox/jail"
 )
 
 // mcpProcess is a server that speaks on its standard input and output, a message a
-// line. Its environment is what was declared and PATH.
+// line. Its environment is what was declared and PATH, its walls those of jail.Helper.
 type mcpProcess struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
+	out io.ReadCloser
 	log *slog.Logger
 
 	writing sync.Mutex // held while one message is written
@@ -33,7 +36,7 @@ type mcpProcess struct {
 	gone  chan struct{} // closed when the process was waited for
 }
 
-func startMCP(command []string, env map[string]string, dir, path string, log *slog.Logger) (*mcpProcess, error) {
+func startMCP(command []string, env map[string]string, dir, path string, walls jail.Helper, log *slog.Logger) (*mcpProcess, error) {
 	cmd := exec.Command(command[0], command[1:]...)
 	if strings.Contains(command[0], "/") {
 		at, err := filepath.Abs(under(dir, command[0]))
@@ -47,7 +50,6 @@ func startMCP(command []string, env map[string]string, dir, path string, log *sl
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
-	contain(cmd)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -56,24 +58,37 @@ func startMCP(command []string, env map[string]string, dir, path string, log *sl
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	p := &mcpProcess{cmd: cmd, in: in, out: out, log: log, wait: make(map[string]chan rpc), ended: make(chan struct{}), gone: make(chan struct{})}
+	begun := make(chan error)
+	go jail.OnThread(func() { p.live(walls, begun) })
+	if err := <-begun; err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	p := &mcpProcess{cmd: cmd, in: in, log: log, wait: make(map[string]chan rpc), ended: make(chan struct{}), gone: make(chan struct{})}
 	go p.read(out)
 	return p, nil
+}
+
+// live starts the process and waits for it, on a thread of its own that ends with it:
+// the walls are the thread's.
+func (p *mcpProcess) live(walls jail.Helper, begun chan<- error) {
+	err := walls.Start(p.cmd)
+	begun <- err
+	if err != nil {
+		p.in.Close()
+		p.out.Close()
+		return
+	}
+	<-p.ended
+	p.kill()
+	p.cmd.Wait() //nolint:errcheck // how it ended does not matter any more
+	close(p.gone)
 }
 
 func (p *mcpProcess) version(string) {}
 
 // read hands answers to who waits for them, until the process closes its output.
 func (p *mcpProcess) read(out io.Reader) {
-	defer func() {
-		close(p.ended)
-		p.kill()
-		p.cmd.Wait() //nolint:errcheck // how it ended does not matter any more
-		close(p.gone)
-	}()
+	defer close(p.ended)
 	r := bufio.NewReaderSize(out, 64<<10)
 	for {
 		line, err := readLine(r, maxMCPMessage)
@@ -191,6 +206,7 @@ func (p *mcpProcess) Close() error {
 		case <-p.gone:
 		case <-timer.C:
 			p.kill()
+			p.out.Close() // what it started may hold the other end, out of reach of the signal
 		}
 	})
 	<-p.gone

@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +23,43 @@ type message struct {
 	Error   any             `json:"error,omitempty"`
 }
 
+// probe says what this process may do.
+func probe(read, write, addr string) map[string]any {
+	out := map[string]any{}
+	said := func(name string, err error) {
+		out[name] = "ok"
+		if err != nil {
+			out[name] = "refused"
+		}
+	}
+	_, err := os.ReadFile(read)
+	said("read", err)
+	said("write", os.WriteFile(write, []byte("x"), 0o600))
+	c, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	if err == nil {
+		c.Close()
+	}
+	said("dial", err)
+	status, _ := os.ReadFile("/proc/self/status")
+	out["no_new_privs"] = strings.Contains(string(status), "NoNewPrivs:\t1")
+	limits, _ := os.ReadFile("/proc/self/limits")
+	for _, line := range strings.Split(string(limits), "\n") {
+		if f := strings.Fields(line); strings.HasPrefix(line, "Max open files") {
+			out["files"] = f[3]
+		} else if strings.HasPrefix(line, "Max data size") {
+			out["data"] = f[3]
+		} else if strings.HasPrefix(line, "Max core file size") {
+			out["core"] = f[4]
+		}
+	}
+	return out
+}
+
 func main() {
+	if slices.Contains(os.Args, "sleep") {
+		time.Sleep(time.Minute)
+		return
+	}
 	in := bufio.NewReader(os.Stdin)
 	out := json.NewEncoder(os.Stdout)
 	for {
@@ -63,6 +101,8 @@ func answer(m message) message {
 		a.Result = map[string]any{"tools": []any{
 			map[string]any{"name": "env.get", "inputSchema": map[string]any{"type": "object"}},
 			map[string]any{"name": "fail", "inputSchema": map[string]any{"type": "object"}},
+			map[string]any{"name": "probe", "inputSchema": map[string]any{"type": "object"}},
+			map[string]any{"name": "orphan", "inputSchema": map[string]any{"type": "object"}},
 			map[string]any{"name": "die", "inputSchema": map[string]any{"type": "object"}}}}
 	case "tools/call":
 		return call(m, a)
@@ -76,7 +116,8 @@ func call(m, a message) message {
 	var p struct {
 		Name      string
 		Arguments struct {
-			A, B float64
+			A, B              float64
+			Read, Write, Addr string
 		}
 	}
 	json.Unmarshal(m.Params, &p)
@@ -92,6 +133,17 @@ func call(m, a message) message {
 		a.Result = map[string]any{"content": text(strings.Join(os.Environ(), "\n"))}
 	case "fail":
 		a.Result = map[string]any{"isError": true, "content": text("cannot open /home/operator/secret.db")}
+	case "probe":
+		a.Result = map[string]any{"structuredContent": probe(p.Arguments.Read, p.Arguments.Write, p.Arguments.Addr)}
+	case "orphan": // leaves a child that keeps the pipes and ignores the group's end
+		cmd := exec.Command(os.Args[0], "sleep")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = orphan()
+		if err := cmd.Start(); err != nil {
+			a.Result = map[string]any{"isError": true, "content": text(err.Error())}
+			return a
+		}
+		a.Result = map[string]any{"structuredContent": map[string]any{"pid": cmd.Process.Pid}}
 	case "die":
 		os.Exit(3)
 	}

@@ -1,0 +1,5 @@
+package main
+
+import "syscall"
+
+func orphan() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
