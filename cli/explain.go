@@ -119,7 +119,7 @@ func (a *app) forecast() *cobra.Command {
 }
 
 func (a *app) graph() *cobra.Command {
-	var at, format string
+	var at, format, from, to string
 	c := &cobra.Command{Use: "graph", Short: "Show who reaches whom", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 		when, err := instantAny(at)
 		if err != nil {
@@ -133,14 +133,20 @@ func (a *app) graph() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		g, err := cl.Graph(c.Context(), when)
+		g, err := cl.Graph(c.Context(), when, wire.Tag(from), wire.Tag(to))
 		if err != nil {
 			return err
+		}
+		if g.More {
+			a.warn([]string{"there is more than an answer holds: narrow it with --from-tag and --to-tag"})
 		}
 		return a.print(g, func(w io.Writer) { fmt.Fprint(w, render(g)) })
 	}}
 	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
 	c.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
+	c.Flags().StringVar(&from, "from-tag", "", "only what systems with this `TAG` may open")
+	c.Flags().StringVar(&to, "to-tag", "", "only what may be opened to systems with this `TAG`")
+	completing(c, map[string]completion{"from-tag": a.completeTags(), "to-tag": a.completeTags()})
 	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "dot", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

@@ -27,11 +27,14 @@ func (h *hub) Names(name string) bool {
 	return h.engine.Names(name)
 }
 
+// maxEdges is how many edges one answer holds. 2,000 systems in one mesh have 4,000,000.
+const maxEdges = 50_000
+
 // Graph implements admin.Answers.
-func (h *hub) Graph(at time.Time) api.Graph {
+func (h *hub) Graph(at time.Time, from, to wire.Tag) api.Graph {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	g := h.engine.Graph(at)
+	g := h.engine.GraphOf(at, from, to, maxEdges)
 	// The revoked are only there to be told so.
 	g.Nodes = slices.DeleteFunc(g.Nodes, func(n api.Node) bool { return h.nodes[n.ID] != nil && h.nodes[n.ID].sys.Revoked })
 	p := h.people()
@@ -39,6 +42,22 @@ func (h *hub) Graph(at time.Time) api.Graph {
 		g.Nodes[i].Name = p.system(g.Nodes[i].ID)
 	}
 	p.access(g.Edges)
+	return g
+}
+
+// TagGraph implements admin.Answers.
+func (h *hub) TagGraph(at time.Time) api.TagGraph {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g, p := h.engine.TagGraph(at), h.people()
+	g.Edges = g.Edges[:min(len(g.Edges), maxEdges)]
+	for i := range g.Edges {
+		e := &g.Edges[i]
+		e.PolicyName = p.policy(e.Policy)
+		if e.Gateway != "" {
+			e.GatewayName = p.system(e.Gateway)
+		}
+	}
 	return g
 }
 

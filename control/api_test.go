@@ -186,6 +186,8 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"explain", "/explain?from=ally&to=bob&protocol=tcp&port=22", nil, has(`"allow":false`)},
 		{"forecast", "/forecast?days=7&limit=5", nil, has(`"items":[`)},
 		{"graph", "/graph", nil, has(`"nodes":[`)},
+		{"graph", "/graph?from_tag=devs&to_tag=nobody", nil, has(`"edges":[]`)},
+		{"graph-tags", "/graph/tags", nil, has(`"untagged":`)},
 		{"flow-list", "/flows", nil, has(`"items":[]`)},
 		{"denied-list", "/flows/denied", nil, has(`"items":[]`)},
 		{"policyset-get", "/policyset", nil, has(`"policies":[`)},

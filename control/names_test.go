@@ -47,7 +47,7 @@ func TestAnswersUseNames(t *testing.T) {
 	if x = h.Explain(ip(1), ip(3), wire.TCP, 22, now); x.Allow || !strings.Contains(x.Why, "web (bbbb2) is revoked") {
 		t.Errorf("%+v", x)
 	}
-	g := h.Graph(now)
+	g := h.Graph(now, "", "")
 	if len(g.Nodes) != 3 || len(g.Edges) == 0 || g.Edges[0].Names != [2]string{"laptop", "web (bbbb1)"} || g.Edges[0].PolicyName != "Web" {
 		t.Errorf("%+v", g)
 	}

@@ -81,11 +81,25 @@ func (c *Client) Forecast(ctx context.Context, days int) ([]api.Coming, error) {
 	return list[api.Coming](ctx, c, "/forecast", url.Values{"days": {strconv.Itoa(days)}})
 }
 
-// Graph tells who reaches whom.
-func (c *Client) Graph(ctx context.Context, at time.Time) (out api.Graph, err error) {
+// Graph tells who reaches whom, among senders and receivers with these tags; an empty one
+// is everybody.
+func (c *Client) Graph(ctx context.Context, at time.Time, from, to wire.Tag) (out api.Graph, err error) {
 	q := url.Values{}
 	setAt(q, at)
+	if from != "" {
+		q.Set("from_tag", string(from))
+	}
+	if to != "" {
+		q.Set("to_tag", string(to))
+	}
 	return out, c.call(ctx, http.MethodGet, "/graph?"+q.Encode(), nil, nil, &out)
+}
+
+// TagGraph tells what policies let the carriers of one tag open to those of another.
+func (c *Client) TagGraph(ctx context.Context, at time.Time) (out api.TagGraph, err error) {
+	q := url.Values{}
+	setAt(q, at)
+	return out, c.call(ctx, http.MethodGet, "/graph/tags?"+q.Encode(), nil, nil, &out)
 }
 
 // Tests returns the assertions kept with the policies.

@@ -31,10 +31,16 @@ type (
 	}
 	forecastList struct{ Body api.Page[api.Coming] }
 	graphQuery   struct {
+		At   time.Time `query:"at" doc:"Absent is now"`
+		From string    `query:"from_tag" maxLength:"64" doc:"Only what systems with this tag may open"`
+		To   string    `query:"to_tag" maxLength:"64" doc:"Only what may be opened to systems with this tag"`
+	}
+	graphOut      struct{ Body api.Graph }
+	tagGraphQuery struct {
 		At time.Time `query:"at" doc:"Absent is now"`
 	}
-	graphOut struct{ Body api.Graph }
-	testList struct {
+	tagGraphOut struct{ Body api.TagGraph }
+	testList    struct {
 		ETag string `header:"ETag"`
 		Body api.Page[wire.Assertion]
 	}
@@ -65,7 +71,10 @@ func (a *API) routeAnswers() {
 		return &forecastList{api.Page[api.Coming]{Items: orEmpty(list)}}, nil
 	})
 	route(a, "graph", func(_ context.Context, in *graphQuery) (*graphOut, error) {
-		return &graphOut{a.answers.Graph(orNow(in.At))}, nil
+		return &graphOut{a.answers.Graph(orNow(in.At), wire.Tag(in.From), wire.Tag(in.To))}, nil
+	})
+	route(a, "graph-tags", func(_ context.Context, in *tagGraphQuery) (*tagGraphOut, error) {
+		return &tagGraphOut{a.answers.TagGraph(orNow(in.At))}, nil
 	})
 	route(a, "tests-get", func(ctx context.Context, in *Paging) (*testList, error) {
 		tests, version, err := a.store.Tests(ctx)

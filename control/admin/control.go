@@ -38,7 +38,9 @@ type Control interface {
 type Answers interface {
 	Explain(from netip.Addr, to netip.Addr, proto wire.Proto, port uint16, at time.Time) api.Explanation
 	Forecast(ctx context.Context, now, until time.Time) ([]api.Coming, error)
-	Graph(at time.Time) api.Graph
+	// Graph is of senders and receivers that carry these tags; an empty one is everybody.
+	Graph(at time.Time, from, to wire.Tag) api.Graph
+	TagGraph(at time.Time) api.TagGraph
 	// RunTests judges assertions at now, or those that are kept when list is nil.
 	RunTests(list []wire.Assertion, now time.Time) []api.TestResult
 	// Requirement is the trust requirement of that ID as it is in force.

@@ -123,6 +123,7 @@ var table = [...]rule{
 	{"GET", "/explain", Read, "explain", "Why a flow would pass or not, with the whole chain and what would change it"},
 	{"GET", "/forecast", Read, "forecast", "What opens, closes and expires by itself"},
 	{"GET", "/graph", Read, "graph", "Who reaches whom"},
+	{"GET", "/graph/tags", Read, "graph-tags", "What policies let the carriers of one tag open to those of another"},
 	{"GET", "/flows", Read, "flow-list", "Live flows, as the connected agents at their receiving ends tell them"},
 
 	{"GET", "/flows/denied", Read, "denied-list", "What was refused of late, as the filters of the connected agents tell it"},

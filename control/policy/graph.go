@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,14 +12,104 @@ import (
 )
 
 // Graph returns who may open what to whom at an instant. The caller adds names.
-func (e *Engine) Graph(at time.Time) api.Graph {
+func (e *Engine) Graph(at time.Time) api.Graph { return e.GraphOf(at, "", "", 0) }
+
+// GraphOf is the part of Graph in which senders carry from and receivers to; an empty tag
+// is everybody. Past most edges, where that is not 0, it ends and says so.
+func (e *Engine) GraphOf(at time.Time, from, to wire.Tag, most int) api.Graph {
 	out := api.Graph{At: at, Nodes: []api.Node{}, Edges: []api.Access{}}
 	for _, id := range e.Systems() {
-		out.Nodes = append(out.Nodes, api.Node{ID: id, Tags: slices.Sorted(slices.Values(e.systems[id].Tags))})
-		from := e.from(id, at)
-		for _, to := range peers(from, nil) {
-			for _, g := range from[to] {
+		s := e.systems[id]
+		sends, receives := from == "" || slices.Contains(s.Tags, from), to == "" || slices.Contains(s.Tags, to)
+		if !sends && !receives {
+			continue
+		}
+		out.Nodes = append(out.Nodes, api.Node{ID: id, Tags: slices.Sorted(slices.Values(s.Tags))})
+		if !sends || out.More {
+			continue
+		}
+		may := e.from(id, at)
+		for _, peer := range peers(may, nil) {
+			if to != "" && !slices.Contains(e.systems[peer].Tags, to) {
+				continue
+			}
+			for _, g := range may[peer] {
+				if out.More = most != 0 && len(out.Edges) == most; out.More {
+					break
+				}
 				out.Edges = append(out.Edges, access(g))
+			}
+		}
+	}
+	return out
+}
+
+// TagGraph returns what policies let the carriers of one tag open to those of another at
+// an instant, policy by policy: how large the organisation is decides nothing about its
+// size. The caller adds names.
+func (e *Engine) TagGraph(at time.Time) api.TagGraph {
+	out := api.TagGraph{At: at, Tags: []api.TagCount{}, Edges: []api.TagAccess{}}
+	counts := make(map[wire.Tag]int)
+	for _, s := range e.systems {
+		if !s.counts() || over(s.ExpiresAt, at) {
+			continue
+		}
+		if len(s.Tags) == 0 {
+			out.Untagged++
+		}
+		for _, t := range s.Tags {
+			counts[t]++
+		}
+	}
+	for _, r := range e.slots {
+		if r == nil || !r.active(at) {
+			continue
+		}
+		standing := [2]map[wire.Tag]int{e.standing(r, senders, at), e.standing(r, receivers, at)}
+		for _, from := range r.tags[senders] {
+			for i, a := range r.acls {
+				edge := api.TagAccess{From: from, Senders: standing[senders][from], Proto: a.proto, Ports: a.ports, Policy: r.id, Rule: i}
+				for _, to := range r.tags[receivers] {
+					edge.To, edge.Receivers = to, standing[receivers][to]
+					out.Edges = append(out.Edges, edge)
+				}
+				for _, g := range r.gateways {
+					if s := e.systems[g.id]; s != nil && s.stands(r, receivers, at) {
+						edge.To, edge.Gateway, edge.Receivers, edge.Subnets = "", g.id, 1, r.carries(s)
+						out.Edges = append(out.Edges, edge)
+					}
+				}
+			}
+			if _, used := counts[from]; !used {
+				counts[from] = 0
+			}
+		}
+		for _, to := range r.tags[receivers] {
+			if _, used := counts[to]; !used {
+				counts[to] = 0
+			}
+		}
+	}
+	for t, n := range counts {
+		out.Tags = append(out.Tags, api.TagCount{Tag: t, Systems: n})
+	}
+	slices.SortFunc(out.Tags, func(a, b api.TagCount) int { return strings.Compare(string(a.Tag), string(b.Tag)) })
+	slices.SortStableFunc(out.Edges, func(a, b api.TagAccess) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Rule, b.Rule))
+	})
+	return out
+}
+
+// standing counts those that are on a side of r at an instant, by the tags they carry.
+func (e *Engine) standing(r *rules, side int, at time.Time) map[wire.Tag]int {
+	out := make(map[wire.Tag]int)
+	if len(r.tags[side]) == 0 {
+		return out
+	}
+	for s := range e.members(r, side) {
+		if s.stands(r, side, at) {
+			for _, t := range s.Tags {
+				out[t]++
 			}
 		}
 	}

@@ -90,3 +90,37 @@ func FuzzGraph(f *testing.F) {
 		}
 	})
 }
+
+// TestTagGraph compares tag by tag with what systems may do, one by one.
+func TestTagGraph(t *testing.T) {
+	e := New()
+	for i := range 12 {
+		e.PutSystem(sys(fmt.Sprintf("sys%02d", i), byte(i+1), []wire.Tag{"dev", "pod", "ops"}[i%3]), epoch)
+	}
+	e.PutSystem(sys("alone", 90), epoch)
+	mustPut(t, e, direct("p1", []wire.Tag{"dev"}, []wire.Tag{"pod", "none"}, wire.ACL{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}}), epoch)
+	trusting := direct("p2", []wire.Tag{"ops"}, []wire.Tag{"dev"})
+	trusting.SenderTrust = []string{"mfa"}
+	mustPut(t, e, trusting, epoch)
+	off := direct("p3", []wire.Tag{"pod"}, []wire.Tag{"ops"})
+	off.Enabled = false
+	mustPut(t, e, off, epoch)
+	g := e.TagGraph(epoch)
+	var got []string
+	for _, a := range g.Edges {
+		got = append(got, fmt.Sprintf("%s>%s %s %d:%d", a.From, a.To, a.Policy, a.Senders, a.Receivers))
+	}
+	if text := strings.Join(got, ", "); text != "dev>none p1 4:0, dev>pod p1 4:4, ops>dev p2 0:4" {
+		t.Errorf("edges %s", text)
+	}
+	if fmt.Sprint(g.Tags) != "[{dev 4} {none 0} {ops 4} {pod 4}]" || g.Untagged != 1 {
+		t.Errorf("tags %v, %d untagged", g.Tags, g.Untagged)
+	}
+	part := e.GraphOf(epoch, "dev", "pod", 0)
+	if len(part.Edges) != 16 || len(part.Nodes) != 8 || part.More || len(e.GraphOf(epoch, "pod", "", 0).Edges) != 0 {
+		t.Errorf("%d edges, %d nodes", len(part.Edges), len(part.Nodes))
+	}
+	if few := e.GraphOf(epoch, "", "", 5); len(few.Edges) != 5 || !few.More {
+		t.Errorf("%d edges, more %v", len(few.Edges), few.More)
+	}
+}

@@ -124,6 +124,39 @@ type Graph struct {
 	At    time.Time `json:"at"`
 	Nodes []Node    `json:"nodes"`
 	Edges []Access  `json:"edges"`
+	More  bool      `json:"more,omitempty"` // there are more edges than an answer holds: ask by tags
+}
+
+// TagGraph is what policies let the carriers of one tag open to those of another at an
+// instant. What two untagged systems that have added each other may do is not in it.
+type TagGraph struct {
+	At       time.Time   `json:"at"`
+	Tags     []TagCount  `json:"tags"`
+	Untagged int         `json:"untagged"` // systems without a tag
+	Edges    []TagAccess `json:"edges"`
+}
+
+// TagCount is a tag with how many systems that take part carry it.
+type TagCount struct {
+	Tag     wire.Tag `json:"tag"`
+	Systems int      `json:"systems"`
+}
+
+// TagAccess is one rule of a policy between two tags, or from a tag through a gateway.
+type TagAccess struct {
+	From      wire.Tag       `json:"from"`
+	To        wire.Tag       `json:"to,omitempty"`
+	Gateway   wire.SystemID  `json:"gateway,omitempty"`
+	Proto     wire.Proto     `json:"protocol"`
+	Ports     wire.Ports     `json:"ports,omitempty"`
+	Policy    wire.PolicyID  `json:"policy"`
+	Rule      int            `json:"rule"`
+	Senders   int            `json:"senders"`   // of those with the tag, how many the policy takes: trust may keep some out
+	Receivers int            `json:"receivers"` // the same of the other side
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+
+	PolicyName  string `json:"policy_name,omitempty"`
+	GatewayName string `json:"gateway_name,omitempty"`
 }
 
 // Node is a system of a Graph.
