@@ -22,6 +22,7 @@ import (
 	"enclave/tui/screen/flows"
 	"enclave/tui/screen/overview"
 	"enclave/tui/screen/policies"
+	"enclave/tui/screen/reach"
 	"enclave/tui/screen/systems"
 	"enclave/tui/theme"
 	"enclave/tui/tour"
@@ -69,7 +70,7 @@ type Config struct {
 func New(cfg Config) *Model {
 	m := &Model{
 		state:   screen.State{Theme: cfg.Theme, Client: cfg.Client, ReadOnly: cfg.ReadOnly, Now: cfg.Now},
-		screens: []screen.Screen{overview.New(), systems.New(), policies.New(), explain.New(), flows.New(), audit.New()},
+		screens: []screen.Screen{overview.New(), systems.New(), policies.New(), explain.New(), flows.New(), audit.New(), reach.New()},
 		w:       80, h: 24, records: cfg.records,
 	}
 	if cfg.Tour != nil {
@@ -101,7 +102,14 @@ func (m *Model) everywhere() []keys.Binding {
 	return append(m.tour.Keys(), globals()...)
 }
 
-func screenKey(i int) keys.Binding { return keys.New("this screen", string(rune('1'+i))) }
+// screenKey is 1 to 9, then 0, then alt+1 on.
+func screenKey(i int) keys.Binding {
+	key := string(rune('0' + (i+1)%10))
+	if i > 9 {
+		key = "alt+" + key
+	}
+	return keys.New("this screen", key)
+}
 
 type (
 	tick   time.Time

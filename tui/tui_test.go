@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,26 @@ func (s *server) Explain(context.Context, string, string, wire.Proto, uint16, ti
 	return api.Explanation{At: now, Why: "no active policy lets laptop-ana open tcp/22 to pod-1", Fixes: []string{"add tcp/22 to the rules of Kubernetes"}, Chain: []api.Step{
 		{Check: "system", OK: true, Detail: "laptop-ana is approved and enabled"}, {Policy: "p1", Name: "Kubernetes", Check: "sender", OK: true, Detail: "laptop-ana carries developers"},
 		{Policy: "p1", Name: "Kubernetes", Check: "rule", Detail: "tcp/80 does not cover tcp/22"}}}, s.err
+}
+func (s *server) Graph(_ context.Context, at time.Time, from, to wire.Tag) (api.Graph, error) {
+	g := api.Graph{At: at}
+	for i := range s.org.Systems {
+		sys := &s.org.Systems[i]
+		if sys.State != wire.Revoked && (from == "" || slices.Contains(sys.Tags, from) || slices.Contains(sys.Tags, to)) {
+			g.Nodes = append(g.Nodes, api.Node{ID: sys.ID, Name: sys.Name, Tags: sys.Tags})
+		}
+	}
+	if at.IsZero() {
+		g.Edges = append(g.Edges, api.Access{From: "sys01", To: "sys02", Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}, Policy: "p-Kubernetes", PolicyName: "Kubernetes"})
+	}
+	g.Edges = append(g.Edges, api.Access{From: "sys01", To: "sys04", Proto: wire.Any, Policy: "p-full", PolicyName: "Everything", Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		api.Access{From: "sys02", To: "sys04", Proto: wire.Any, Policy: "p-b", PolicyName: "Backups", Rule: 1})
+	return g, s.err
+}
+func (s *server) TagGraph(_ context.Context, at time.Time) (api.TagGraph, error) {
+	return api.TagGraph{At: at, Tags: []api.TagCount{{Tag: "databases", Systems: 30}, {Tag: "developers", Systems: 900}, {Tag: "pods", Systems: 1000}}, Untagged: 3, Edges: []api.TagAccess{
+		{From: "developers", To: "pods", Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}, Policy: "p-Kubernetes", PolicyName: "Kubernetes", Senders: 880, Receivers: 1000},
+		{From: "developers", Gateway: "sys04", GatewayName: "db", Proto: wire.Any, Policy: "p-full", PolicyName: "Everything", Senders: 900, Receivers: 1, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}}, s.err
 }
 func (s *server) Audit(context.Context, url.Values, int) ([]api.AuditRecord, error) {
 	return s.audit, s.err
@@ -252,6 +273,12 @@ var views = map[string][]string{
 	"flows-denied":  {"5", "v", "down"},
 	"flow-denied":   {"5", "v", "enter"},
 	"audit":         {"6"},
+	"map":           {"7", "down", "right"},
+	"map-lines":     {"7", "m", "down"},
+	"map-later":     {"7", "t", "t", "]"},
+	"map-tags":      {"7", "v", "down", "right", "right"},
+	"map-systems":   {"7", "v", "down", "right", "right", "enter"},
+	"map-why":       {"7", "down", "enter"},
 	"audit-record":  {"6", "enter"},
 }
 

@@ -55,29 +55,69 @@ func (m *Model) waiting() []string {
 	return []string{"reading…"}
 }
 
-// tabs names the screens; the brackets say which one is on top.
+// tabs names the screens; the brackets say which one is on top. Where not all fit, the
+// names of the others give way, and then those that are furthest from it.
 func (m *Model) tabs(w int) string {
-	t := m.state.Theme
-	var b strings.Builder
-	open := func(i int) string {
-		switch i {
-		case m.at:
-			return "["
-		case m.at + 1:
-			return "]"
-		}
-		return " "
+	most := 0
+	for _, s := range m.screens {
+		most = max(most, len(s.Name()))
 	}
-	for i, s := range m.screens {
-		b.WriteString(open(i))
-		name := fmt.Sprintf("%d %s", i+1, s.Name())
+	for letters := most; letters > 0; letters-- {
+		if letters > 4 && letters < most {
+			continue
+		}
+		if line := m.tabLine(0, len(m.screens), letters); ansi.StringWidth(line) <= w {
+			return theme.Fit(line, w)
+		}
+	}
+	from, to := m.at, m.at+1
+	for grown := true; grown; {
+		grown = false
+		if to < len(m.screens) && ansi.StringWidth(m.tabLine(from, to+1, 4)) <= w-2 {
+			to, grown = to+1, true
+		}
+		if from > 0 && ansi.StringWidth(m.tabLine(from-1, to, 4)) <= w-2 {
+			from, grown = from-1, true
+		}
+	}
+	line := m.tabLine(from, to, 4)
+	if from > 0 {
+		line = "…" + line
+	}
+	if to < len(m.screens) {
+		line += "…"
+	}
+	return theme.Fit(line, w)
+}
+
+// tabLine names screens [from, to), all but the one on top by their first letters.
+func (m *Model) tabLine(from, to, letters int) string {
+	var b strings.Builder
+	for i := from; i < to; i++ {
+		switch {
+		case i == m.at:
+			b.WriteByte('[')
+		case i == m.at+1 && i > from:
+			b.WriteByte(']')
+		default:
+			b.WriteByte(' ')
+		}
+		name := m.screens[i].Name()
+		if i != m.at {
+			name = name[:min(len(name), letters)]
+		}
+		name = screenKey(i).Key() + " " + name
 		if i == m.at {
-			name = t.Paint(theme.Title, name)
+			name = m.state.Theme.Paint(theme.Title, name)
 		}
 		b.WriteString(name)
 	}
-	b.WriteString(open(len(m.screens)))
-	return theme.Fit(b.String(), w)
+	if m.at == to-1 {
+		b.WriteByte(']')
+	} else {
+		b.WriteByte(' ')
+	}
+	return b.String()
 }
 
 // hints are what was just said, else the first bindings that fit.

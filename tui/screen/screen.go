@@ -48,6 +48,10 @@ type Agents interface {
 type Asker interface {
 	Explain(ctx context.Context, from, to string, proto wire.Proto, port uint16, at time.Time) (api.Explanation, error)
 	Forecast(ctx context.Context, days int) ([]api.Coming, error)
+	// Graph is of senders and receivers that carry these tags; an empty one is everybody.
+	// A zero instant is now.
+	Graph(ctx context.Context, at time.Time, from, to wire.Tag) (api.Graph, error)
+	TagGraph(ctx context.Context, at time.Time) (api.TagGraph, error)
 }
 
 // Trail reads the audit trail.

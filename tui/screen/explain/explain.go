@@ -5,7 +5,6 @@ package explain
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -20,13 +19,9 @@ import (
 
 // Model is the screen. The question stays when the answer comes or fails.
 type Model struct {
-	input  screen.Input
-	answer *api.Explanation
-	asked  string
-	err    error
-	busy   bool
-	scroll int
-	most   int // lines that can be scrolled
+	input screen.Input
+	why   *screen.Why // what was asked and answered last; nil is nothing
+	wrong error       // with the question that is typed
 }
 
 // New makes the screen.
@@ -54,7 +49,7 @@ func (m *Model) Keys() []keys.Binding {
 func (m *Model) Typing() bool { return m.input.Focused() }
 
 type told struct {
-	asked  string
+	of     *screen.Why
 	answer api.Explanation
 	err    error
 }
@@ -63,10 +58,7 @@ type told struct {
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	switch msg := msg.(type) {
 	case told:
-		m.busy, m.err, m.scroll, m.asked, m.answer = false, msg.err, 0, msg.asked, nil
-		if msg.err == nil {
-			m.answer = &msg.answer
-		}
+		msg.of.Told(msg.answer, msg.err)
 	case tea.KeyMsg:
 		return m.pressed(msg, s)
 	}
@@ -91,28 +83,28 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	case again.Is(k):
 		return m.ask(s)
 	default:
-		l := screen.List{At: m.scroll}
-		l.Move(k, m.most+1, 10)
-		m.scroll = l.At
+		if m.why != nil {
+			m.why.Move(k)
+		}
 	}
 	return nil
 }
 
 func (m *Model) ask(s *screen.State) tea.Cmd {
 	text := m.input.Value()
-	if text == "" || m.busy {
+	if text == "" {
 		return nil
 	}
 	q, err := read(text, s.Now)
-	if err != nil {
-		m.err, m.answer = err, nil
+	if m.wrong = err; err != nil {
 		return nil
 	}
 	m.input.Blur()
-	m.busy = true
+	why := screen.NewWhy(text)
+	m.why = why
 	return screen.Call(func(ctx context.Context) tea.Msg {
 		e, err := s.Client.Explain(ctx, q.from, q.to, q.proto, q.port, q.at)
-		return told{text, e, err}
+		return told{why, e, err}
 	})
 }
 
@@ -155,78 +147,15 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	t := s.Theme
 	top := []string{"why? " + m.input.View(t, w-5)}
 	switch {
-	case m.busy:
-		top = append(top, "asking…")
-	case m.err != nil:
-		top = append(top, wrap(t, theme.Bad, "✗ "+theme.Clean(m.err.Error()), w)...)
-		var p *api.Problem
-		if errors.As(m.err, &p) && p.Hint != "" {
-			top = append(top, theme.Wrap(theme.Clean(p.Hint), w)...)
+	case m.wrong != nil:
+		for _, l := range theme.Wrap("✗ "+theme.Clean(m.wrong.Error()), w) {
+			top = append(top, t.Paint(theme.Bad, l))
 		}
-	case m.answer == nil:
+	case m.why == nil:
 		top = append(top, "", t.Paint(theme.Dim, "enter, then a sender, a receiver and a service: laptop web tcp/443"),
 			t.Paint(theme.Dim, "a fourth word asks about another time: 8h, 2026-12-24T18:00:00Z"))
+	default:
+		top = append(top, m.why.View(s, w, h-1)...)
 	}
-	if m.answer == nil {
-		return theme.Box(top, w, h)
-	}
-	lines := m.chain(s, w)
-	m.most = max(0, len(lines)-(h-len(top)))
-	m.scroll = min(m.scroll, m.most)
-	return theme.Box(append(top, lines[m.scroll:]...), w, h)
-}
-
-func wrap(t theme.Theme, tone theme.Tone, text string, w int) []string {
-	lines := theme.Wrap(text, w)
-	for i := range lines {
-		lines[i] = t.Paint(tone, lines[i])
-	}
-	return lines
-}
-
-func (m *Model) chain(s *screen.State, w int) []string {
-	t, e := s.Theme, m.answer
-	verdict := t.State("denied")
-	if e.Allow {
-		verdict = t.State("allowed")
-	}
-	lines := []string{fmt.Sprintf("%s  %s at %s", verdict, theme.Clean(m.asked), e.At.In(s.Now.Location()).Format("Mon 2006-01-02 15:04:05 MST"))}
-	indent := func(by, text string) {
-		for i, part := range theme.Wrap(theme.Clean(text), w-len(by)) {
-			if i > 0 {
-				by = strings.Repeat(" ", len(by))
-			}
-			lines = append(lines, by+part)
-		}
-	}
-	indent("  ", e.Why)
-	if len(e.Fixes) > 0 {
-		lines = append(lines, "", t.Paint(theme.Title, "What would allow it"))
-		for _, f := range e.Fixes {
-			indent("  - ", f)
-		}
-	}
-	lines = append(lines, "", t.Paint(theme.Title, "The chain"))
-	last := wire.PolicyID("\x00")
-	for _, step := range e.Chain {
-		if step.Policy != last {
-			last = step.Policy
-			if step.Policy != "" {
-				name := step.Name
-				if name == "" {
-					name = string(step.Policy)
-				}
-				lines = append(lines, "  policy "+theme.Clean(name))
-			}
-		}
-		word, tone := "no", theme.Bad
-		if step.OK {
-			word, tone = "ok", theme.Good
-		}
-		head := fmt.Sprintf("    %s  %s ", word, theme.Fit(theme.Clean(step.Check), 9))
-		from := len(lines)
-		indent(head, step.Detail)
-		lines[from] = strings.Replace(lines[from], word, t.Paint(tone, word), 1)
-	}
-	return lines
+	return theme.Box(top, w, h)
 }
