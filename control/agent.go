@@ -272,6 +272,10 @@ func checkReach(r *wire.Reach) string {
 		return fmt.Sprintf("reach: %d candidates, at most %d", len(r.Candidates), wire.MaxCandidates)
 	case len(r.Relay) > wire.MaxNameLen:
 		return "reach: relay: too long"
+	case len(r.Unreachable) > wire.MaxRelays:
+		return fmt.Sprintf("reach: %d unreachable relays, at most %d", len(r.Unreachable), wire.MaxRelays)
+	case slices.ContainsFunc(r.Unreachable, func(id wire.RelayID) bool { return id == "" || len(id) > wire.MaxNameLen }):
+		return "reach: unreachable: no such relay"
 	case !slices.Contains([]string{"", "none", "easy", "hard", "blocked"}, r.NAT):
 		return "reach: nat: want none, easy, hard or blocked"
 	}

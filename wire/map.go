@@ -49,6 +49,10 @@ type Reach struct {
 	Candidates []Candidate `json:"candidates,omitempty"`
 	Relay      RelayID     `json:"relay,omitempty"` // the relay it listens at
 	NAT        string      `json:"nat,omitempty"`   // none, easy, hard, blocked; for people
+
+	// Unreachable are relays, sorted, where others would look for this system, or it for
+	// them, and to which it finds no way. Both ends leave them out when they agree on one.
+	Unreachable []RelayID `json:"unreachable,omitempty"`
 }
 
 // Self is what a map says about the system it is for.

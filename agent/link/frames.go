@@ -11,10 +11,11 @@ import (
 
 // writeFrames sends what is queued and finds out whether the relay is still there.
 func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTimer(idleTick)
 	defer tick.Stop()
 	var pinged int64  // when the ping that waits was sent; 0: none waits
 	var before uint64 // frames that had come by then
+	suspect := false
 	buf := make([]byte, 0, flushBytes+packetCap)
 	for {
 		var pkt *packet
@@ -30,6 +31,11 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 			}
 			check = true
 		case <-tick.C:
+			if pinged != 0 || rc.silence() < busyFor {
+				tick.Reset(busyTick)
+			} else {
+				tick.Reset(idleTick)
+			}
 		}
 		buf = buf[:0]
 		rc.ctlMu.Lock()
@@ -43,14 +49,18 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 			buf = append(buf, pkt.b...)
 			pkt.free()
 		}
-		now, heard, sent := rc.l.sinceBase(), rc.heard.Load(), rc.sent.Load()
-		quiet := time.Duration(now - heard)
-		switch {
+		now := rc.l.sinceBase()
+		quiet, busy := time.Duration(now-rc.heard.Load()), rc.silence() < busyFor
+		switch waits := time.Duration(now - pinged); {
 		case pinged != 0 && rc.frames.Load() != before:
-			pinged = 0
-		case pinged != 0 && time.Duration(now-pinged) > answerWithin:
+			if pinged = 0; suspect {
+				suspect = rc.suspected(false)
+			}
+		case pinged != 0 && waits > answerWithin:
 			return errRelaySilent
-		case pinged == 0 && (check || quiet > askIdle || sent > heard && quiet > askBusy):
+		case pinged != 0 && waits > suspectAfter+2*time.Duration(rc.lag.Load()) && !suspect:
+			suspect = rc.suspected(true)
+		case pinged == 0 && (check || quiet > askIdle || busy && quiet > askBusy):
 			pinged, before = now, rc.frames.Load()
 			buf = frame.AppendPing(buf, [8]byte(binary.BigEndian.AppendUint64(nil, uint64(now))))
 		}
@@ -65,6 +75,19 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 			buf = make([]byte, 0, flushBytes+packetCap)
 		}
 	}
+}
+
+// suspected records that an answer is overdue, or came after all: then another relay is
+// made ready before this one is given up.
+func (rc *relayConn) suspected(yes bool) bool {
+	l := rc.l
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rc.suspect = yes
+	l.relays.chooseLocked(l, now)
+	l.allDueLocked(now)
+	return yes
 }
 
 // nextPacket returns another packet for the same flush, nil when it is full or none
@@ -82,6 +105,7 @@ func (rc *relayConn) nextPacket(buf []byte) *packet {
 }
 
 func (rc *relayConn) readFrames(r *frame.Reader) error {
+	marked := false // this read's data is recorded
 	for {
 		fresh := !r.Ready()
 		t, body, err := r.Next()
@@ -90,9 +114,14 @@ func (rc *relayConn) readFrames(r *frame.Reader) error {
 		}
 		if fresh { // the clock is asked once for all that one read brought
 			rc.heard.Store(rc.l.sinceBase())
+			marked = false
 		}
 		rc.frames.Add(1)
 		if t == frame.Recv {
+			if !marked {
+				rc.got.Store(rc.heard.Load())
+				marked = true
+			}
 			from, payload, err := frame.ParsePacket(body)
 			if err != nil {
 				return err
@@ -163,7 +192,7 @@ func (rc *relayConn) hearPresence(id frame.ID, here bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if here {
-		p.setHere(rc.id)
+		p.setHere(rc.id, now)
 	} else {
 		p.setAway(rc.id, now)
 	}
@@ -198,8 +227,10 @@ func (rc *relayConn) hearDrain(grace time.Duration) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rc.drained = now.Add(grace + drainHold)
+	rc.drains, rc.drained = now, now.Add(grace+drainHold)
 	l.relays.chooseLocked(l, now)
+	l.allDueLocked(now) // pairs look for each other elsewhere while this one still carries them
+	l.wake()
 }
 
 // drainHold is how long after its end a drained relay is no choice for a home.

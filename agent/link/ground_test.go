@@ -31,7 +31,9 @@ type ground struct {
 	tcp   map[uint16]func(net.Conn)
 	conns []*stream
 	port  uint16
-	fail  error // of writes
+	fail  error               // of writes
+	far   time.Duration       // of connecting
+	no    map[netip.Addr]bool // cannot be dialled from here
 }
 
 // natHost is the NAT before one host: mapping by RFC 4787, filtering by address and
@@ -129,14 +131,15 @@ func (g *ground) DialContext(ctx context.Context, _, addr string) (net.Conn, err
 	to := netip.MustParseAddrPort(addr)
 	g.mu.Lock()
 	h := g.hosts[to.Addr()]
-	if g.noTCP || h == nil || h.tcp[to.Port()] == nil {
+	if g.noTCP || g.no[to.Addr()] || h == nil || h.tcp[to.Port()] == nil {
 		g.mu.Unlock()
 		return nil, errors.New("connection refused")
 	}
 	a, b := newStream()
 	g.conns = append(g.conns, a, b)
-	accept := h.tcp[to.Port()]
+	accept, far := h.tcp[to.Port()], h.far
 	g.mu.Unlock()
+	time.Sleep(far)
 	go accept(b)
 	return a, nil
 }

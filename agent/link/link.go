@@ -76,6 +76,7 @@ func New(cfg Config) (*Link, error) {
 		probe: make(chan struct{}, 1),
 		peers: make(map[wire.SystemID]*peer),
 	}
+	l.stun.heard = make(map[wire.RelayID]bool)
 	l.table.init()
 	l.relays.init()
 	l.udp.init()
@@ -176,7 +177,7 @@ func (l *Link) addLocked(now time.Time, n *Peer) *peer {
 		link: l, id: n.ID, fid: fid, wg: n.WireGuard, disco: n.Disco,
 		pair:    sync.OnceValue(func() *disco.Pair { return disco.NewPair(l.cfg.Disco, key) }),
 		path:    path.New(now, disco.NewTxID),
-		away:    make(map[wire.RelayID]time.Time),
+		where:   make(map[wire.RelayID]presence),
 		waiting: make(map[disco.TxID]*question),
 	}
 	p.path.SetLocal(l.local)
@@ -188,7 +189,7 @@ func (l *Link) addLocked(now time.Time, n *Peer) *peer {
 func (l *Link) updateLocked(now time.Time, p *peer, n *Peer) {
 	if !sameReach(p.reach, n.Reach) {
 		if p.reach.Relay != n.Reach.Relay {
-			p.setHere(n.Reach.Relay)
+			p.setUnknown(n.Reach.Relay)
 		}
 		p.reach = n.Reach
 		p.path.SetCandidates(now, n.Reach.Candidates)

@@ -339,6 +339,21 @@ func (r *testRelay) kill() {
 	}
 }
 
+// drain tells the clients to leave.
+func (r *testRelay) drain(grace time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		c.write(frame.AppendDrain(nil, grace))
+	}
+}
+
+func (r *testRelay) clients() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns)
+}
+
 // crash ends what speaks TLS.
 func (r *testRelay) crash() {
 	r.w.lab.mu.Lock()

@@ -28,7 +28,7 @@ type peer struct {
 	route atomic.Pointer[route]
 	// quiet asks the data path to tell of the next packet: path slept meanwhile.
 	quiet atomic.Bool
-	// absent says that away is not empty: what comes from the peer may correct it.
+	// absent says that some relay calls the peer away: what comes from the peer may correct it.
 	absent atomic.Bool
 
 	tx, rx counter
@@ -42,11 +42,11 @@ type peer struct {
 	due      time.Time // of the next step
 	index    int       // in Link.timers
 	seen     seen
-	observed netip.AddrPort             // our address, as this peer sees it
-	away     map[wire.RelayID]time.Time // when a relay last said that the peer is not there
-	waiting  map[disco.TxID]*question   // of Ping
-	stepped  bool                       // had its first step
-	changed  bool                       // is in Link.moved
+	observed netip.AddrPort            // our address, as this peer sees it
+	where    map[wire.RelayID]presence // what relays have said
+	waiting  map[disco.TxID]*question  // of Ping
+	stepped  bool                      // had its first step
+	changed  bool                      // is in Link.moved
 }
 
 // route is what the data path needs to know. It is never changed, only replaced.

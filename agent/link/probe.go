@@ -56,7 +56,7 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 		return
 	}
 	if rc != nil {
-		p.setHere(rc.id)
+		p.setHere(rc.id, now)
 	}
 	switch m := m.(type) {
 	case disco.Ping:

@@ -32,33 +32,52 @@ type relayConn struct {
 	ctl    []byte
 	urgent chan struct{} // ctl is not empty; capacity 1
 
+	lag    atomic.Int64  // round trip, as far as known; nanoseconds
 	heard  atomic.Int64  // when a frame last came, like counter.last
 	frames atomic.Uint64 // that came; two can come in one instant
 	sent   atomic.Int64  // when data was last written
+	got    atomic.Int64  // when data last came
 
 	// Guarded by Link.mu.
 	addr    string
 	stop    context.CancelFunc // nil: not running
 	up      bool
 	failing bool // the last attempt to connect failed
+	suspect bool // an answer is overdue
+	late    bool // not up although dialGrace is over
+	third   bool // some pair was to meet here, see thirdLocked
+	told    bool // others were to hear that it is out of reach
 	err     error
+	since   time.Time // of not being up
+	failed  time.Time // when failing began
+	drains  time.Time // when it said that it drains
 	drained time.Time // the relay wants nobody before
 	used    time.Time // last wanted
 	opened  map[wire.SystemID][]byte
 }
 
 const (
-	relayQueue   = 256              // packets; about 40 ms at 100 Mbit/s
-	ctlMax       = 64 << 10         // bytes of answers that a relay may make us hold
-	dialIn       = 10 * time.Second // TCP, TLS and Hello together
-	writeIn      = 10 * time.Second // one flush; a relay that takes nothing is dead
-	flushBytes   = 16 << 10         // one TLS record
-	redialMin    = 250 * time.Millisecond
-	redialMax    = 30 * time.Second
-	steadyAfter  = 30 * time.Second // a connection that lasted forgives earlier failures
-	askBusy      = 2 * time.Second  // silence after data was sent, before we ping
-	askIdle      = 20 * time.Second // silence otherwise; also keeps NATs' TCP mappings
-	answerWithin = 2 * time.Second  // for the pong, or the connection is dead
+	relayQueue  = 256              // packets; about 40 ms at 100 Mbit/s
+	ctlMax      = 64 << 10         // bytes of answers that a relay may make us hold
+	dialIn      = 10 * time.Second // TCP, TLS and Hello together
+	writeIn     = 10 * time.Second // one flush; a relay that takes nothing is dead
+	flushBytes  = 16 << 10         // one TLS record
+	redialMin   = 250 * time.Millisecond
+	redialMax   = 30 * time.Second
+	steadyAfter = 30 * time.Second // a connection that lasted forgives earlier failures
+
+	// The rhythm by which a relay that died without a word is found out while it is in
+	// use: asked after askBusy; others are made ready at suspectAfter, and pairs that meet
+	// there move; the connection is given up at answerWithin. The first two, with busyTick,
+	// leave time to be back before TCP inside sends for the fourth time, three seconds
+	// after the first.
+	busyFor      = 15 * time.Second // after data it counts as in use
+	askBusy      = time.Second
+	askIdle      = 20 * time.Second       // silence otherwise; also keeps NATs' TCP mappings
+	suspectAfter = 500 * time.Millisecond // and two round trips
+	answerWithin = 2 * time.Second        // for the pong, or the connection is dead
+	busyTick     = 250 * time.Millisecond
+	idleTick     = time.Second
 )
 
 var (
@@ -139,12 +158,20 @@ func (rc *relayConn) down(err error) (was bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was, rc.up = rc.up, false
+	rc.suspect, rc.since = false, now
+	rc.late = was && errors.Is(err, errRelaySilent) // who was silent is not waited for
 	clear(rc.opened)
+	for _, p := range l.peers {
+		p.setUnknown(rc.id)
+	}
 	if err != nil {
 		l.log.Debug("relay connection ended", "relay", rc.id, "was up", was, "err", err)
 	}
 	if rc.err = err; err != nil && !was {
-		rc.failing = true
+		if !rc.failing {
+			rc.failing, rc.failed, rc.told = true, now, false
+			l.wake()
+		}
 		rc.drain()
 	}
 	l.relays.chooseLocked(l, now)
@@ -239,11 +266,15 @@ func (rc *relayConn) nowUp() {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rc.up, rc.failing, rc.err = true, false, nil
+	rc.lag.Store(int64(l.relays.rtt[rc.id]))
+	rc.up, rc.late, rc.drained, rc.err = true, false, time.Time{}, nil
+	if rc.failing {
+		rc.failing, rc.third, rc.told, l.tell = false, false, false, true
+	}
 	l.log.Debug("relay connected", "relay", rc.id)
 	l.relays.chooseLocked(l, now)
 	for _, p := range l.peers {
-		p.setHere(rc.id)
+		p.setUnknown(rc.id)
 		if p.path.Active(now) && l.relayForLocked(p, now, true) == rc {
 			rc.openLocked(p)
 		}

@@ -17,11 +17,14 @@ type relaySet struct {
 	rtt   map[wire.RelayID]time.Duration // by STUN, smoothed
 	aim   wire.RelayID                   // shall be home
 	home  wire.RelayID                   // is home: where peers find us
+
+	timedAt map[wire.RelayID]time.Time // last asked over TCP how far it is
 }
 
 func (s *relaySet) init() {
 	s.conns = make(map[wire.RelayID]*relayConn)
 	s.rtt = make(map[wire.RelayID]time.Duration)
+	s.timedAt = make(map[wire.RelayID]time.Time)
 }
 
 const (
@@ -29,14 +32,19 @@ const (
 	// counts as active, so that a pause costs no new handshake.
 	linger = 2 * time.Minute
 
-	// awayFor is how long a relay's word that a peer is not there counts.
-	awayFor = 30 * time.Second
-
 	// homeGain is how much nearer another relay must be to become home. Moving home
 	// has every peer of ours told, so it must be worth it.
 	homeGain = 10 * time.Millisecond
 
 	reapEvery = 30 * time.Second
+
+	// dialGrace is how long an attempt to connect is waited for before the next relay is
+	// tried beside it.
+	dialGrace = time.Second
+
+	// tryAgain is when a relay that could not be reached, and that nobody asked for
+	// since, is worth another attempt.
+	tryAgain = 10 * time.Minute
 )
 
 // SetRelays replaces the relays.
@@ -76,6 +84,7 @@ func (s *relaySet) dropLocked(id wire.RelayID) {
 	}
 	delete(s.conns, id)
 	delete(s.rtt, id)
+	delete(s.timedAt, id)
 	if s.home == id {
 		s.home = ""
 	}
@@ -92,25 +101,79 @@ func (rc *relayConn) want(now time.Time) {
 		return
 	}
 	ctx, stop := context.WithCancel(l.ctx)
-	rc.stop = stop
+	rc.stop, rc.since = stop, now
 	l.group.Go(func() { rc.run(ctx) })
+	l.wake() // it may have to be watched
 }
 
-// reapLocked ends connections that nobody wants and returns when to look again.
+// reapLocked ends connections that nobody wants, looks after those that are late, and
+// returns when to look again.
 func (s *relaySet) reapLocked(l *Link, now time.Time) time.Duration {
+	wait := reapEvery
+	turned := false // something passed without an event: it is chosen anew
 	for id, rc := range s.conns {
-		if rc.stop == nil || id == s.home || id == s.aim || now.Sub(rc.used) < linger {
-			continue
-		}
-		rc.stop()
-		s.conns[id] = newRelayConn(l, id, rc.addr) // the old one's goroutine ends on its own
-		for _, p := range l.peers {
-			if r := p.route.Load(); r != nil && r.relay == rc {
-				l.stepLocked(p, now)
+		idle := rc.stop != nil && id != s.home && id != s.aim && now.Sub(rc.used) >= linger && !l.awaitedLocked(rc)
+		switch {
+		case idle || rc.left(now, id == s.home):
+			rc.stop()
+			fresh := newRelayConn(l, id, rc.addr) // the old one's goroutine ends on its own
+			fresh.failing, fresh.failed, fresh.third, fresh.told = rc.failing, rc.failed, rc.third, rc.told
+			fresh.used, fresh.drained = rc.used, rc.drained
+			s.conns[id] = fresh
+			for _, p := range l.peers {
+				if p.setUnknown(id); p.relayed(rc) {
+					l.stepLocked(p, now)
+				}
 			}
+		case rc.stop == nil && rc.failing && now.Sub(rc.used) >= tryAgain:
+			if rc.third || l.housesLocked(id) {
+				rc.want(now) // others are told so until it works
+			} else {
+				rc.failing, turned = false, true
+			}
+		case rc.failing && !rc.told:
+			if at := rc.failed.Add(reachAfter); at.After(now) {
+				wait = min(wait, at.Sub(now))
+			} else {
+				rc.told, l.tell = true, true
+			}
+		case rc.stop != nil && !rc.up && !rc.failing && !rc.late:
+			if at := rc.since.Add(dialGrace); at.After(now) {
+				wait = min(wait, at.Sub(now))
+			} else {
+				rc.late, turned = true, true
+			}
+		case rc.up && rc.drained.After(now):
+			wait = min(wait, leaveAfter/2)
 		}
 	}
-	return reapEvery
+	if turned {
+		s.chooseLocked(l, now)
+		l.allDueLocked(now)
+	}
+	return wait
+}
+
+// relayed reports whether rc is part of the route to p.
+func (p *peer) relayed(rc *relayConn) bool {
+	r := p.route.Load()
+	return r != nil && r.relay == rc
+}
+
+// leaveAfter is how long a connection to a relay that drains must have carried nothing,
+// either way, before it is closed from here: what was under way has arrived.
+const leaveAfter = 500 * time.Millisecond
+
+// left reports whether a relay that drains can be left: we are found elsewhere, and
+// nobody has sent by it any more.
+func (rc *relayConn) left(now time.Time, home bool) bool {
+	return rc.stop != nil && rc.up && !home && now.Before(rc.drained) &&
+		now.Sub(rc.drains) >= leaveAfter && rc.silence() >= leaveAfter
+}
+
+// silence is how long no data has gone either way.
+func (rc *relayConn) silence() time.Duration {
+	return time.Duration(rc.l.sinceBase() - max(rc.sent.Load(), rc.got.Load()))
 }
 
 // renew presents a new ticket where the old one was.
@@ -163,46 +226,7 @@ func (s *relaySet) better(a, b *relayConn, now time.Time) bool {
 	return ra < rb*2/3 && rb-ra > homeGain
 }
 
-func (rc *relayConn) sound(now time.Time) bool { return !rc.failing && !now.Before(rc.drained) }
-
-// relayForLocked is the rule by which both ends agree where to meet: a packet goes
-// through the home relay of its receiver, which is always connected there. When
-// that one is out of reach or says that the peer is not there, it goes through our
-// own home, where the peer is if it has talked to us. An active pair has its
-// connection kept and its ticket presented. Docs: decision 0063.
-func (l *Link) relayForLocked(p *peer, now time.Time, active bool) *relayConn {
-	theirs, ours := l.relays.conns[p.reach.Relay], l.relays.conns[l.relays.home]
-	pick := theirs
-	if ours != nil && ours.up && ours != theirs &&
-		(theirs == nil || theirs.failing || p.isAway(theirs, now) && !p.isAway(ours, now)) {
-		pick = ours
-	}
-	if active && theirs != nil {
-		theirs.want(now)
-	}
-	if pick == nil || pick.failing {
-		return nil
-	}
-	if active {
-		pick.want(now)
-		pick.openLocked(p)
-	}
-	return pick
-}
-
-// setAway keeps a relay's word about where the peer is.
-func (p *peer) setAway(id wire.RelayID, now time.Time) {
-	p.away[id] = now
-	p.absent.Store(true)
-}
-
-func (p *peer) setHere(id wire.RelayID) {
-	delete(p.away, id)
-	p.absent.Store(len(p.away) > 0)
-}
-
-// isAway reports whether rc has lately said that p is not there.
-func (p *peer) isAway(rc *relayConn, now time.Time) bool {
-	at, ok := p.away[rc.id]
-	return ok && now.Sub(at) < awayFor
+// sound reports whether the connection works, or is about to.
+func (rc *relayConn) sound(now time.Time) bool {
+	return !rc.failing && !rc.suspect && !now.Before(rc.drained) && (rc.up || rc.stop == nil || !rc.late)
 }

@@ -31,6 +31,7 @@ var stunTries = [...]time.Duration{0, 500 * time.Millisecond, 1500 * time.Millis
 type stunState struct {
 	asked    map[stun.TxID]stunQuestion
 	answers  map[netip.AddrPort]netip.AddrPort // of this round: server -> our address
+	heard    map[wire.RelayID]bool             // answered in this round
 	nat      string
 	udp      bool
 	hurried  time.Time        // when a round was last asked for out of its turn
@@ -58,9 +59,11 @@ func (l *Link) probeRelays(ctx context.Context) {
 	var fullAt time.Time
 	for ctx.Err() == nil {
 		full := l.homeless() || fullAt.IsZero() || time.Since(fullAt) > stunFull
-		targets := l.stunTargets(ctx, full)
+		relays := l.relayList()
+		targets := l.stunTargets(ctx, relays, full)
 		answered := l.stunRound(ctx, targets, full)
 		if full {
+			l.timeRelays(ctx, relays)
 			fullAt = time.Now()
 		} else if !answered {
 			fullAt = time.Time{} // the home is mute: ask everybody, now
@@ -91,6 +94,12 @@ func (l *Link) askAgainLocked(now time.Time) {
 // hurryGap is the least distance between two such rounds, however many paths are lost.
 const hurryGap = 5 * time.Second
 
+func (l *Link) relayList() []wire.Relay {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.relays.list // replaced, never changed
+}
+
 func (l *Link) homeless() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,9 +107,9 @@ func (l *Link) homeless() bool {
 }
 
 // stunTargets resolves the servers to ask.
-func (l *Link) stunTargets(ctx context.Context, full bool) (out []stunTarget) {
+func (l *Link) stunTargets(ctx context.Context, relays []wire.Relay, full bool) (out []stunTarget) {
 	l.mu.Lock()
-	relays, home := l.relays.list, l.relays.home
+	home := l.relays.home
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, stunTimeout)
 	defer cancel()
@@ -126,6 +135,7 @@ func (l *Link) stunRound(ctx context.Context, targets []stunTarget, full bool) b
 	l.mu.Lock()
 	l.stun.asked = make(map[stun.TxID]stunQuestion)
 	l.stun.answers = make(map[netip.AddrPort]netip.AddrPort)
+	l.stun.heard = make(map[wire.RelayID]bool)
 	l.mu.Unlock()
 	if len(targets) == 0 {
 		return true
@@ -188,11 +198,8 @@ func (l *Link) hearSTUN(b []byte, from netip.AddrPort) {
 	delete(l.stun.asked, tx)
 	first := len(l.stun.answers) == 0
 	l.stun.answers[from] = addr
-	rtt := now.Sub(q.at)
-	if old := l.relays.rtt[q.relay]; old != 0 && rtt > old {
-		rtt = old + (rtt-old)/8 // one relay has several servers; the best of them speaks for it
-	}
-	l.relays.rtt[q.relay] = max(rtt, 1)
+	l.stun.heard[q.relay] = true
+	l.relays.timed(q.relay, now.Sub(q.at)) // one relay has several servers; the best of them speaks for it
 	if first && !slices.Contains(l.stun.observed, addr) {
 		// New, or moved: peers should hear of it now, not at the end of the round.
 		l.concludeLocked(false)

@@ -142,9 +142,10 @@ func (l *Link) candidatesLocked() []wire.Candidate {
 }
 
 func (l *Link) reachLocked() wire.Reach {
-	return wire.Reach{Candidates: l.candidatesLocked(), Relay: l.relays.home, NAT: l.stun.nat}
+	return wire.Reach{Candidates: l.candidatesLocked(), Relay: l.relays.home, NAT: l.stun.nat,
+		Unreachable: l.unreachableLocked(time.Now())}
 }
 
 func sameReach(a, b wire.Reach) bool {
-	return slices.Equal(a.Candidates, b.Candidates) && a.Relay == b.Relay && a.NAT == b.NAT
+	return slices.Equal(a.Candidates, b.Candidates) && a.Relay == b.Relay && a.NAT == b.NAT && slices.Equal(a.Unreachable, b.Unreachable)
 }

@@ -105,10 +105,11 @@ func (n *nic) configure(addrs []netip.Addr) error {
 // tune sets up TCP and gives the stack its interface.
 func tune(s *stack.Stack, p port) error {
 	sack := tcpip.TCPSACKEnabled(true) // off by default; a loss would cost a window
+	recovery := tcpip.TCPRecovery(0)   // no RACK: after an outage it sends one lost segment a timeout (decision 0073)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minWindow, Default: defaultWindow, Max: maxWindow}
-	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &moderate, &rcv, &snd} {
+	for _, opt := range []tcpip.SettableTransportProtocolOption{&sack, &recovery, &moderate, &rcv, &snd} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, opt); err != nil {
 			return fmt.Errorf("tcp option %T: %s", opt, err)
 		}

@@ -65,6 +65,10 @@ func (h *hasher) reach(r *wire.Reach) {
 	}
 	h.text(string(r.Relay))
 	h.text(r.NAT)
+	h.count(len(r.Unreachable))
+	for _, id := range r.Unreachable {
+		h.text(string(id))
+	}
 }
 
 // grant digests instants, not their representation: the same instant read from the

@@ -18,7 +18,7 @@ func equalRelay(a, b wire.Relay) bool {
 
 // EqualReach reports whether two reports say the same.
 func EqualReach(a, b *wire.Reach) bool {
-	return a.Relay == b.Relay && a.NAT == b.NAT && slices.Equal(a.Candidates, b.Candidates)
+	return a.Relay == b.Relay && a.NAT == b.NAT && slices.Equal(a.Candidates, b.Candidates) && slices.Equal(a.Unreachable, b.Unreachable)
 }
 
 // SameToPeers reports whether two entries of a system read the same in a peer's map.

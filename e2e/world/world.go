@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -23,7 +22,6 @@ import (
 	"enclave/cli/client"
 	"enclave/cli/node"
 	"enclave/e2e/natlab"
-	"enclave/wire/api"
 )
 
 // Config says how the world is made.
@@ -42,15 +40,14 @@ type World struct {
 	First node.First // what the first start of control made
 	API   *client.Client
 
-	control, relay *Process
-	controlHost    *natlab.Host
-	relayHost      *natlab.Host
-	relayState     agent.MemoryKeeper
-	relayKey       string
-	admin          *natlab.Host
+	control     *Process
+	controlHost *natlab.Host
+	relay       *Relay // the first
+	admin       *natlab.Host
 
-	mu     sync.Mutex // guards agents
+	mu     sync.Mutex // guards agents and relays
 	agents []*Agent
+	relays []*Relay
 }
 
 // Process is a part that runs until it is stopped.
@@ -80,7 +77,7 @@ func (p *Process) Stop() error {
 // The names and ports of the infrastructure on the simulated internet.
 const (
 	controlURL = "https://control.lab:443"
-	relayAddr  = "relay.lab:443"
+	relayPort  = 443
 )
 
 // New makes the infrastructure and starts it: control, a relay with two addresses on
@@ -89,17 +86,16 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 	w := &World{cfg: cfg, Lab: cfg.Lab}
 	near := natlab.Over(natlab.LinkConfig{Latency: 2 * time.Millisecond})
 	w.controlHost = w.Lab.Host("control", w.Lab.Internet(), near)
-	w.relayHost = w.Lab.Host("relay", w.Lab.Internet(), natlab.Addresses(2), near)
 	w.admin = w.Lab.Host("admin", w.Lab.Internet(), near)
 	if err := w.StartControl(ctx); err != nil {
 		return nil, err
 	}
-	key, err := w.API.CreateKey(ctx, api.KeyCreate{Name: "relay", Kind: "relay"})
+	relay, err := w.AddRelay(ctx, "relay", near)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("relay key: %w", err), w.Close())
+		return nil, errors.Join(err, w.Close())
 	}
-	w.relayKey = key.Secret
-	return w, w.StartRelay(ctx)
+	w.relay = relay
+	return w, nil
 }
 
 // StartControl starts control from what is on disk.
@@ -142,40 +138,17 @@ func (w *World) APIAddr() string { return w.cfg.API }
 // StopControl stops control and closes its store.
 func (w *World) StopControl() error { return w.control.Stop() }
 
-// StartRelay starts the relay.
-func (w *World) StartRelay(ctx context.Context) error {
-	l, err := w.relayHost.ListenTCP(443)
-	if err != nil {
-		return err
-	}
-	cfg := node.RelayConfig{
-		Control: controlURL, Fingerprint: w.First.Fingerprint, Key: func() (string, error) { return w.relayKey, nil },
-		Name: "relay", Keeper: &w.relayState, Dial: w.relayHost.DialContext, Listener: l,
-		Logger: w.cfg.Logger.With("host", "relay"),
-	}
-	cfg.Info.Addr = relayAddr
-	for _, addr := range w.relayHost.Addrs() { // two addresses, two ports: mapping behaviour shows
-		for _, port := range []uint16{3478, 3479} {
-			pc, err := w.relayHost.ListenUDPAddrPort(netip.AddrPortFrom(addr, port))
-			if err != nil {
-				return err
-			}
-			cfg.STUN = append(cfg.STUN, pc)
-			cfg.Info.STUN = append(cfg.Info.STUN, netip.AddrPortFrom(addr, port).String())
-		}
-	}
-	w.relay = start(context.WithoutCancel(ctx), func(ctx context.Context) error { return node.RunRelay(ctx, cfg) })
-	return nil
-}
+// StartRelay starts the first relay again.
+func (w *World) StartRelay(ctx context.Context) error { return w.relay.Start(ctx) }
 
-// StopRelay stops the relay.
+// StopRelay stops the first relay.
 func (w *World) StopRelay() error { return w.relay.Stop() }
 
 // KillRelay ends the relay as a power cut does: nothing leaves its host any more.
 // StartRelay, once the process has ended too, is a new one on the same host.
 func (w *World) KillRelay() error {
-	w.relayHost.Disconnect()
-	defer w.relayHost.Reconnect()
+	w.relay.Host.Disconnect()
+	defer w.relay.Host.Reconnect()
 	return w.StopRelay()
 }
 
@@ -189,7 +162,9 @@ func (w *World) HealControl() { w.fromControl(w.Lab.Heal) }
 func (w *World) fromControl(do func(a, b *natlab.Host)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	do(w.controlHost, w.relayHost)
+	for _, r := range w.relays {
+		do(w.controlHost, r.Host)
+	}
 	for _, a := range w.agents {
 		do(w.controlHost, a.Host)
 	}
@@ -198,16 +173,17 @@ func (w *World) fromControl(do func(a, b *natlab.Host)) {
 // Close stops everything and returns the first thing that had gone wrong.
 func (w *World) Close() error {
 	w.mu.Lock()
-	agents := w.agents
+	agents, relays := w.agents, w.relays
 	w.mu.Unlock()
 	var errs []error
 	for _, a := range agents {
 		errs = append(errs, a.Stop())
 	}
-	for _, p := range []*Process{w.relay, w.control} {
-		if p != nil {
-			errs = append(errs, p.Stop())
-		}
+	for _, r := range relays {
+		errs = append(errs, r.Stop())
+	}
+	if w.control != nil {
+		errs = append(errs, w.control.Stop())
 	}
 	if w.API != nil {
 		w.API.Close()
