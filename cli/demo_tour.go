@@ -30,5 +30,5 @@ func (a *app) tourDemo(ctx context.Context, cfg demo.Config, o tui.Options) erro
 	}
 	defer cl.Close()
 	o.Tour = t
-	return tui.Run(ctx, tuiClient{cl}, a.screenOptions(o))
+	return a.runTUI(ctx, cl, o)
 }

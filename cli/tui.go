@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,11 +34,21 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 			defer cl.Close()
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			return tui.Run(ctx, tuiClient{cl}, a.screenOptions(o))
+			return a.runTUI(ctx, cl, o)
 		}}
 	c.Flags().BoolVar(&o.ReadOnly, "read-only", false, "change nothing, whatever is pressed")
 	c.Flags().BoolVar(&o.ASCII, "ascii", false, "use ASCII characters only (default where the locale is not UTF-8)")
 	return c
+}
+
+// runTUI shows the terminal UI. After a panic the terminal is as it was, and the stack is
+// printed for who mends it.
+func (a *app) runTUI(ctx context.Context, cl *client.Client, o tui.Options) error {
+	err := tui.Run(ctx, tuiClient{cl}, a.screenOptions(o))
+	if broke := (*tui.Panic)(nil); errors.As(err, &broke) {
+		fmt.Fprintf(a.Err, "%s\n", broke.Stack)
+	}
+	return err
 }
 
 // screenOptions adds what the terminal and its environment say.

@@ -38,16 +38,24 @@ func Run(ctx context.Context, c screen.Client, o Options) error {
 	}
 	in := make(chan api.AuditRecord, batch)
 	m := New(Config{Client: c, Theme: theme.New(r, o.ASCII), ReadOnly: o.ReadOnly, Now: time.Now(), Tour: o.Tour, records: in})
-	p := tea.NewProgram(m, tea.WithContext(ctx), tea.WithAltScreen(), tea.WithInput(o.In), tea.WithOutput(o.Out))
+	fell := new(fall)
+	// Signals end ctx. With a handler of its own besides, bubbletea can wait for itself for
+	// ever: the handler sends to a loop that ctx has ended.
+	p := tea.NewProgram(guarded{m, fell}, tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithAltScreen(), tea.WithInput(o.In), tea.WithOutput(o.Out))
+	fell.quit = p.Quit
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer close(in)
+		defer fell.catch()
 		follow(ctx, c, in, func(err error) { p.Send(lost{err}) })
 	})
 	_, err := p.Run()
 	cancel()
 	wg.Wait()
-	if errors.Is(err, tea.ErrProgramKilled) && context.Cause(ctx) != nil && !errors.Is(err, tea.ErrProgramPanic) {
+	switch {
+	case fell.err != nil:
+		return fell.err
+	case errors.Is(err, tea.ErrProgramKilled) && context.Cause(ctx) != nil && !errors.Is(err, tea.ErrProgramPanic):
 		return nil // it was told to end
 	}
 	return err

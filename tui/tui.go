@@ -140,7 +140,7 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.w, m.h = msg.Width, msg.Height
 		return m, nil
 	case tea.KeyMsg:
-		return m, m.pressed(msg)
+		return m, m.keys(msg)
 	case tick:
 		return m, m.ticked(time.Time(msg))
 	case loaded:
@@ -209,6 +209,24 @@ func (m *Model) keep(list []api.AuditRecord) {
 		all = append(make([]api.AuditRecord, 0, 2*screen.MaxAudit), all[over:]...)
 	}
 	m.state.Audit = all
+}
+
+// keys takes keys that came together one by one, as over a slow line several letters are
+// read at once. What is pasted is text: it is for text fields and never a command.
+func (m *Model) keys(k tea.KeyMsg) tea.Cmd {
+	if k.Type != tea.KeyRunes || k.Paste || len(k.Runes) < 2 {
+		return m.pressed(k)
+	}
+	var cmds []tea.Cmd
+	for _, r := range k.Runes {
+		one := k
+		one.Runes = []rune{r}
+		if r == ' ' {
+			one.Type = tea.KeySpace
+		}
+		cmds = append(cmds, m.pressed(one))
+	}
+	return tea.Batch(cmds...)
 }
 
 // pressed gives a key to whoever it is for: what is on top, then a text field, then the

@@ -43,38 +43,27 @@ func (b Binding) Key() string {
 	}
 }
 
+// typeOf are the keys that are no letters, by the names that bubbletea has for them.
+var typeOf = func() map[string]tea.KeyType {
+	out := make(map[string]tea.KeyType)
+	for t := tea.KeyType(-128); t < 128; t++ { // control keys are from 0, the others below it
+		if name := t.String(); name != "" && t != tea.KeyRunes {
+			out[name] = t
+		}
+	}
+	return out
+}()
+
 // Press is the message that pressing the binding's first key sends.
 func (b Binding) Press() tea.KeyMsg {
-	switch name := b.key.Keys()[0]; name {
-	case "enter":
-		return tea.KeyMsg{Type: tea.KeyEnter}
-	case "esc":
-		return tea.KeyMsg{Type: tea.KeyEsc}
-	case "up":
-		return tea.KeyMsg{Type: tea.KeyUp}
-	case "down":
-		return tea.KeyMsg{Type: tea.KeyDown}
-	case "tab":
-		return tea.KeyMsg{Type: tea.KeyTab}
-	case "ctrl+g":
-		return tea.KeyMsg{Type: tea.KeyCtrlG}
-	case "left":
-		return tea.KeyMsg{Type: tea.KeyLeft}
-	case "right":
-		return tea.KeyMsg{Type: tea.KeyRight}
-	case "end":
-		return tea.KeyMsg{Type: tea.KeyEnd}
-	case "home":
-		return tea.KeyMsg{Type: tea.KeyHome}
-	case "ctrl+o":
-		return tea.KeyMsg{Type: tea.KeyCtrlO}
-	case "ctrl+s":
-		return tea.KeyMsg{Type: tea.KeyCtrlS}
-	case " ":
+	name := b.key.Keys()[0]
+	switch t, ok := typeOf[name]; {
+	case name == " ":
 		return tea.KeyMsg{Type: tea.KeySpace, Runes: []rune{' '}}
-	default:
-		return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
+	case ok:
+		return tea.KeyMsg{Type: t}
 	}
+	return tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune(name)}
 }
 
 // Problems names bindings without help and keys that two bindings share.
