@@ -125,6 +125,9 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 	s := set.reg.Session(cfg)
 	result := h.Runner.Run(ctx, spec, &tools.Broker{Session: s, Observer: watch, Second: h.Second})
 	s.Close()
+	if e := result.Error; e != nil {
+		e.Message, e.Name = s.Clean(e.Message), s.Clean(e.Name)
+	}
 
 	end := rec
 	end.At, end.Action, end.Duration, end.Calls, end.Outcome = time.Now().UTC(), "run.end", time.Since(began), s.Calls(), "ok"

@@ -90,7 +90,11 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 		out, failed = nil, &sandbox.Error{Code: sandbox.Code(code), Message: sandbox.Short(asError(err).Message), Line: c.Line, Column: c.Column}
 	}
 	if v, ok := b.Observer.(ValueObserver); ok {
-		v.ToolValue(c.ID, c.Name, out, failed)
+		shown := out
+		if t := b.reg.tools[c.Name]; t != nil && t.has(Sealed) && out != nil {
+			shown = json.RawMessage(`"` + Redacted + `"`)
+		}
+		v.ToolValue(c.ID, c.Name, shown, failed)
 	}
 	return out, failed
 }
@@ -98,7 +102,7 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 // Output implements sandbox.Broker.
 func (b *Broker) Output(l sandbox.Line) {
 	if b.Observer != nil {
-		l.Text = b.Session.reg.redact.text(l.Text)
+		l.Text = b.Clean(l.Text)
 		b.Observer.Output(l)
 	}
 }

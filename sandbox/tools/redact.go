@@ -3,7 +3,6 @@ package tools
 import (
 	"encoding/json"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -20,7 +19,8 @@ const minSecret = 6
 // redactor hides values. It is immutable.
 type redactor struct {
 	keys    *regexp.Regexp
-	secrets []string // values that no answer may repeat
+	secrets []string // values that no answer may repeat, the longest first
+	blind   bool     // there are too many: everything is hidden
 }
 
 // hide returns v without what is secret: what the schema calls x-secret or writeOnly,
@@ -72,6 +72,9 @@ func (r *redactor) value(v, at, root any, depth int) any {
 
 // text cuts the operator's secrets out.
 func (r *redactor) text(s string) string {
+	if r.blind && s != "" {
+		return Redacted
+	}
 	for _, secret := range r.secrets {
 		if strings.Contains(s, secret) {
 			s = strings.ReplaceAll(s, secret, Redacted)
@@ -162,6 +165,9 @@ const maxAuditArgs = 4 << 10
 // forAudit is what a record keeps of arguments.
 func (r *redactor) forAudit(args any, s *schema) json.RawMessage {
 	text, err := encode(r.hide(args, s))
+	if r.blind {
+		text = []byte(`{"_omitted":"this run holds too many secrets to look for"}`)
+	}
 	if err != nil || len(text) > maxAuditArgs {
 		b, _ := encode(map[string]any{"_omitted_bytes": len(text)})
 		return b
@@ -183,6 +189,6 @@ func newRedactor(keys string, secrets []string) (*redactor, error) {
 			r.secrets = append(r.secrets, s)
 		}
 	}
-	slices.SortFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
+	r.secrets = longestFirst(r.secrets)
 	return r, nil
 }

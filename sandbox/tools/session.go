@@ -63,6 +63,7 @@ type Session struct {
 	reg  *Registry
 	cfg  SessionConfig
 	refs refs
+	red  atomic.Pointer[redactor] // for all but the script: hides what secret tools returned too
 	ctx  context.Context
 	end  context.CancelFunc
 
@@ -81,8 +82,10 @@ func (r *Registry) Session(cfg SessionConfig) *Session {
 		cfg.Audit = Discard{}
 	}
 	ctx, end := context.WithCancel(context.Background())
-	return &Session{reg: r, cfg: cfg, refs: refs{quotas: QuotasFor(cfg.Level)}, ctx: ctx, end: end,
+	s := &Session{reg: r, cfg: cfg, refs: refs{quotas: QuotasFor(cfg.Level)}, ctx: ctx, end: end,
 		made: make(map[string]int), seen: make(map[Attribute]bool), remote: make(map[*mcpRemote]*mcpServer)}
+	s.red.Store(r.redact)
+	return s
 }
 
 // Close ends the session and waits for its calls.
@@ -110,8 +113,11 @@ func (s *Session) Redact(name string, args json.RawMessage) json.RawMessage {
 	if t := s.reg.tools[name]; t != nil {
 		sc = t.args
 	}
-	return s.reg.redact.forAudit(v, sc)
+	return s.red.Load().forAudit(v, sc)
 }
+
+// Clean returns a text of the run without what is secret, for everybody but the script.
+func (s *Session) Clean(text string) string { return s.red.Load().text(text) }
 
 // Call makes one call. args is a JSON object of at most MaxArgs bytes. An error is
 // always an *Error.
@@ -140,7 +146,7 @@ func (s *Session) follow(ctx context.Context, name string, args json.RawMessage,
 	if err != nil {
 		e := asError(err)
 		if e.cause != nil {
-			s.reg.log.Warn("tool call failed", "run", s.cfg.Run, "tool", rec.Tool, "code", e.Code, "cause", s.reg.redact.text(e.cause.Error()))
+			s.reg.log.Warn("tool call failed", "run", s.cfg.Run, "tool", rec.Tool, "code", e.Code, "cause", s.cause(name, args, e.cause))
 		}
 		err, out, rec.Outcome = e, nil, string(e.Code)
 	}
@@ -208,7 +214,7 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 	if err != nil {
 		return nil, failure(InvalidArgs, err, "the arguments are not JSON")
 	}
-	rec.Args = s.reg.redact.forAudit(v, t.args)
+	rec.Args = s.red.Load().forAudit(v, t.args)
 	v, err = s.refs.expand(v, int64(len(text)))
 	if err != nil {
 		return nil, err
@@ -218,7 +224,7 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 		return nil, failure(InvalidArgs, nil, "the arguments have to be an object")
 	}
 	if bad := t.args.check("args", v); len(bad) > 0 {
-		return nil, failure(InvalidArgs, nil, "%s", s.reg.redact.text(summary(bad)))
+		return nil, failure(InvalidArgs, nil, "%s", s.Clean(summary(bad)))
 	}
 	return args, nil
 }
@@ -320,7 +326,11 @@ func (s *Session) result(t *tool, v any) (json.RawMessage, error) {
 	if bad := t.result.check("result", v); len(bad) > 0 {
 		return nil, failure(ResultNotSafe, Problems(bad), "the tool's result does not fit its schema")
 	}
-	v, err := s.refs.lift(s.reg.redact.hide(v, t.result))
+	v = s.reg.redact.hide(v, t.result)
+	if t.has(Sealed) {
+		s.taint(v)
+	}
+	v, err := s.refs.lift(v)
 	if err != nil {
 		return nil, err
 	}
