@@ -149,3 +149,41 @@ func (a *app) systemPeers() *cobra.Command {
 			})
 		}}
 }
+
+func (a *app) systemAccess() *cobra.Command {
+	var at string
+	c := &cobra.Command{Use: "access SYSTEM", Short: "Show what a system may open, and who may open what to it", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
+		RunE: func(c *cobra.Command, args []string) error {
+			when, err := instantAny(at)
+			if err != nil {
+				return err
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			out, err := cl.Access(c.Context(), args[0], when)
+			if err != nil {
+				return err
+			}
+			if out.More {
+				a.warn([]string{"there is more than an answer holds"})
+			}
+			return a.print(out, func(w io.Writer) {
+				rows := [][]string{{"FROM", "TO", "WHAT", "POLICY", "RULE"}}
+				for _, x := range out.Items {
+					what := x.Proto.String()
+					if x.Ports != nil {
+						what += "/" + x.Ports.String()
+					}
+					for _, p := range x.Subnets {
+						what += " " + p.String()
+					}
+					rows = append(rows, []string{clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, clean(first(x.PolicyName, string(x.Policy))), num(x.Rule)})
+				}
+				table(w, rows...)
+			})
+		}}
+	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	return c
+}

@@ -17,7 +17,7 @@ import (
 
 func (a *app) system() *cobra.Command {
 	return a.group("system", "Manage systems",
-		a.systemList(), a.systemShow(), a.systemPeers(),
+		a.systemList(), a.systemShow(), a.systemPeers(), a.systemAccess(),
 		a.systemVerb("approve", "Let a pending system in", "approved"),
 		a.systemVerb("enable", "Let a disabled system take part again", "enabled"),
 		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),

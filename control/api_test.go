@@ -187,6 +187,7 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"forecast", "/forecast?days=7&limit=5", nil, has(`"items":[`)},
 		{"graph", "/graph", nil, has(`"nodes":[`)},
 		{"graph", "/graph?from_tag=devs&to_tag=nobody", nil, has(`"edges":[]`)},
+		{"system-access", "/systems/bob/access", nil, has(`"items":[`)},
 		{"graph-tags", "/graph/tags", nil, has(`"untagged":`)},
 		{"flow-list", "/flows", nil, has(`"items":[]`)},
 		{"denied-list", "/flows/denied", nil, has(`"items":[]`)},

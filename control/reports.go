@@ -101,3 +101,18 @@ func (h *hub) CutFlows(ctx context.Context, list []api.LiveFlow, cause string) (
 	}
 	return ends
 }
+
+// maxAccess is how many accesses of one system an answer holds.
+const maxAccess = 5_000
+
+// Access implements admin.Answers.
+func (h *hub) Access(id wire.SystemID, at time.Time) (list []api.Access, more bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list = h.engine.Access(id, at)
+	if more = len(list) > maxAccess; more {
+		list = list[:maxAccess]
+	}
+	h.people().access(list)
+	return list, more
+}

@@ -42,11 +42,13 @@ func (s *server) Systems(context.Context, url.Values) ([]api.System, error) {
 func (s *server) Policies(context.Context) ([]api.Policy, error) { return s.org.Policies, s.err }
 func (s *server) Relays(context.Context) ([]api.Relay, error)    { return s.org.Relays, s.err }
 func (s *server) Flows(context.Context) ([]api.LiveFlow, error) {
-	f := func(from, to string, bytes uint64) api.LiveFlow {
+	f := func(from, to string, bytes uint64) api.LiveFlow { // who is known only by name
 		return api.LiveFlow{Flow: wire.Flow{Proto: wire.TCP, Src: netip.AddrPortFrom(netip.MustParseAddr("100.64.0.1"), uint16(40000+bytes%1024)), Dst: netip.MustParseAddrPort("100.64.0.2:80")},
 			Names: [2]string{from, to}, PolicyName: "Kubernetes", Bytes: bytes, Since: now}
 	}
-	return []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}, s.err
+	list := []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}
+	list[0].From, list[0].To = "sys01", "sys02"
+	return list, s.err
 }
 func (s *server) Denied(context.Context) ([]api.Denied, error) {
 	d := func(from, to, reason string, count uint64) api.Denied {
@@ -58,6 +60,12 @@ func (s *server) Denied(context.Context) ([]api.Denied, error) {
 func (s *server) Paths(context.Context, string) ([]api.PeerPath, error) {
 	return []api.PeerPath{{Name: "pod-1", ReportedPeer: wire.ReportedPeer{ID: "sys02", Route: "direct", Via: "203.0.113.9:41641", RTT: 12 * time.Millisecond, Received: 1 << 21, Sent: 1 << 12, LastHandshake: now.Add(-time.Minute)}},
 		{Name: "db", ReportedPeer: wire.ReportedPeer{ID: "sys04", Route: "relay", Via: "relay1", RTT: 48 * time.Millisecond, WhyNotDirect: "both NATs choose ports by destination"}}}, s.err
+}
+func (s *server) Access(_ context.Context, system string, at time.Time) (api.SystemAccess, error) {
+	id := wire.SystemID(system)
+	return api.SystemAccess{At: at, Items: []api.Access{
+		{From: id, To: "sys02", Names: [2]string{"", "pod-1"}, Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}, PolicyName: "Kubernetes"},
+		{From: "sys04", To: id, Names: [2]string{"db", ""}, Proto: wire.ICMP, PolicyName: "Backups"}}}, s.err
 }
 func (s *server) CutFlow(_ context.Context, dry bool, f *api.LiveFlow) (api.Impact, error) {
 	return s.change(dry, fmt.Sprint("cut ", f.Names, f.Dst))
@@ -222,6 +230,7 @@ func press(m *Model, names ...string) {
 		}
 		_, cmd := m.Update(keys.New("x", n).Press())
 		run(m, cmd)
+		m.View() // as a terminal would: what can be scrolled is known from it
 	}
 }
 
@@ -251,6 +260,8 @@ var views = map[string][]string{
 	"overview":      {"1"},
 	"systems":       {"2"},
 	"system":        {"2", "s", "enter"},
+	"system-up":     {"2", "down", "enter"},
+	"system-end":    {"2", "down", "enter", "G"},
 	"systems-help":  {"2", "?"},
 	"systems-two":   {"2", " ", " ", "t"},
 	"policies":      {"3"},

@@ -151,3 +151,10 @@ func (c *Client) CutFlows(ctx context.Context, in api.CutFlows) (out api.FlowsCu
 func (c *Client) Paths(ctx context.Context, system string) ([]api.PeerPath, error) {
 	return list[api.PeerPath](ctx, c, "/systems"+seg(system)+"/peers", nil)
 }
+
+// Access tells what a system may open, and who may open what to it.
+func (c *Client) Access(ctx context.Context, system string, at time.Time) (out api.SystemAccess, err error) {
+	q := url.Values{}
+	setAt(q, at)
+	return out, c.call(ctx, http.MethodGet, "/systems"+seg(system)+"/access?"+q.Encode(), nil, nil, &out)
+}

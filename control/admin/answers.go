@@ -40,7 +40,12 @@ type (
 		At time.Time `query:"at" doc:"Absent is now"`
 	}
 	tagGraphOut struct{ Body api.TagGraph }
-	testList    struct {
+	accessQuery struct {
+		SystemRef
+		At time.Time `query:"at" doc:"Absent is now"`
+	}
+	accessOut struct{ Body api.SystemAccess }
+	testList  struct {
 		ETag string `header:"ETag"`
 		Body api.Page[wire.Assertion]
 	}
@@ -72,6 +77,15 @@ func (a *API) routeAnswers() {
 	})
 	route(a, "graph", func(_ context.Context, in *graphQuery) (*graphOut, error) {
 		return &graphOut{a.answers.Graph(orNow(in.At), wire.Tag(in.From), wire.Tag(in.To))}, nil
+	})
+	route(a, "system-access", func(ctx context.Context, in *accessQuery) (*accessOut, error) {
+		s, err := a.store.FindSystem(ctx, in.System)
+		if err != nil {
+			return nil, refuse(err)
+		}
+		out := api.SystemAccess{At: orNow(in.At)}
+		out.Items, out.More = a.answers.Access(s.ID, out.At)
+		return &accessOut{out}, nil
 	})
 	route(a, "graph-tags", func(_ context.Context, in *tagGraphQuery) (*tagGraphOut, error) {
 		return &tagGraphOut{a.answers.TagGraph(orNow(in.At))}, nil

@@ -41,6 +41,8 @@ type Answers interface {
 	// Graph is of senders and receivers that carry these tags; an empty one is everybody.
 	Graph(at time.Time, from, to wire.Tag) api.Graph
 	TagGraph(at time.Time) api.TagGraph
+	// Access is what a system may open and who may open what to it; more says that there is.
+	Access(id wire.SystemID, at time.Time) (list []api.Access, more bool)
 	// RunTests judges assertions at now, or those that are kept when list is nil.
 	RunTests(list []wire.Assertion, now time.Time) []api.TestResult
 	// Requirement is the trust requirement of that ID as it is in force.

@@ -44,6 +44,18 @@ func (e *Engine) GraphOf(at time.Time, from, to wire.Tag, most int) api.Graph {
 	return out
 }
 
+// Access returns what a system may open and who may open what to it, at an instant. The
+// caller adds names.
+func (e *Engine) Access(id wire.SystemID, at time.Time) []api.Access {
+	out := []api.Access{}
+	for _, p := range e.Pairs(id, at, at) {
+		for _, g := range p.Grants {
+			out = append(out, access(g))
+		}
+	}
+	return out
+}
+
 // TagGraph returns what policies let the carriers of one tag open to those of another at
 // an instant, policy by policy: how large the organisation is decides nothing about its
 // size. The caller adds names.

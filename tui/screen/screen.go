@@ -52,6 +52,8 @@ type Asker interface {
 	// A zero instant is now.
 	Graph(ctx context.Context, at time.Time, from, to wire.Tag) (api.Graph, error)
 	TagGraph(ctx context.Context, at time.Time) (api.TagGraph, error)
+	// Access is what a system may open, and who may open what to it.
+	Access(ctx context.Context, system string, at time.Time) (api.SystemAccess, error)
 }
 
 // Trail reads the audit trail.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"time"
 
 	"enclave/wire"
 )
@@ -37,4 +38,11 @@ type CutFlows struct {
 type FlowsCut struct {
 	Flows []LiveFlow `json:"flows"`
 	Ends  int        `json:"ends"` // of these flows that have said that they ended it, two a flow at most
+}
+
+// SystemAccess is what a system may open and who may open what to it, at an instant.
+type SystemAccess struct {
+	At    time.Time `json:"at"`
+	Items []Access  `json:"items"`
+	More  bool      `json:"more,omitempty"` // there is more than an answer holds
 }

@@ -26,6 +26,9 @@ type Model struct {
 	marked map[wire.SystemID]bool
 	order  int
 	detail bool
+	more   more        // of the system whose details are open
+	scroll screen.List // of the details
+	most   int         // lines that can be scrolled
 	page   int
 
 	rows []*api.System // those that are seen, valid until the next reading
@@ -35,7 +38,7 @@ type Model struct {
 
 // New makes the screen.
 func New() *Model {
-	return &Model{search: screen.NewInput("name, ID, tag, state or address"), ask: screen.NewInput(""), marked: make(map[wire.SystemID]bool), page: 10}
+	return &Model{search: screen.NewInput("name, ID, address, notes; tag:web state:pending"), ask: screen.NewInput(""), marked: make(map[wire.SystemID]bool), page: 10}
 }
 
 var (
@@ -45,6 +48,8 @@ var (
 	order   = keys.New("sort by the next column", "s")
 	detail  = keys.New("details", "enter")
 	back    = keys.New("back", "esc")
+	before  = keys.New("details of the system before", "[")
+	after   = keys.New("details of the next system", "]")
 	accept  = keys.New("accept", "enter")
 	approve = keys.Writes("approve", "a")
 	decline = keys.Writes("decline a pending one", "D")
@@ -63,7 +68,7 @@ func (m *Model) Keys() []keys.Binding {
 	if m.Typing() {
 		return []keys.Binding{accept, back}
 	}
-	return append([]keys.Binding{search, detail, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, back}, screen.Moves()...)
+	return append([]keys.Binding{search, detail, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, back, before, after}, screen.Moves()...)
 }
 
 // Typing is so while a search, tags or an expiry are typed.
@@ -112,10 +117,19 @@ func (m *Model) seen(s *screen.State) []*api.System {
 	return m.rows
 }
 
-// match wants every word somewhere.
+// match wants every word somewhere, or behind one of the API's keys: tag:web
+// state:pending kind:run.
 func match(sys *api.System, search string) bool {
 	for word := range strings.FieldsSeq(search) {
-		if screen.Has(word, sys.Name, string(sys.ID), string(sys.State), sys.Host.Hostname, sys.IPv4.String(), sys.IPv6.String()) {
+		if key, value, has := strings.Cut(word, ":"); has {
+			if found, known := keyed(sys, key, value); known {
+				if !found {
+					return false
+				}
+				continue
+			}
+		}
+		if screen.Has(word, sys.Name, string(sys.ID), string(sys.State), sys.Host.Hostname, sys.IPv4.String(), sys.IPv6.String(), sys.Notes) {
 			continue
 		}
 		if !slices.ContainsFunc(sys.Tags, func(t wire.Tag) bool { return screen.Has(word, string(t)) }) {
@@ -125,6 +139,19 @@ func match(sys *api.System, search string) bool {
 	return true
 }
 
+// keyed reports whether a key of a search has a value, and whether there is such a key.
+func keyed(sys *api.System, key, value string) (found, known bool) {
+	switch key {
+	case "tag":
+		return slices.Contains(sys.Tags, wire.Tag(value)), true
+	case "state":
+		return string(sys.State) == value, true
+	case "kind":
+		return sys.Kind == value, true
+	}
+	return false, false
+}
+
 func (m *Model) current() *api.System {
 	if m.list.At < len(m.rows) {
 		return m.rows[m.list.At]
@@ -132,12 +159,20 @@ func (m *Model) current() *api.System {
 	return nil
 }
 
-// Update follows keys.
+// Update follows keys, and what was asked about the system whose details are open.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
-	k, ok := msg.(tea.KeyMsg)
-	if !ok {
-		return nil
+	switch msg := msg.(type) {
+	case more:
+		m.told(msg)
+	case screen.Shown, screen.Tick:
+		return m.inquire(s)
+	case tea.KeyMsg:
+		return tea.Batch(m.pressed(msg, s), m.inquire(s))
 	}
+	return nil
+}
+
+func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	rows := m.seen(s)
 	switch {
 	case m.asking != "":
@@ -155,6 +190,8 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 			m.search.Update(k)
 		}
 		return nil
+	case m.detail && m.scroll.Move(k, m.most+1, m.page):
+		return nil
 	case m.list.Move(k, len(rows), m.page):
 		return nil
 	}
@@ -170,7 +207,14 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.System) tea.C
 	case order.Is(k):
 		m.order = (m.order + 1) % len(orders)
 	case detail.Is(k):
-		m.detail = !m.detail && at != nil
+		m.detail, m.scroll = !m.detail && at != nil, screen.List{}
+	case before.Is(k), after.Is(k):
+		if after.Is(k) {
+			m.list.At++
+		} else {
+			m.list.At--
+		}
+		m.list.Window(len(rows), m.page)
 	case back.Is(k):
 		switch {
 		case m.detail:

@@ -2,6 +2,7 @@ package systems
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,14 @@ var columns = []theme.Column{{Head: "name", Min: 16, Max: 24}, {Head: "state", M
 func (m *Model) View(s *screen.State, w, h int) string {
 	rows := m.seen(s)
 	if m.detail && m.current() != nil {
-		return theme.Box(details(s, m.current(), w), w, h)
+		lines := m.details(s, m.current(), w)
+		m.most, m.page = max(0, len(lines)-h), max(1, h-2)
+		from := min(m.scroll.At, m.most)
+		out := lines[from:]
+		if from < m.most { // readable without colour: there is more below
+			out = append(slices.Clone(out[:h-1]), s.Theme.Paint(theme.Dim, fmt.Sprintf("  ↓ %d more lines", m.most-from+1)))
+		}
+		return theme.Box(out, w, h)
 	}
 	t := s.Theme
 	lines := []string{m.top(s, len(rows), w)}
@@ -122,72 +130,4 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// details are everything that is known of one system.
-func details(s *screen.State, sys *api.System, w int) []string {
-	t := s.Theme
-	var lines []string
-	add := func(name, value string) {
-		for i, part := range theme.Wrap(value, w-14) {
-			if i > 0 {
-				name = ""
-			}
-			lines = append(lines, "  "+t.Paint(theme.Dim, theme.Fit(name, 11))+" "+part)
-		}
-	}
-	at := func(v *time.Time) string {
-		if v == nil || v.IsZero() {
-			return "-"
-		}
-		return v.In(s.Now.Location()).Format("2006-01-02 15:04:05")
-	}
-	lines = append(lines, t.Paint(theme.Title, theme.Clean(sys.Name))+"  "+t.State(string(sys.State)))
-	add("id, kind", string(sys.ID)+", "+theme.Clean(sys.Kind))
-	add("tags", list(sys.Tags))
-	add("addresses", sys.IPv4.String()+", "+sys.IPv6.String())
-	add("host", theme.Clean(dash(sys.Host.Hostname)+", "+dash(sys.Host.Platform)))
-	add("seen from", theme.Clean(dash(sys.SeenFrom)+", NAT "+dash(sys.NAT)+", relay "+dash(string(sys.Relay))))
-	add("applied", fmt.Sprintf("revision %d of %d", sys.Applied, s.Org.Revision.Revision))
-	expires := at(sys.ExpiresAt)
-	if sys.ExpiresLocal != nil {
-		expires = sys.ExpiresLocal.String()
-	}
-	if sys.ExpiresAt != nil && sys.ExpiryAction != "" {
-		expires += ", then " + string(sys.ExpiryAction)
-	}
-	add("expires", expires)
-	add("enrolled", at(&sys.EnrolledAt)+" with key "+dash(string(sys.Key)))
-	add("connected", at(sys.ConnectedAt))
-	for _, mark := range sys.Trust {
-		add("trust", theme.Clean(mark.Requirement)+" until "+at(&mark.Until))
-	}
-	var sends, receives []string
-	for i := range s.Org.Policies {
-		p := &s.Org.Policies[i]
-		word := theme.Clean(p.Name) + " (" + p.State + ")"
-		if carries(sys.Tags, p.SenderTags) {
-			sends = append(sends, word)
-		}
-		if carries(sys.Tags, p.ReceiverTags) {
-			receives = append(receives, word)
-		}
-	}
-	add("sends by", dash(strings.Join(sends, "; ")))
-	add("receives by", dash(strings.Join(receives, "; ")))
-	if sys.Notes != "" {
-		add("notes", theme.Clean(sys.Notes))
-	}
-	return lines
-}
-
-func carries(a, b []wire.Tag) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				return true
-			}
-		}
-	}
-	return false
 }
