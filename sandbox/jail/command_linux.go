@@ -12,21 +12,32 @@ import (
 )
 
 // Command returns a command that starts the program at path as name: no arguments, no
-// environment, killed when the thread that starts it ends (start it from a locked
-// one), and in new namespaces if asked. Where the kernel gives no namespaces,
-// starting it fails (NoNamespaces).
+// environment but a word to Go's runtime, killed when the thread that starts it ends
+// (start it from a locked one), and in new namespaces if asked. Where the kernel gives
+// no namespaces, starting it fails (NoNamespaces).
 func Command(path, name string, namespaces bool) *exec.Cmd {
-	cmd := &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}, Dir: "/"}
+	if !namespaces {
+		return command(path, name, 0)
+	}
+	return command(path, name, sharedFlags|ownFlags)
+}
+
+func command(path, name string, namespaces uintptr) *exec.Cmd {
+	cmd := &exec.Cmd{Path: path, Args: []string{name}, Env: environment(), Dir: "/"}
 	// A group of its own keeps the terminal's Ctrl-C away; a session of its own would
 	// also give it a scheduling group, in which giving way to others means nothing.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if namespaces {
-		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
+	if namespaces != 0 {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
 	return cmd
 }
+
+// environment is all that a worker has of one: it runs Go on one thread at a time. A
+// second one would help a script only to collect its garbage beside itself, at the
+// expense of everybody else's, and costs each start and each call of a tool.
+func environment() []string { return []string{"GOMAXPROCS=1"} }
 
 // NoNamespaces reports whether err says that this machine gives no namespaces to
 // whom asks, rather than that something else went wrong.

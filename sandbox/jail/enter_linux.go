@@ -20,7 +20,9 @@ func Enter(namespaces bool) Walls {
 	// timer; the count of cores is read from files until it is set by hand. Both would
 	// come too late later.
 	time.AfterFunc(time.Hour, func() {}).Stop()
-	runtime.GOMAXPROCS(2)
+	if runtime.GOMAXPROCS(0) != 1 {
+		runtime.GOMAXPROCS(1)
+	}
 	debug.SetTraceback("none")
 
 	walls := Walls{Process}
@@ -30,24 +32,27 @@ func Enter(namespaces bool) Walls {
 			walls = append(walls, EmptyRoot)
 		}
 	}
-	if dropCaps() == nil {
-		walls = append(walls, NoCaps)
-	}
 	// A program built with cgo has no call that reaches all of its threads. It does
-	// without the two walls that need one; no_new_privs goes to every thread with the
-	// list of system calls, which is refused to a thread that lacks it.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	_, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
-	noNewPrivs := e == 0 || unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil
+	// without the two walls that need one.
+	if !namespaces { // in its own, the process may do what follows without
+		_, _, _ = syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
+	}
 	if landlock() == nil {
 		walls = append(walls, Landlock)
+	}
+	if dropCaps() == nil {
+		walls = append(walls, NoCaps)
 	}
 	if rlimits() == nil {
 		walls = append(walls, Rlimits)
 	}
-	if noNewPrivs && seccomp() == nil {
-		walls = append(walls, NoNewPrivs, Seccomp)
+	// no_new_privs goes to every thread with the list of system calls, which is refused
+	// to a thread that lacks it: should this goroutine change threads in between, which
+	// is rarer than a thread bound to it is dear, both are done again.
+	for range 10 {
+		if unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil && seccomp() == nil {
+			return append(walls, NoNewPrivs, Seccomp)
+		}
 	}
 	return walls
 }

@@ -2,6 +2,7 @@ package jail
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -33,6 +34,10 @@ var attempts = map[string]func(){
 }
 
 func TestMain(m *testing.M) {
+	if worker, ok := strings.CutPrefix(os.Args[0], "jail-nursery-of-"); ok {
+		Nurse(worker)
+		os.Exit(0)
+	}
 	if what, ok := strings.CutPrefix(os.Args[0], "jail-test-"); ok {
 		name, inside := strings.CutSuffix(what, "-inside")
 		walls := Enter(inside)
@@ -93,6 +98,50 @@ func TestEveryAttemptEndsTheProcess(t *testing.T) {
 				t.Errorf("%s, namespaces %t: %v, said %q", name, namespaces, state, out)
 			}
 		}
+	}
+}
+
+// TestTheWorkersOfANursery have all walls that one started alone has, and are children
+// of who asked for them.
+func TestTheWorkersOfANursery(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	alone, _ := attempt(t, "nothing", true)
+	alone = strings.TrimSuffix(alone, "survived\n")
+	exe, err := Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range attempts {
+		if name == "clone3" && cgo() {
+			continue
+		}
+		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-inside")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			in, theirs, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := n.Start(in, theirs)
+			_ = theirs.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, _ := io.ReadAll(in)
+			_ = in.Close()
+			state, err := p.Wait()
+			if err != nil {
+				t.Fatal(err)
+			}
+			status := state.Sys().(syscall.WaitStatus)
+			if string(out) != alone || !status.Signaled() || status.Signal() != syscall.SIGSYS {
+				t.Errorf("%s: %v, said %q, alone %q", name, state, out, alone)
+			}
+		}
+		n.Close()
 	}
 }
 

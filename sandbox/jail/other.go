@@ -3,6 +3,7 @@
 package jail
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"time"
@@ -16,6 +17,21 @@ func Enter(bool) Walls { return Walls{Process} }
 func Command(path, name string, _ bool) *exec.Cmd {
 	return &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}}
 }
+
+// Nursery does not exist on this system.
+type Nursery struct{}
+
+// NewNursery fails: workers are started one by one.
+func NewNursery(string, string) (*Nursery, error) { return nil, errors.ErrUnsupported }
+
+// Start is never called.
+func (*Nursery) Start(_, _ *os.File) (*os.Process, error) { return nil, errors.ErrUnsupported }
+
+// Close is never called.
+func (*Nursery) Close() {}
+
+// Nurse is never called.
+func Nurse(string) {}
 
 // NoNamespaces reports false: none were asked for.
 func NoNamespaces(error) bool { return false }

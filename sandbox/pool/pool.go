@@ -132,6 +132,8 @@ func (p *Pool) Close() {
 // the kernel ends workers with the thread that made them.
 func (p *Pool) refill() {
 	runtime.LockOSThread()
+	var n nursery
+	defer n.close()
 	wait := 10 * time.Millisecond
 	for {
 		select {
@@ -139,7 +141,7 @@ func (p *Pool) refill() {
 			return
 		case <-p.wanted:
 		}
-		w, err := p.startOne()
+		w, err := p.startOne(&n)
 		p.mu.Lock()
 		p.failed = err
 		p.mu.Unlock()
@@ -159,15 +161,39 @@ func (p *Pool) refill() {
 	}
 }
 
+// nursery is the one of a refiller, once it has made so many workers by itself that a
+// pool for a few runs never has one.
+type nursery struct {
+	*jail.Nursery
+	made int
+}
+
+func (n *nursery) close() {
+	if n.Nursery != nil {
+		n.Close()
+		n.Nursery = nil
+	}
+}
+
 // startOne starts a worker in namespaces, or bare where this machine gives none.
-func (p *Pool) startOne() (*process, error) {
+func (p *Pool) startOne(n *nursery) (*process, error) {
 	p.mu.Lock()
 	bare := p.bare
 	p.mu.Unlock()
 	if bare {
-		return start(p.cfg.Executable, false)
+		return start(alone(p.cfg.Executable, false))
 	}
-	w, err := start(p.cfg.Executable, true)
+	if n.made++; n.made > p.cfg.Warm && n.Nursery == nil {
+		n.made = 0 // if there is none, it is tried again later
+		n.Nursery, _ = jail.NewNursery(p.cfg.Executable, nameNurse)
+	}
+	if n.Nursery != nil {
+		if w, err := start(n.Start); err == nil {
+			return w, nil
+		}
+		n.close()
+	}
+	w, err := start(alone(p.cfg.Executable, true))
 	if err == nil || !jail.NoNamespaces(err) {
 		return w, err
 	}
@@ -175,7 +201,7 @@ func (p *Pool) startOne() (*process, error) {
 	p.bare = true
 	p.mu.Unlock()
 	p.cfg.Log.Warn("sandbox workers run without namespaces", "error", err)
-	return start(p.cfg.Executable, false)
+	return start(alone(p.cfg.Executable, false))
 }
 
 // take returns a worker for the spec: one that served the same tenant if the level and

@@ -28,17 +28,17 @@ func Probe() (Report, error) {
 	defer runtime.UnlockOSThread()
 	var r Report
 	began := time.Now()
-	w, err := start(exe, true)
+	w, err := start(alone(exe, true))
 	if err != nil && jail.NoNamespaces(err) {
 		r.Why = err.Error()
 		began = time.Now()
-		w, err = start(exe, false)
+		w, err = start(alone(exe, false))
 	}
 	if err != nil {
 		return Report{}, err
 	}
 	r.Start = time.Since(began)
-	r.Memory = jail.Resident(w.cmd.Process.Pid)
+	r.Memory = jail.Resident(w.os.Pid)
 	w.end()
 	r.Walls, r.Missing = w.walls, w.walls.Missing()
 	r.Enough, r.Need = w.walls.Enough()

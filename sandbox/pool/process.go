@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"time"
 
@@ -17,9 +16,10 @@ const startTime = 10 * time.Second
 
 // process is one worker, seen from the parent.
 type process struct {
-	cmd    *exec.Cmd
-	in     *os.File // to the worker
-	out    *os.File // from the worker
+	os     *os.Process
+	state  *os.ProcessState // when it is gone
+	in     *os.File         // to the worker
+	out    *os.File         // from the worker
 	reader *bufio.Reader
 	walls  jail.Walls
 	gone   chan struct{} // closed when it has been waited for
@@ -32,14 +32,28 @@ type process struct {
 	idle   time.Time
 }
 
+// starter starts a worker with these as its standard input and output.
+type starter func(in, out *os.File) (*os.Process, error)
+
+// alone starts workers one by one, each with all its namespaces, or bare.
+func alone(exe string, namespaces bool) starter {
+	return func(in, out *os.File) (*os.Process, error) {
+		name := nameBare
+		if namespaces {
+			name = nameInside
+		}
+		cmd := jail.Command(exe, name, namespaces)
+		cmd.Stdin, cmd.Stdout = in, out
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		return cmd.Process, nil
+	}
+}
+
 // start starts a worker and waits until its walls stand. The calling thread must live
 // as long as the worker should: the kernel ends the worker with it.
-func start(exe string, namespaces bool) (*process, error) {
-	name := nameBare
-	if namespaces {
-		name = nameInside
-	}
-	cmd := jail.Command(exe, name, namespaces)
+func start(by starter) (*process, error) {
 	theirIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
@@ -49,17 +63,16 @@ func start(exe string, namespaces bool) (*process, error) {
 		_, _ = theirIn.Close(), in.Close()
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
-	cmd.Stdin, cmd.Stdout = theirIn, theirOut
-	err = cmd.Start()
+	started, err := by(theirIn, theirOut)
 	_, _ = theirIn.Close(), theirOut.Close()
 	if err != nil {
 		_, _ = in.Close(), out.Close()
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
-	p := &process{cmd: cmd, in: in, out: out, reader: bufio.NewReaderSize(out, 32<<10), gone: make(chan struct{})}
-	p.kill = sync.OnceFunc(func() { _ = cmd.Process.Kill() })
+	p := &process{os: started, in: in, out: out, reader: bufio.NewReaderSize(out, 32<<10), gone: make(chan struct{})}
+	p.kill = sync.OnceFunc(func() { _ = started.Kill() })
 	go func() {
-		_ = cmd.Wait()
+		p.state, _ = started.Wait()
 		close(p.gone)
 	}()
 	if err := p.greeting(); err != nil {

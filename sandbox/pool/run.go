@@ -57,7 +57,7 @@ func (p *Pool) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) san
 	r := &running{pool: p, w: w, spec: spec, broker: b, caller: caller, began: began, deadline: began.Add(spec.Limits.Timeout)}
 	res := r.run(ctx)
 	res.Stats.Duration = time.Since(began)
-	res.Stats.Worker, res.Stats.Reused = w.cmd.Process.Pid, w.runs > 1
+	res.Stats.Worker, res.Stats.Reused = w.os.Pid, w.runs > 1
 	return res
 }
 
@@ -96,12 +96,12 @@ func (r *running) run(ctx context.Context) sandbox.Result {
 		if sandbox.OneRunAProcess(r.spec.Level) {
 			seconds = uint64(r.spec.Limits.Timeout/time.Second)*2 + 3
 		}
-		if err := jail.Bound(w.cmd.Process.Pid, w.memory+allowance, seconds); err != nil {
+		if err := jail.Bound(w.os.Pid, w.memory+allowance, seconds); err != nil {
 			p.retire(w)
 			return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeInternal, "the worker could not be bound to its limits")}
 		}
 	}
-	slow := time.AfterFunc(giveWay, func() { jail.Demote(w.cmd.Process.Pid) })
+	slow := time.AfterFunc(giveWay, func() { jail.Demote(w.os.Pid) })
 	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.cut)
 	stop := context.AfterFunc(r.caller, w.cut)
 	calls, endCalls := context.WithCancel(ctx)
@@ -286,7 +286,7 @@ func clean(s string) string {
 func (r *running) why(err error) *sandbox.Error {
 	switch {
 	case errors.Is(err, errBroken):
-		r.pool.cfg.Log.Error("sandbox worker broke the protocol", "pid", r.w.cmd.Process.Pid)
+		r.pool.cfg.Log.Error("sandbox worker broke the protocol", "pid", r.w.os.Pid)
 		return sandbox.Errorf(sandbox.CodeWorker, "the worker broke the protocol and was killed")
 	case r.caller.Err() != nil:
 		return sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled")
@@ -294,12 +294,12 @@ func (r *running) why(err error) *sandbox.Error {
 		return sandbox.Errorf(sandbox.CodeTimeout, "the run took longer than %v, and its worker was killed", r.spec.Limits.Timeout)
 	}
 	<-r.w.gone // it has ended by itself
-	state := r.w.cmd.ProcessState
+	state := r.w.state
 	switch {
 	case state != nil && state.ExitCode() == goFatal, state != nil && signalled(state.Sys()) == syscall.SIGKILL:
 		return sandbox.Errorf(sandbox.CodeMemory, "the worker ran out of its memory or stack, and ended")
 	}
-	r.pool.cfg.Log.Error("sandbox worker ended", "pid", r.w.cmd.Process.Pid, "state", describe(state))
+	r.pool.cfg.Log.Error("sandbox worker ended", "pid", r.w.os.Pid, "state", describe(state))
 	return sandbox.Errorf(sandbox.CodeWorker, "the worker ended before the script did")
 }
 

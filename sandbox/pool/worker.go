@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"enclave/sandbox"
@@ -18,6 +19,7 @@ import (
 const (
 	nameInside = "enclave-sandbox-worker"
 	nameBare   = "enclave-sandbox-worker-bare"
+	nameNurse  = "enclave-sandbox-nursery" // starts workers (jail.Nurse)
 )
 
 // This is the one init function of the program, and it is here for what it prevents:
@@ -27,12 +29,15 @@ const (
 // 0125). A program that links this package needs nothing else to have workers.
 func init() {
 	if isWorker(os.Args) {
-		os.Exit(work(os.Args))
+		// This goroutine is bound to its thread while it initialises: what ran on it would
+		// wait for another thread each time it waits for another goroutine.
+		go func() { os.Exit(work(os.Args)) }()
+		select {}
 	}
 }
 
 func isWorker(args []string) bool {
-	return len(args) == 1 && (args[0] == nameInside || args[0] == nameBare)
+	return len(args) == 1 && (args[0] == nameInside || args[0] == nameBare || args[0] == nameNurse)
 }
 
 // maxStack bounds the stack of native recursion, which the limit on calls does not see.
@@ -41,9 +46,15 @@ const maxStack = 64 << 20
 // work is the life of a worker: it builds its walls, says so, and runs the scripts that
 // come on its standard input until that ends. It returns the exit code.
 func work(args []string) int {
+	if args[0] == nameNurse {
+		jail.Nurse(nameInside)
+		return 0
+	}
 	time.Local = time.UTC // the machine's own zone is nobody's business, and in a file
 	debug.SetMaxStack(maxStack)
 	debug.SetGCPercent(200)
+	_ = syscall.SetNonblock(0, true)
+	in := os.NewFile(0, "in")
 	walls := jail.Enter(args[0] == nameInside)
 	e, err := engine.New()
 	if err != nil || e.Prepare() != nil {
@@ -56,7 +67,7 @@ func work(args []string) int {
 	}
 	out.send(kindReady, r)
 	specs, answers := make(chan sandbox.Spec), make(chan engine.Answer, sandbox.MaxPending)
-	go receive(specs, answers)
+	go receive(in, specs, answers)
 	for spec := range specs {
 		for len(answers) > 0 {
 			<-answers // late ones, of the run before
@@ -74,8 +85,8 @@ func work(args []string) int {
 
 // receive reads what the parent sends. When that ends, so does the process, whatever
 // it is doing: nobody waits for it any more.
-func receive(specs chan<- sandbox.Spec, answers chan<- engine.Answer) {
-	in := bufio.NewReaderSize(os.Stdin, 32<<10)
+func receive(from *os.File, specs chan<- sandbox.Spec, answers chan<- engine.Answer) {
+	in := bufio.NewReaderSize(from, 32<<10)
 	for {
 		k, body, err := readFrame(in)
 		if err != nil {

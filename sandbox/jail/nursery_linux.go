@@ -1,0 +1,142 @@
+package jail
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A nursery is a small process that starts workers. It is this program under a name of
+// its own, in a user namespace and an empty network namespace that its workers share;
+// each gets all other namespaces for itself. Two things make a worker dear to start
+// otherwise. Who forks into a new user namespace must copy his page tables, and those of
+// a server are large; a nursery is in the namespace already, and lends the child its
+// memory until it executes. And the kernel takes longer to make and to unmake an empty
+// network namespace than all others together. Decision 0138 says why sharing it is safe.
+//
+// The workers are children of the nursery's parent, who waits for them and whose end
+// ends them. A nursery sees two descriptors a worker and no byte of what they carry.
+
+// sharedFlags are the namespaces of a nursery, ownFlags those of each of its workers.
+const (
+	sharedFlags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET
+	ownFlags    = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+)
+
+// Nursery is one, seen from its parent. It is not safe for concurrent use.
+type Nursery struct {
+	cmd  *exec.Cmd
+	conn int // a socket that keeps messages apart
+}
+
+// NewNursery starts the program at path as name, which must call Nurse. The calling
+// thread must live as long as the nursery and its workers should.
+func NewNursery(path, name string) (*Nursery, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start nursery: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "nursery")
+	defer theirs.Close()
+	cmd := command(path, name, sharedFlags)
+	cmd.Stdin = theirs
+	if err := cmd.Start(); err != nil {
+		_ = unix.Close(pair[0])
+		return nil, fmt.Errorf("start nursery: %w", err)
+	}
+	return &Nursery{cmd: cmd, conn: pair[0]}, nil
+}
+
+// Start starts a worker whose standard input and output are in and out.
+func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
+	rights := unix.UnixRights(int(in.Fd()), int(out.Fd()))
+	if err := retry(func() error { return unix.Sendmsg(n.conn, []byte{nurseStart}, rights, nil, unix.MSG_NOSIGNAL) }); err != nil {
+		return nil, fmt.Errorf("ask nursery: %w", err)
+	}
+	var answer [8]byte
+	var got int
+	err := retry(func() (err error) { got, err = unix.Read(n.conn, answer[:]); return err })
+	if err != nil || got != len(answer) {
+		return nil, errors.Join(errors.New("ask nursery: no answer"), err)
+	}
+	pid, errno := binary.NativeEndian.Uint32(answer[:4]), binary.NativeEndian.Uint32(answer[4:])
+	if errno != 0 {
+		return nil, fmt.Errorf("nursery: %w", syscall.Errno(errno))
+	}
+	return os.FindProcess(int(pid))
+}
+
+// Close ends the nursery, not its workers.
+func (n *Nursery) Close() {
+	_ = n.cmd.Process.Kill()
+	_ = n.cmd.Wait()
+	_ = unix.Close(n.conn)
+}
+
+const nurseStart = 's'
+
+// Nurse is the life of a nursery: it starts workers under the given name until its
+// parent is gone.
+func Nurse(worker string) {
+	runtime.LockOSThread()
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	unix.CloseOnExec(0)
+	ask, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(2*4))
+	for {
+		var n, oob int
+		err := retry(func() (err error) {
+			n, oob, _, _, err = unix.Recvmsg(0, ask, rights, unix.MSG_CMSG_CLOEXEC)
+			return err
+		})
+		if err != nil || n != 1 || ask[0] != nurseStart {
+			return
+		}
+		answer := binary.NativeEndian.AppendUint32(nil, 0)
+		pid, errno := nurse(worker, rights[:oob], null)
+		binary.NativeEndian.PutUint32(answer, uint32(pid))
+		answer = binary.NativeEndian.AppendUint32(answer, uint32(errno))
+		if retry(func() error { _, err := unix.Write(0, answer); return err }) != nil {
+			return
+		}
+	}
+}
+
+func nurse(worker string, rights []byte, null int) (pid int, errno syscall.Errno) {
+	var fds []int
+	if m, err := unix.ParseSocketControlMessage(rights); err == nil && len(m) == 1 {
+		fds, _ = unix.ParseUnixRights(&m[0])
+	}
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	if len(fds) != 2 {
+		return 0, unix.EBADMSG
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", []string{worker}, &syscall.ProcAttr{
+		Dir: "/", Env: environment(), Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(null)},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: ownFlags | unix.CLONE_PARENT},
+	})
+	if err != nil && !errors.As(err, &errno) {
+		errno = unix.EIO
+	}
+	return pid, errno
+}
+
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
