@@ -28,7 +28,7 @@ const bigFile = 1 << 30
 // TestBehindAGateway: real services on a network without an agent, reached through one
 // that stands between, with curl, psql and ping as an operator would. The network behind
 // is a namespace at the other end of a veth pair; it needs no root, but a system that lets
-// users have namespaces. Tools that are not installed are named in the log.
+// users have namespaces. What is there: behind_linux_test.go. Tools that are not installed are named in the log.
 func TestBehindAGateway(t *testing.T) {
 	if os.Getenv(behind) != "" {
 		serveBehind(t)
@@ -45,20 +45,27 @@ func TestBehindAGateway(t *testing.T) {
 		}
 	}
 	ip("link set lo up")
-	services := startBehind(t, ip)
+	dir := t.TempDir()
+	services := startBehind(t, ip, dir)
 	pings := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0) == nil
 
 	l := newLab(t)
-	socks, forward := freePort(t), freePort(t)
+	socks, dns, forwards := freePort(t), freePort(t), map[string]string{}
+	args := []string{"--socks", socks, "--dns", dns}
+	for _, port := range []string{"5432", goSSHPort, sshdPort} {
+		forwards[port] = freePort(t)
+		args = append(args, "--forward", forwards[port]+"="+net.JoinHostPort(behindAddr, port))
+	}
+	forward := forwards["5432"]
 	gate := l.agent("gate")
-	l.agent("laptop", "--socks", socks, "--forward", forward+"=10.77.0.2:5432")
+	l.agent("laptop", args...)
 	l.connected(2)
 	l.ok("tag", "add", "laptop", "laptops")
 	l.refused(2, "invalid", "system", "route", "add", "gate", "10.77.0.1/24")
 	l.refused(2, "invalid", "system", "route", "add", "gate", "100.64.1.0/24")
 	l.ok("system", "route", "add", "gate", "10.77.0.0/24", "--wait")
 	l.refused(1, "conflict", "system", "route", "add", "gate", "10.77.0.0/24")
-	l.ok("policy", "create", "office", "--from", "laptops", "--gateway", "gate=10.77.0.0/24", "--allow", "tcp", "--allow", "icmp", "--wait")
+	l.ok("policy", "create", "office", "--from", "laptops", "--gateway", "gate=10.77.0.0/24", "--allow", "tcp", "--allow", "udp", "--allow", "icmp", "--wait")
 
 	curl := func(addr string) (string, error) {
 		out, err := exec.Command("curl", "-sS", "--max-time", "20", "--socks5-hostname", socks, "http://"+addr+"/").CombinedOutput()
@@ -93,8 +100,13 @@ func TestBehindAGateway(t *testing.T) {
 			t.Errorf("psql: %q, %v", out, err)
 		}
 	}
+	clients(t, l, services, dir, socks, dns, forwards)
 	figures(t, socks, gate.cmd.Process.Pid)
-	cutDownload(t, l, socks)
+	url := "http://10.77.0.2:8080/big"
+	if strings.Contains(services, " nginx ") {
+		url = "http://" + net.JoinHostPort(behindAddr, nginxPort) + "/big"
+	}
+	cutDownload(t, l, socks, url)
 }
 
 // figures prints what the way through SOCKS5, two agents and the gateway carries beside a
@@ -191,11 +203,11 @@ func viaSOCKS(proxy string, addr [4]byte, port uint16) (net.Conn, error) {
 }
 
 // cutDownload ends the policy in the middle of a download.
-func cutDownload(t *testing.T, l *lab, socks string) {
+func cutDownload(t *testing.T, l *lab, socks, big string) {
 	t.Helper()
 	proxy, _ := url.Parse("socks5h://" + socks)
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy), DisableKeepAlives: true}}
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://10.77.0.2:8080/big", nil)
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", big, nil)
 	req.Header.Set("Range", fmt.Sprintf("bytes=0-%d", bigFile-1))
 	resp, err := client.Do(req)
 	if err != nil {
@@ -230,17 +242,17 @@ func cutDownload(t *testing.T, l *lab, socks string) {
 
 // startBehind starts the process behind the gateway, joins the two networks, and returns
 // what it serves.
-func startBehind(t *testing.T, ip func(string)) string {
+func startBehind(t *testing.T, ip func(string), dir string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	cmd.Env = append(os.Environ(), behind+"="+t.TempDir())
+	cmd.Env = append(os.Environ(), behind+"="+dir)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// PostgreSQL refuses to run as root, so the process is somebody else there.
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: 0, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: 0, Size: 1}},
-		AmbientCaps: []uintptr{12}, // CAP_NET_ADMIN
+		AmbientCaps: []uintptr{12, 10, 21}, // CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN
 		Pdeathsig:   syscall.SIGKILL,
 	}
 	in, err := cmd.StdinPipe()
@@ -281,14 +293,14 @@ func serveBehind(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(blank{}, 0, bigFile))
 	})
 	go http.ListenAndServe(":8080", nil)
-	serves := "http"
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	serves := " http " + strings.Join(serveMore(ctx, os.Getenv(behind)), " ") + " "
 	if bin, _ := filepath.Glob("/usr/lib/postgresql/*/bin"); len(bin) > 0 {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
 		if err := postgres(ctx, bin[len(bin)-1], os.Getenv(behind)); err != nil {
 			fmt.Fprintln(os.Stderr, "postgres:", err)
 		} else {
-			serves += " postgres"
+			serves += "postgres "
 		}
 	}
 	fmt.Println(serves)
