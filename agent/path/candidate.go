@@ -85,7 +85,7 @@ func (c *candidate) usable(now time.Time) bool {
 }
 
 // retry is the distance between pings while one is unanswered.
-func (c *candidate) retry() time.Duration { return min(max(2*c.rtt, retryMin), retryMax) }
+func (c *candidate) retry() time.Duration { return min(max(c.rtt, retryMin), retryMax) }
 
 // startRound schedules the round's pings.
 func (c *candidate) startRound(now time.Time) { c.tries, c.next = 0, now }

@@ -25,9 +25,10 @@ const (
 	lostIdle   = 6 * time.Second
 
 	// retryMin and retryMax bound the distance between retries on the route, which
-	// is twice the round trip.
-	retryMin = 300 * time.Millisecond
-	retryMax = time.Second
+	// is the round trip: a dozen within lostActive, so that a path that loses every
+	// second question or answer is given up once in hours and not in minutes.
+	retryMin = 150 * time.Millisecond
+	retryMax = 500 * time.Millisecond
 
 	// probeGap spaces the pings of a round. A NAT still creating one mapping may drop
 	// the packet for the next, and a burst is what rate limits are made for.
