@@ -236,6 +236,7 @@ func (r *station) kill() {
 	cancel()
 	r.srv.Shutdown(ctx)
 	r.srv = nil
+	time.Sleep(time.Millisecond) // its port is free when its goroutines have ended
 }
 
 // quiet logs to the test's output when PATHS_LOG is set.
