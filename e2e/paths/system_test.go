@@ -278,15 +278,21 @@ func (f *flow) gap(from time.Time) (longest time.Duration) {
 	return max(longest, time.Since(last))
 }
 
-// lost is how many packets of the flow sent in [from, to) never came.
+// lost is how many packets of the flow sent in [from, to) never came: the holes between
+// the first and the last that did, or all when none did.
 func (f *flow) lost(from, to time.Time, every time.Duration) int {
 	seen := map[uint64]bool{}
+	low, high := ^uint64(0), uint64(0)
 	for _, a := range f.to.heard.since(from) {
 		if a.from == f.from.addr && a.sent.Before(to) {
 			seen[a.n] = true
+			low, high = min(low, a.n), max(high, a.n)
 		}
 	}
-	return int(to.Sub(from)/every) - len(seen)
+	if len(seen) == 0 {
+		return int(to.Sub(from) / every)
+	}
+	return int(high-low) + 1 - len(seen)
 }
 
 // until waits for f at most d and reports how long it took.
