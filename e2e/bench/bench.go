@@ -72,6 +72,11 @@ plain loopback TCP) and with wireguard-go as it comes.`, false, Mesh},
 with one pair of clients and with four, each pouring as fast as it is taken, in turns with
 two spliced TLS connections, which know no frames, names or tickets; and one TCP stream
 through the relay beside the same on the direct path.`, false, Relay},
+		{"flood", "Measure a stream while a hostile process floods",
+			`Measures one TCP stream between two agents while another process pours bogus handshakes,
+probes and STUN requests, as fast as it can, at the receiver's socket and at the relay's
+STUN; in turns with no flood, and with one at a bystander, which shows what the sending
+alone takes from the stream where all share one machine.`, false, Flood},
 		{"filter", "Measure what the filter costs a packet",
 			`Measures the receiver's filter on packets of live flows in random order, one by one and by
 the batch, with 10, 1,000 and 10,000 grants and flows, and on a flood that it refuses, in

@@ -29,6 +29,25 @@ func TestPolicyMeasures(t *testing.T) {
 	}
 }
 
+// TestFloodMeasures: every figure is there, in one process.
+func TestFloodMeasures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the wall clock")
+	}
+	res, err := Flood(t.Context(), Config{Rounds: 1, Each: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Figures) != 9 || res.Bench != "flood" {
+		t.Fatalf("result %+v", res)
+	}
+	for _, f := range res.Figures {
+		if f.Median <= 0 {
+			t.Errorf("figure %+v", f)
+		}
+	}
+}
+
 // both returns a pair of agents or of stock nodes in this process.
 func both(b *testing.B, stock bool) *pair {
 	p, stop, err := meet(context.Background(), b.TempDir(), stock, new(here), new(here))

@@ -32,6 +32,8 @@ const (
 	doIntroduce = "introduce"
 	doDirect    = "direct"
 	doServe     = "serve"     // a carrier
+	doSocket    = "socket"    // the node's UDP port
+	doAttack    = "attack"    // packets a second poured at a target
 	doProcessor = "processor" // seconds that this process has used
 )
 
@@ -51,10 +53,16 @@ func (h *here) do(ctx context.Context, j *job) (a *answer, err error) {
 		a.Started, err = h.serve(ctx, j)
 	case j.Do == doProcessor:
 		a.Values = []float64{processor().Seconds()}
+	case j.Do == doAttack:
+		var rate float64
+		rate, err = attack(ctx, j.Target, j.Each)
+		a.Values = []float64{rate}
 	case h.node == nil:
 		err = errors.New("no node was started")
 	case j.Do == doIntroduce && j.Peer != nil && h.node.stock != nil:
 		err = h.node.introduce(j.Peer)
+	case j.Do == doSocket && h.node.agent != nil:
+		a.Values = []float64{float64(h.node.agent.Status().Network.Port)}
 	case j.Do == doDirect:
 		err = h.node.direct(ctx)
 	default:

@@ -19,6 +19,8 @@ type job struct {
 	N       int           `json:"n,omitempty"`
 	Rate    int           `json:"rate,omitempty"` // packets a second
 
+	Target string `json:"target,omitempty"` // of attack
+
 	Node *nodeConfig `json:"node,omitempty"` // of start
 	Peer *stockPeer  `json:"peer,omitempty"` // of introduce
 

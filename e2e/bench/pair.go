@@ -22,6 +22,7 @@ type hub struct {
 	cancel context.CancelFunc
 	g      *errgroup.Group
 	url    string
+	stun   string
 	first  *node.First
 }
 
@@ -40,7 +41,7 @@ func newHub(ctx context.Context, dir string) (*hub, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	h.url = "https://" + l.Addr().String()
+	h.url, h.stun = "https://"+l.Addr().String(), stun.LocalAddr().String()
 	up, err := node.OpenUp(ctx, node.UpConfig{
 		Control: node.ControlConfig{Dir: filepath.Join(dir, "up"), URL: h.url, Listener: l, Logger: quiet},
 		Relay: node.RelayConfig{Name: "bench", Keeper: &agent.MemoryKeeper{}, Dial: (&net.Dialer{}).DialContext, Logger: quiet,
