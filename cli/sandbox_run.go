@@ -99,6 +99,9 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 	if !ok {
 		return usage("--gate %.40q: want block, warn or off", f.gate)
 	}
+	if len(f.tags) > 0 && !f.host.join {
+		return usage("--tag: the run has no system to carry it").hint("add --join")
+	}
 	src, err := readAll(a.In, file, sandbox.MaxSource)
 	if err != nil {
 		return err
@@ -190,6 +193,10 @@ func ranError(name string, res sandbox.Result) error {
 		f.Hint = "pass --timeout, or a --level with more"
 	case sandbox.CodeMemory:
 		f.Hint = "pass --memory"
+	case sandbox.CodePolicy:
+		f.Hint = "the log line above says why; \"enclave key list\" shows which tags the key gives"
+	case sandbox.CodeToolFailed:
+		f.Hint = "--verbose shows what the service said; \"tell_errors\" in tools.json lets the script see it"
 	case sandbox.CodeBlocked:
 		f.Hint = "the signals say why; --gate warn runs it all the same"
 	}

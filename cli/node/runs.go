@@ -88,7 +88,10 @@ func (r *Runs) Join(ctx context.Context, run string, tags []string) (session.Nod
 	if n.id, err = a.Ready(wait); err != nil {
 		stop()
 		<-n.ended
-		return nil, fmt.Errorf("join: %w", errors.Join(n.err, err))
+		if n.err != nil { // why it was not ready
+			err = n.err
+		}
+		return nil, fmt.Errorf("join: %w", err)
 	}
 	return n, nil
 }

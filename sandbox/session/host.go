@@ -123,9 +123,11 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		return failed(sandbox.Errorf(sandbox.Code(tools.AuditFailed), "the run could not be recorded, so it was not made"), began)
 	}
 	s := set.reg.Session(cfg)
-	result := h.Runner.Run(ctx, spec, &tools.Broker{Session: s, Observer: watch, Second: h.Second})
+	broker := &tools.Broker{Session: s, Observer: watch, Second: h.Second}
+	result := h.Runner.Run(ctx, spec, broker)
 	s.Close()
 	if e := result.Error; e != nil {
+		broker.Place(e)
 		e.Message, e.Name = s.Clean(e.Message), s.Clean(e.Name)
 	}
 

@@ -35,6 +35,16 @@ type Broker struct {
 	*Session
 	Observer Observer // nil tells nobody
 	Second   Second   // gives the scoring gate its second opinion; may be nil
+
+	failed atomic.Pointer[sandbox.Error] // the last call that failed
+}
+
+// Place tells an error where it comes from: one that a script let pass has the place of
+// the call that failed, where the worker knows of none.
+func (b *Broker) Place(e *sandbox.Error) {
+	if last := b.failed.Load(); last != nil && e.Line == 0 && e.Code == last.Code && e.Message == last.Message {
+		e.Line, e.Column = last.Line, last.Column
+	}
 }
 
 // Second is somebody who can be asked about a script by its features. via dials through
@@ -88,6 +98,9 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 	var failed *sandbox.Error
 	if err != nil {
 		out, failed = nil, &sandbox.Error{Code: sandbox.Code(code), Message: sandbox.Short(asError(err).Message), Line: c.Line, Column: c.Column}
+	}
+	if failed != nil {
+		b.failed.Store(failed)
 	}
 	if v, ok := b.Observer.(ValueObserver); ok {
 		shown := out

@@ -75,7 +75,11 @@ func (e *endpoint) call(ctx context.Context, args map[string]any, c callInfo) (a
 	}
 	defer res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return nil, failure(statusCode(res.StatusCode), nil, "the service answered %d", res.StatusCode)
+		said := ""
+		if text, err := io.ReadAll(io.LimitReader(res.Body, 4*maxTold)); c.tell && err == nil {
+			said = told(string(text))
+		}
+		return nil, failure(statusCode(res.StatusCode), nil, "the service answered %d%s", res.StatusCode, said)
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, c.max+1))
 	if err != nil {

@@ -60,6 +60,21 @@ func failure(code Code, cause error, format string, args ...any) *Error {
 	return &Error{Code: code, Message: m, cause: cause}
 }
 
+// maxTold bounds what a script is told of a service's own words.
+const maxTold = 400
+
+// told is what a service said of a failure, in one line, as the end of a sentence.
+func told(text string) string {
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, ""), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	if len(text) > maxTold {
+		text = strings.ToValidUTF8(text[:maxTold], "") + "…"
+	}
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
 // asError makes any error one that may cross; what is not an Error is hidden behind
 // the general code.
 func asError(err error) *Error {

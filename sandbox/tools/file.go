@@ -75,6 +75,7 @@ type Rules struct {
 	Attributes []Attribute `json:"attributes"`
 	Limits     Limits      `json:"limits"`
 	Idempotent bool        `json:"idempotent"`
+	TellErrors bool        `json:"tell_errors"` // the script sees what the service said of a failure
 	Retries    int         `json:"retries"`
 	Users      []string    `json:"users"`   // nil is everybody
 	Tenants    []string    `json:"tenants"` // nil is everybody

@@ -90,6 +90,9 @@ func (s *mcpServer) conn(ctx context.Context) (transport, error) {
 	}
 	if err := initialize(ctx, t); err != nil {
 		t.Close()
+		if p, ok := t.(interface{ said() string }); ok && p.said() != "" {
+			return nil, fmt.Errorf("initialize: %w; it said: %s", err, p.said())
+		}
 		return nil, fmt.Errorf("initialize: %w", err)
 	}
 	s.t = t
@@ -199,12 +202,12 @@ func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if int64(len(text)) > c.max+4096 {
 		return nil, failure(ResponseTooLarge, nil, "the tool's result has %d bytes, at most %d", len(text), c.max)
 	}
-	return mcpValue(text)
+	return mcpValue(text, c.tell)
 }
 
 // mcpValue makes a value of a result: its structure when it has one, the text of its
 // only text, else the list of its parts.
-func mcpValue(text json.RawMessage) (any, error) {
+func mcpValue(text json.RawMessage, tell bool) (any, error) {
 	var res struct {
 		Content    []json.RawMessage `json:"content"`
 		Structured json.RawMessage   `json:"structuredContent"`
@@ -214,7 +217,14 @@ func mcpValue(text json.RawMessage) (any, error) {
 		return nil, failure(ResultNotJSON, err, "the tool's result is none of its protocol")
 	}
 	if res.IsError {
-		return nil, failure(Failed, fmt.Errorf("%.300s", text), "the tool reported an error")
+		said := ""
+		for _, part := range res.Content {
+			var one struct{ Type, Text string }
+			if tell && json.Unmarshal(part, &one) == nil && one.Type == "text" && len(said) < maxTold {
+				said += one.Text + " "
+			}
+		}
+		return nil, failure(Failed, fmt.Errorf("%.300s", text), "the tool reported an error%s", told(said))
 	}
 	if len(res.Structured) > 0 && string(res.Structured) != "null" {
 		return decode(res.Structured)

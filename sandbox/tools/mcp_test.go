@@ -51,6 +51,12 @@ func TestMCPServerOnItsPipes(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
+	r = open(t, `{"version":1,"mcp":[{"name":"m","command":["`+bin+`"],"only":["fail"],"rules":{"tell_errors":true}}]}`, nil)
+	s = r.Session(SessionConfig{})
+	defer s.Close()
+	if _, err := s.Call(t.Context(), "fail", nil); err == nil || !strings.Contains(err.Error(), "the tool reported an error: cannot open") {
+		t.Errorf("declared to tell: %v", err)
+	}
 }
 
 func TestMCPServerIsBounded(t *testing.T) {
@@ -161,7 +167,7 @@ func FuzzMCP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		out, err := answerIn(bufio.NewReader(strings.NewReader(string(data))), "1")
 		if err == nil {
-			mcpValue(out)
+			mcpValue(out, true)
 		}
 	})
 }

@@ -24,6 +24,7 @@ type mcpProcess struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out io.ReadCloser
+	err lastWords
 	log *slog.Logger
 
 	writing sync.Mutex // held while one message is written
@@ -58,7 +59,9 @@ func startMCP(command []string, env map[string]string, dir, path string, walls j
 	if err != nil {
 		return nil, err
 	}
+	cmd.WaitDelay = mcpLeave // what it started may hold its stderr
 	p := &mcpProcess{cmd: cmd, in: in, out: out, log: log, wait: make(map[string]chan rpc), ended: make(chan struct{}), gone: make(chan struct{})}
+	cmd.Stderr = &p.err
 	begun := make(chan error)
 	go jail.OnThread(func() { p.live(walls, begun) })
 	if err := <-begun; err != nil {
@@ -86,6 +89,38 @@ func (p *mcpProcess) live(walls jail.Helper, begun chan<- error) {
 
 func (p *mcpProcess) version(string) {}
 
+// said is the end of what the process wrote to its standard error, in one line.
+func (p *mcpProcess) said() string { return p.err.String() }
+
+// lastWords keeps the end of what is written to it.
+type lastWords struct {
+	mu   sync.Mutex // guards text
+	text []byte
+}
+
+// maxLastWords bounds what is kept of a program's complaints.
+const maxLastWords = 1000
+
+func (l *lastWords) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b[max(0, len(b)-maxLastWords):]...)
+	l.text = l.text[max(0, len(l.text)-maxLastWords):]
+	return len(b), nil
+}
+
+func (l *lastWords) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(l.text), ""))
+	return strings.Join(strings.Fields(text), " ")
+}
+
 // read hands answers to who waits for them, until the process closes its output.
 func (p *mcpProcess) read(out io.Reader) {
 	defer close(p.ended)
@@ -93,9 +128,7 @@ func (p *mcpProcess) read(out io.Reader) {
 	for {
 		line, err := readLine(r, maxMCPMessage)
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				p.log.Warn("MCP server ended", "error", err)
-			}
+			p.log.Debug("MCP server ended", "error", err, "said", p.said())
 			return
 		}
 		var m rpc

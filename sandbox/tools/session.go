@@ -148,6 +148,7 @@ func (s *Session) follow(ctx context.Context, name string, args json.RawMessage,
 		if e.cause != nil {
 			s.reg.log.Warn("tool call failed", "run", s.cfg.Run, "tool", rec.Tool, "code", e.Code, "cause", s.cause(name, args, e.cause))
 		}
+		e.Message = s.reg.redact.text(e.Message)
 		err, out, rec.Outcome = e, nil, string(e.Code)
 	}
 	rec.At, rec.Duration, rec.Bytes = time.Now().UTC(), time.Since(began), len(out)
@@ -286,7 +287,7 @@ func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, phase: phase, servers: s.servers}
+	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, tell: t.rules.TellErrors, phase: phase, servers: s.servers}
 	tries := 1
 	if t.rules.Idempotent {
 		tries += min(t.rules.Retries, maxRetries)
