@@ -229,6 +229,7 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 type relayFlags struct {
 	control, fingerprint, keyFile, name, listen, advertise string
 	stun, advertiseSTUN                                    []string
+	metrics                                                string
 	drain                                                  time.Duration
 	unseal                                                 unsealFlags
 }
@@ -238,7 +239,13 @@ func (a *app) relay() *cobra.Command {
 	c := &cobra.Command{Use: "relay", Short: "Run a blind relay with STUN",
 		Long: `Runs a relay: it carries sealed packets between systems that a policy has introduced and
 that find no direct path, and answers STUN. It cannot read what it carries. It enrols with
-a key of "enclave key create --relay".`,
+a key of "enclave key create --relay". Several relays of one organisation are known to
+every agent, which is at home at the nearest.
+
+SIGTERM or Ctrl-C drains it: nothing new is accepted, clients are told to move to another
+relay and do so while this one still carries them; it ends when the last has left, or after
+--drain. A second signal ends it at once. With --json each step is a line:
+{"state":"serving|draining|ended","relay":…,"clients":…}; clients at the end had nowhere to go.`,
 		Example: "  enclave relay --state relay1 --control https://control:8443 --ca-fingerprint sha256:… --key-file key --listen 192.0.2.7:443 --stun 192.0.2.7:3478 --stun 192.0.2.7:3479",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(c.Context())
@@ -254,8 +261,9 @@ a key of "enclave key create --relay".`,
 	fl.StringVar(&f.advertise, "advertise", "", "`HOST:PORT` by which agents reach it (default --listen)")
 	fl.StringArrayVar(&f.stun, "stun", nil, "`HOST:PORT` that answers STUN; may be given several times")
 	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "`HOST:PORT` by which agents reach STUN (default --stun); may be given several times")
+	fl.StringVar(&f.metrics, "metrics", "", "serve /metrics to Prometheus on `HOST:PORT`, in plain HTTP; they name no client and no address")
 	f.unseal.flags(c)
-	fl.DurationVar(&f.drain, "drain", 2*time.Second, "how long clients get to move to another relay when this one ends")
+	fl.DurationVar(&f.drain, "drain", 5*time.Second, "how long clients get at most to move to another relay when this one ends (`DURATION`)")
 	return c
 }
 
@@ -304,6 +312,18 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 			cfg.Info.STUN = append(cfg.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
 		}
 	}
+	if f.metrics != "" {
+		if _, _, err := hostPort("--metrics", f.metrics); err != nil {
+			return err
+		}
+		m, err := net.Listen("tcp", f.metrics)
+		if err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+		defer m.Close()
+		cfg.Metrics = m
+	}
+	cfg.Progress = a.relayProgress(cfg.Info.Addr)
 	return inFile(filepath.Join(dir, relayFile), node.RunRelay(ctx, cfg))
 }
 

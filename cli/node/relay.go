@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/ed25519"
@@ -46,10 +47,30 @@ type RelayConfig struct {
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 	Listener    net.Listener // nil when connections come from a shared port
 	STUN        []relay.PacketConn
-	Drain       time.Duration // how long clients get to connect elsewhere when it ends; 0 is the relay's default
+	Metrics     net.Listener        // serves /metrics to Prometheus in plain HTTP; may be nil
+	Drain       time.Duration       // how long clients get to connect elsewhere when it ends; 0 is the relay's default
+	Progress    func(RelayProgress) // is told, never concurrently, when it serves and how its end goes; may be nil
 	Version     string
 	Logger      *slog.Logger
 }
+
+// RelayProgress is a step in the life of a relay.
+type RelayProgress struct {
+	State   RelayStep     `json:"state"`
+	Relay   wire.RelayID  `json:"relay"`
+	Clients int           `json:"clients"`         // connected now
+	Grace   time.Duration `json:"grace,omitempty"` // draining: how long they have at most
+}
+
+// RelayStep names it.
+type RelayStep string
+
+// The steps.
+const (
+	RelayServes RelayStep = "serving"
+	RelayDrains RelayStep = "draining" // told for each change of the number of clients
+	RelayEnded  RelayStep = "ended"    // clients that are left had no other relay and are cut
+)
 
 // relayState is what a relay remembers.
 type relayState struct {
@@ -153,12 +174,14 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	s := relay.New(relay.Config{Trust: func() svid.Trust { return r.trust }, Identity: r.source, TicketKey: r.st.TicketKey, Logger: r.log,
 		Limits: relay.Limits{DrainGrace: r.cfg.Drain}})
+	grace := cmp.Or(r.cfg.Drain, relay.DefaultLimits().DrainGrace)
 	// Connections outlive ctx by the drain: clients move before they are cut.
 	drained, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	r.conns.Store(&drained)
 	r.server.Store(s)
 
+	r.tell(RelayServes, 0, 0)
 	g, ctx := errgroup.WithContext(ctx)
 	if r.cfg.Listener != nil {
 		g.Go(func() error { return s.Serve(drained, r.cfg.Listener) })
@@ -166,18 +189,63 @@ func (r *Relay) Run(ctx context.Context) error {
 	for _, pc := range r.cfg.STUN {
 		g.Go(func() error { return s.ServeSTUN(drained, pc) })
 	}
+	if r.cfg.Metrics != nil {
+		g.Go(func() error { return serveMetrics(drained, r.cfg.Metrics, s.Collector()) })
+	}
 	g.Go(func() error { return r.renewal(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
-		down, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer stop()
 		defer cancel()
-		return s.Shutdown(down)
+		watched := r.watchDrain(s, grace)
+		defer watched()
+		return s.Shutdown(context.WithoutCancel(ctx)) // bounded by the grace
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+func (r *Relay) tell(step RelayStep, clients int, grace time.Duration) {
+	if r.cfg.Progress != nil {
+		r.cfg.Progress(RelayProgress{State: step, Relay: r.st.Relay, Clients: clients, Grace: grace})
+	}
+}
+
+// drainTick is how often the clients are counted while they move.
+const drainTick = 100 * time.Millisecond
+
+// watchDrain tells how many clients are left until the function that it returns is called.
+func (r *Relay) watchDrain(s *relay.Server, grace time.Duration) (stop func()) {
+	left := s.Stats().Clients
+	r.tell(RelayDrains, left, grace)
+	over, ended := make(chan struct{}), make(chan struct{})
+	begun := time.Now()
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(drainTick)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			// What is cut when the grace is over has not moved.
+			if n, rest := s.Stats().Clients, grace-time.Since(begun); n != left && rest > 0 {
+				left = n
+				r.tell(RelayDrains, left, rest)
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+		if time.Since(begun) < grace {
+			left = 0 // it ended because nobody was left
+		}
+		r.tell(RelayEnded, left, 0)
+	}
 }
 
 func (r *Relay) useSVID() error {
