@@ -44,7 +44,7 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 // runTUI shows the terminal UI. After a panic the terminal is as it was, and the stack is
 // printed for who mends it.
 func (a *app) runTUI(ctx context.Context, cl *client.Client, o tui.Options) error {
-	err := tui.Run(ctx, tuiClient{cl}, a.screenOptions(o))
+	err := tui.Run(ctx, tuiClient{cl, new(seenTrail)}, a.screenOptions(o))
 	if broke := (*tui.Panic)(nil); errors.As(err, &broke) {
 		fmt.Fprintf(a.Err, "%s\n", broke.Stack)
 	}
@@ -66,7 +66,10 @@ func speaksUTF8(getenv func(string) string) bool {
 
 // tuiClient is the API in the words of the terminal UI: a change and its dry run are one
 // method.
-type tuiClient struct{ *client.Client }
+type tuiClient struct {
+	*client.Client
+	seen *seenTrail
+}
 
 func (t tuiClient) try(dry bool, do func(c *client.Client) error) (api.Impact, error) {
 	err := do(t.With(client.Wish{DryRun: dry}))

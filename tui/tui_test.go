@@ -106,6 +106,15 @@ func (s *server) FollowAudit(ctx context.Context, _ url.Values, _ int64, _ func(
 	return ctx.Err()
 }
 
+func (s *server) VerifyAudit(_ context.Context, progress func(done, total int64)) (screen.Verified, error) {
+	progress(20, 30)
+	v := screen.Verified{First: 1, Last: 30, Proven: 30, Origin: "enclave/org", Root: "c0ffee", Key: "enclave/org+1234+abcd", Sealed: 2}
+	if s.audit[3].Actor == "mallory" {
+		v.Wrong, v.Proven = "record 3 was changed: its hash is not the one that record 4 names", 2
+	}
+	return v, s.err
+}
+
 func (s *server) change(dry bool, what string) (api.Impact, error) {
 	if s.err != nil {
 		return api.Impact{}, s.err
@@ -291,6 +300,7 @@ var views = map[string][]string{
 	"map-systems":   {"7", "v", "down", "right", "right", "enter"},
 	"map-why":       {"7", "down", "enter"},
 	"audit-record":  {"6", "enter"},
+	"audit-verify":  {"6", "V"},
 }
 
 func TestFrames(t *testing.T) {

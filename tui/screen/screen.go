@@ -29,6 +29,7 @@ type Client interface {
 	Agents
 	Asker
 	Trail
+	Auditor
 	Changer
 	Editor
 }
@@ -62,6 +63,25 @@ type Trail interface {
 	Audit(ctx context.Context, query url.Values, limit int) ([]api.AuditRecord, error)
 	// FollowAudit calls f with each record after a number, until ctx ends or an error.
 	FollowAudit(ctx context.Context, query url.Values, after int64, f func(*api.AuditRecord) error) error
+}
+
+// Auditor proves the trail.
+type Auditor interface {
+	// VerifyAudit reads all of the trail and checks chain, tree and signature, against what
+	// earlier calls have seen of it; progress is told from another goroutine.
+	VerifyAudit(ctx context.Context, progress func(done, total int64)) (Verified, error)
+}
+
+// Verified is what a verification of the trail found.
+type Verified struct {
+	First, Last int64
+	Sealed      int64 // of them, whose detail nobody can read any more
+	Origin      string
+	Root        string
+	Key         string // public, by which it was checked
+	Since       int64  // size of the trail that an earlier verification saw; 0 is none
+	Wrong       string // the first thing that is; empty is nothing
+	Proven      int64  // the last record up to which all is as it was signed
 }
 
 // Changer changes the organisation. With dry, a method changes nothing and returns what

@@ -1,5 +1,6 @@
 // Package audit shows the audit trail as it is written: the newest records, a filter, and
-// all of one record. To prove it there is "enclave audit verify", which trusts no server.
+// all of one record. It verifies the whole trail as the server exports it; who trusts no
+// server has the key from elsewhere and "enclave audit verify".
 package audit
 
 import (
@@ -21,6 +22,8 @@ type Model struct {
 	at     int64 // the record under the cursor; -1 follows the newest
 	detail bool
 	page   int
+
+	verifying *verification // nil is none
 }
 
 // New makes the screen; it follows the newest record.
@@ -44,7 +47,10 @@ func (m *Model) Keys() []keys.Binding {
 	if m.search.Focused() {
 		return []keys.Binding{accept, back}
 	}
-	return append([]keys.Binding{search, detail, tail, back}, screen.Moves()...)
+	if m.verifying != nil {
+		return []keys.Binding{verify, stop}
+	}
+	return append([]keys.Binding{search, detail, tail, verify, back}, screen.Moves()...)
 }
 
 // Typing is so while a filter is typed.
@@ -74,8 +80,20 @@ func (m *Model) seen(s *screen.State) []*api.AuditRecord {
 
 // Update follows keys.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	if done, ok := msg.(verified); ok {
+		done.of.told(done)
+	}
 	k, ok := msg.(tea.KeyMsg)
 	if !ok {
+		return nil
+	}
+	if v := m.verifying; v != nil {
+		if over := v.result != nil || v.err != nil; stop.Is(k) {
+			v.cancel()
+			m.verifying = nil
+		} else if verify.Is(k) && over {
+			return m.verify(s)
+		}
 		return nil
 	}
 	rows := m.seen(s)
@@ -102,6 +120,8 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 		if m.detail {
 			m.at = rows[m.list.At].Seq // stays while others come
 		}
+	case verify.Is(k):
+		return m.verify(s)
 	case tail.Is(k):
 		m.at, m.detail = -1, false
 	case back.Is(k):
@@ -118,6 +138,9 @@ var columns = []theme.Column{{Head: "time", Min: 8}, {Head: "outcome", Min: 8}, 
 // View draws the trail, or one record.
 func (m *Model) View(s *screen.State, w, h int) string {
 	t := s.Theme
+	if m.verifying != nil {
+		return theme.Box(m.verifying.view(s, w), w, h)
+	}
 	rows := m.seen(s)
 	if m.detail && m.list.At < len(rows) {
 		return theme.Box(record(s, rows[m.list.At], w), w, h)

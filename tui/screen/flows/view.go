@@ -12,7 +12,7 @@ import (
 
 var (
 	columns = []theme.Column{{Head: "from", Min: 13, Max: 22}, {Head: "to", Min: 13, Max: 22}, {Head: "service", Min: 9, Max: 16}, {Head: "policy", Min: 14, Max: 36}, {Head: "bytes", Min: 8}, {Head: "since", Min: 8}}
-	refusal = []theme.Column{{Head: "from", Min: 13, Max: 22}, {Head: "to", Min: 13, Max: 22}, {Head: "service", Min: 9, Max: 16}, {Head: "why", Min: 14, Max: 42}, {Head: "count", Min: 6}, {Head: "last", Min: 8}, {Head: "at", Min: 12, Max: 22}}
+	refusal = []theme.Column{{Head: "from", Min: 11, Max: 15}, {Head: "to", Min: 11, Max: 15}, {Head: "service", Min: 9, Max: 11}, {Head: "why", Min: 18, Max: 42}, {Head: "count", Min: 6}, {Head: "last", Min: 8}, {Head: "at", Min: 12, Max: 22}}
 )
 
 // View draws what flows, what was denied, or one of these.

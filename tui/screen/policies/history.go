@@ -2,6 +2,7 @@ package policies
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -107,6 +108,9 @@ func restore(s *screen.State, rev wire.Revision, verb string) tea.Cmd {
 // Restored tells the history that it has grown.
 type Restored struct{}
 
+// shownChanges is how many changes stand in the question of an undo.
+const shownChanges = 12
+
 // undo restores what was in force before the last change of the policy set.
 func undo(s *screen.State) tea.Cmd {
 	return screen.Call(func(ctx context.Context) tea.Msg {
@@ -118,8 +122,25 @@ func undo(s *screen.State) tea.Cmd {
 			return screen.Say{Text: "nothing to undo: there is no policy set before this one"}
 		}
 		last := &list[0]
-		p := restore(s, list[1].Revision, "undo "+last.Action+" "+theme.Clean(last.ObjectName))().(screen.Propose)
+		name := last.ObjectName
+		if name != "" {
+			name = " of " + name
+		}
+		p := restore(s, list[1].Revision, "undo "+last.Action+theme.Clean(name))().(screen.Propose)
 		p.What = []string{fmt.Sprintf("revision %d by %s at %s", last.Revision, last.Author, last.At.In(s.Now.Location()).Format("Jan 2 15:04:05"))}
+		d, err := s.Client.Compare(ctx, last.Revision, list[1].Revision)
+		if err != nil {
+			return screen.Say{Err: err}
+		}
+		for i := range d.Changes {
+			c := &d.Changes[i]
+			for _, text := range partLines(c, s) {
+				p.What = append(p.What, fmt.Sprintf("%s %s: %s", c.Part, cmp.Or(c.Name, c.ID), text))
+			}
+		}
+		if over := len(p.What) - shownChanges; over > 0 {
+			p.What = append(p.What[:shownChanges], fmt.Sprintf("and %d changes more; h compares", over))
+		}
 		return p
 	})
 }
