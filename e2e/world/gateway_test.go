@@ -92,11 +92,11 @@ func (o *office) until(what string, ok func() bool) {
 	}
 }
 
-func (o *office) system(name string, at *natlab.Network) *Agent {
+func (o *office) system(name string, at *natlab.Network, options ...natlab.HostOption) *Agent {
 	o.t.Helper()
 	key, err := o.API.CreateKey(o.ctx, api.KeyCreate{Name: name, Approval: "automatic", Tags: []wire.Tag{wire.Tag(name)}})
 	o.must(err)
-	a, err := o.Agent(o.ctx, name, at, key.Secret)
+	a, err := o.Agent(o.ctx, name, at, key.Secret, options...)
 	o.must(err)
 	o.until(name+" runs", func() bool { return a.Status().State == api.AgentRunning })
 	return a
@@ -256,11 +256,14 @@ func takeOver(t *testing.T, priority string) {
 		o.until("the nearest is known", func() bool { return o.takes(addr[0], 5) })
 	}
 	through := map[string]int{}
+	var survive []net.Conn // the flows of the gateway that does not die
 	for range 100 {
 		c, from, err := o.open(o.addr(7))
 		o.must(err)
 		defer c.Close()
-		through[from]++
+		if through[from]++; from == addr[1] {
+			survive = append(survive, c)
+		}
 	}
 	if priority != wire.PriorityBalanced && through[addr[0]] != 100 || through[addr[0]] < 20 {
 		t.Errorf("flows by gateway %v", through)
@@ -272,14 +275,19 @@ func takeOver(t *testing.T, priority string) {
 	o.must(err)
 	defer c.Close()
 	took := time.Since(died)
-	t.Logf("%s: of 100 flows %d by the first gateway; a new flow took %s after its death", priority, through[addr[0]], took.Round(time.Millisecond))
 	if from != addr[1] {
 		t.Errorf("the new flow came from %s", from)
 	}
 	o.gateways[0].Host.Reconnect()
 	o.must(o.gateways[0].Start(o.ctx))
+	back := time.Now()
 	o.until("the first carries again", func() bool { return !o.takes(addr[1], 5) })
-	o.echoes(c) // what the other carries stays with it
+	again := time.Since(back)
+	for _, c := range append(survive, c) {
+		o.echoes(c) // what the other carries stays with it
+	}
+	t.Logf("%s: of 100 flows %d by the first gateway; a new flow took %s after its death; it carried new ones again %s after its start; of %d flows of the other none was cut",
+		priority, through[addr[0]], took.Round(time.Millisecond), again.Round(time.Millisecond), len(survive)+1)
 }
 
 // takes reports whether n new flows all take the gateway at addr.
