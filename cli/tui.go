@@ -37,6 +37,7 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 			return a.runTUI(ctx, cl, o)
 		}}
 	c.Flags().BoolVar(&o.ReadOnly, "read-only", false, "change nothing, whatever is pressed")
+	c.Flags().BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal, so that it selects text as usual")
 	c.Flags().BoolVar(&o.ASCII, "ascii", false, "use ASCII characters only (default where the locale is not UTF-8)")
 	return c
 }

@@ -22,6 +22,7 @@ type Options struct {
 	ReadOnly bool
 	ASCII    bool       // no glyph beyond ASCII
 	NoColor  bool       // whatever the terminal can do
+	NoMouse  bool       // leave the mouse to the terminal
 	Tour     tour.Guide // leads through a demo; nil is no tour
 	In       io.Reader
 	Out      io.Writer
@@ -41,7 +42,11 @@ func Run(ctx context.Context, c screen.Client, o Options) error {
 	fell := new(fall)
 	// Signals end ctx. With a handler of its own besides, bubbletea can wait for itself for
 	// ever: the handler sends to a loop that ctx has ended.
-	p := tea.NewProgram(guarded{m, fell}, tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithAltScreen(), tea.WithInput(o.In), tea.WithOutput(o.Out))
+	how := []tea.ProgramOption{tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithAltScreen(), tea.WithInput(o.In), tea.WithOutput(o.Out)}
+	if !o.NoMouse {
+		how = append(how, tea.WithMouseCellMotion())
+	}
+	p := tea.NewProgram(guarded{m, fell}, how...)
 	fell.quit = p.Quit
 	var wg sync.WaitGroup
 	wg.Go(func() {

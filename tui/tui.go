@@ -43,6 +43,8 @@ type Model struct {
 	screens []screen.Screen
 	at      int
 	w, h    int
+	bodyW   int // of what View drew last; a click is judged by it
+	bodyH   int
 	help    bool
 	palette *palette  // nil is closed
 	change  *proposal // nil is none
@@ -141,6 +143,8 @@ func (m *Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, nil
 	case tea.KeyMsg:
 		return m, m.keys(msg)
+	case tea.MouseMsg:
+		return m, m.mouse(msg)
 	case tick:
 		return m, m.ticked(time.Time(msg))
 	case loaded:

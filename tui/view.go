@@ -34,6 +34,7 @@ func (m *Model) View() string {
 
 // body is what is on top.
 func (m *Model) body(w, h int) string {
+	m.bodyW, m.bodyH = w, h
 	switch {
 	case m.change != nil:
 		return m.changeView(w, h)

@@ -53,6 +53,17 @@ func (l *List) Move(m tea.KeyMsg, n, page int) bool {
 	return true
 }
 
+// Click puts the cursor on a row that was seen, counted from the first, of n, and reports
+// whether it was there.
+func (l *List) Click(row, n int) (again bool) {
+	if row < 0 || l.top+row >= n {
+		return false
+	}
+	again = l.At == l.top+row
+	l.At = l.top + row
+	return again
+}
+
 func (l *List) clamp(n int) { l.At = max(0, min(l.At, n-1)) }
 
 // Window returns the rows [from, to) that h lines show of n, with the cursor inside.

@@ -173,6 +173,12 @@ type Screen interface {
 	View(s *State, w, h int) string
 }
 
+// Clicker is a screen that a mouse can point at. Click puts the cursor where x and y of the
+// last View are and reports whether it was there before.
+type Clicker interface {
+	Click(x, y int, s *State) (again bool)
+}
+
 // Shown tells a screen that it is on top now; Tick, once a second, that it still is.
 type (
 	Shown struct{}

@@ -210,3 +210,16 @@ func record(s *screen.State, r *api.AuditRecord, w int) []string {
 	add("hash", r.Hash)
 	return lines
 }
+
+// Click puts the cursor on a record.
+func (m *Model) Click(_, y int, s *screen.State) bool {
+	if m.detail || m.Typing() || m.verifying != nil {
+		return false
+	}
+	rows := m.seen(s)
+	again := m.list.Click(y-2, len(rows))
+	if m.list.At < len(rows) {
+		m.at = rows[m.list.At].Seq
+	}
+	return again
+}

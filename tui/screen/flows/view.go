@@ -169,3 +169,12 @@ func size(n uint64) string {
 	}
 	return fmt.Sprintf("%.3g %s", v, units[0])
 }
+
+// Click puts the cursor on a flow or a denial.
+func (m *Model) Click(_, y int, _ *screen.State) bool {
+	n := len(m.flows())
+	if m.denied {
+		n = len(m.denials())
+	}
+	return !m.detail && !m.Typing() && m.list.Click(y-2, n)
+}

@@ -172,3 +172,18 @@ func details(s *screen.State, p *api.Policy, w, h int) []string {
 	}
 	return lines
 }
+
+// Click puts the cursor on a policy, a revision or a field.
+func (m *Model) Click(_, y int, s *screen.State) bool {
+	switch {
+	case m.form != nil:
+		f := m.form
+		if i := y - 1; f.grid == nil && i >= 0 && f.list.Click(i, len(f.seen())) || f.grid == nil && f.list.At != f.at {
+			f.move(f.list.At - f.at)
+		}
+		return false // enter saves: only a key does
+	case m.past != nil:
+		return m.past.diff == nil && !m.past.asked && m.past.list.Click(y-2, len(m.past.all))
+	}
+	return !m.detail && !m.Typing() && m.list.Click(y-2, len(m.seen(s)))
+}

@@ -44,6 +44,8 @@ type Model struct {
 	row     screen.List
 	col     screen.List
 	line    screen.List
+	wide    int // cells of a column, and the first that is seen, as drawn last
+	first   int
 	page    int
 	why     *screen.Why
 	filters string // what the view of data was made for

@@ -97,6 +97,7 @@ func (m *Model) matrix(s *screen.State, c *chart, w, h int) []string {
 	cw := len(fmt.Sprint(len(c.cols))) + 1
 	cw = max(cw, 3)
 	from, to := m.col.Window(len(c.cols), max(1, (w-rowName-2)/cw))
+	m.wide, m.first = cw, from
 	var head strings.Builder
 	head.WriteString(strings.Repeat(" ", rowName))
 	for j := from; j < to; j++ {
@@ -241,4 +242,19 @@ func (m *Model) someLines(s *screen.State, c *chart, from, to, w int) (lines []s
 		lines = append(lines, cursor+branch+theme.Fit(what+" → "+text, max(20, w-5-min(34, w/3)))+" "+t.Paint(theme.Dim, theme.Clean(policy)))
 	}
 	return lines
+}
+
+// Click puts the cursor on a cell.
+func (m *Model) Click(x, y int, _ *screen.State) bool {
+	c := m.seen()
+	j := m.first + (x-rowName)/max(m.wide, 1)
+	if m.why != nil || m.asLines || m.Typing() || x < rowName || j >= len(c.cols) {
+		return false
+	}
+	again := m.col.At == j
+	if y < 3 || y-3 >= m.page {
+		return false
+	}
+	m.col.At = j
+	return m.row.Click(y-3, len(c.rows)) && again
 }

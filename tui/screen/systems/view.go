@@ -131,3 +131,8 @@ func dash(s string) string {
 	}
 	return s
 }
+
+// Click puts the cursor on a system.
+func (m *Model) Click(_, y int, s *screen.State) bool {
+	return !m.detail && !m.Typing() && m.list.Click(y-2, len(m.seen(s)))
+}
