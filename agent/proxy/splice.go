@@ -13,7 +13,7 @@ import (
 const spliceBuffer = 64 << 10
 
 // buffers are shared by all connections and used again by the next ones.
-var buffers = sync.Pool{New: func() any { return new([spliceBuffer]byte) }}
+var buffers = sync.Pool{New: func() any { return buffer(new([spliceBuffer]byte)) }}
 
 type halfCloser interface{ CloseWrite() error }
 
@@ -86,17 +86,21 @@ func lost(c net.Conn) bool {
 		lostSocket(c)
 }
 
-// copyOne copies until src ends. It does not use io.Copy: between a kernel socket and
-// one of the tunnel that would allocate a buffer of its own for each connection.
+// copyOne copies until src ends. It does not use io.Copy, which would hold a buffer for
+// as long as the connection lives: most are idle for most of their time.
 func copyOne(dst, src net.Conn) error {
-	buf := buffers.Get().(*[spliceBuffer]byte)
-	defer buffers.Put(buf)
+	read := reader(src)
 	for {
-		n, err := src.Read(buf[:])
+		buf, n, err := read()
 		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
+			_, err := dst.Write(buf[:n])
+			if err != nil {
+				buffers.Put(buf)
 				return err
 			}
+		}
+		if buf != nil {
+			buffers.Put(buf)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -104,6 +108,28 @@ func copyOne(dst, src net.Conn) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+type buffer = *[spliceBuffer]byte
+
+// awaiter is a connection that tells when a Read would not wait.
+type awaiter interface{ AwaitRead() }
+
+// reader returns what reads c into a buffer that it takes when there is something to
+// read. The caller gives the buffer back; with an error it may be nil.
+func reader(c net.Conn) func() (buffer, int, error) {
+	if read := socketReader(c); read != nil {
+		return read
+	}
+	a, _ := c.(awaiter)
+	return func() (buffer, int, error) {
+		if a != nil {
+			a.AwaitRead()
+		}
+		buf := buffers.Get().(buffer)
+		n, err := c.Read(buf[:])
+		return buf, n, err
 	}
 }
 

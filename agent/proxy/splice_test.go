@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -73,9 +75,67 @@ func TestWholeIsNoEndAfterAReset(t *testing.T) {
 }
 
 // pipeTCP returns the two ends of a connection of the kernel's.
-func pipeTCP(t *testing.T) (a, b *net.TCPConn) {
+func pipeTCP(t testing.TB) (a, b *net.TCPConn) {
 	t.Helper()
 	l := listen(t)
 	a = dial(t, l.Addr().String())
 	return a, accepted(t, l).(*net.TCPConn)
+}
+
+// BenchmarkIdleSplices says what a connection that carries nothing holds.
+func BenchmarkIdleSplices(b *testing.B) {
+	const conns = 200
+	for b.Loop() {
+		ctx, cancel := context.WithCancel(b.Context())
+		var wg sync.WaitGroup
+		var ends []net.Conn
+		before := inUse()
+		for range conns {
+			program, a := pipeTCP(b)
+			c, service := pipeTCP(b)
+			ends = append(ends, program, service)
+			wg.Go(func() { splice(ctx, a, c) })
+			io.WriteString(program, "x")
+			io.ReadFull(service, make([]byte, 1))
+		}
+		b.ReportMetric(float64(inUse()-before)/conns, "B/conn")
+		cancel()
+		wg.Wait()
+		for _, c := range ends {
+			c.Close()
+		}
+	}
+}
+
+// BenchmarkSplice carries a stream through two kernel sockets.
+func BenchmarkSplice(b *testing.B) {
+	program, a := pipeTCP(b)
+	c, service := pipeTCP(b)
+	done := make(chan struct{})
+	go func() { defer close(done); splice(b.Context(), a, c) }()
+	got := make(chan int64)
+	go func() { n, _ := io.Copy(io.Discard, service); got <- n }()
+	chunk := make([]byte, 256<<10)
+	b.SetBytes(int64(len(chunk)))
+	b.ReportAllocs()
+	n := int64(0)
+	for b.Loop() {
+		program.Write(chunk)
+		n += int64(len(chunk))
+	}
+	program.CloseWrite()
+	if all := <-got; all != n {
+		b.Errorf("%d bytes of %d", all, n)
+	}
+	service.Close()
+	<-done
+}
+
+// inUse is what heap and stacks hold after collections, in bytes.
+func inUse() int64 {
+	runtime.GC()
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return int64(s.HeapAlloc + s.StackInuse)
 }

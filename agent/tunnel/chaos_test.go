@@ -21,6 +21,23 @@ type chaos struct {
 	held map[*memBind]memPacket // waits for the next packet to overtake it
 }
 
+// overtake is how long a packet can be overtaken. One that nothing follows is late, not lost.
+const overtake = 5 * time.Millisecond
+
+// release delivers a packet that nothing has overtaken.
+func (c *chaos) release(to *memBind, p memPacket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if held, ok := c.held[to]; !ok || &held.data[0] != &p.data[0] {
+		return
+	}
+	delete(c.held, to)
+	select {
+	case to.in <- p:
+	default:
+	}
+}
+
 // pass returns what of p arrives, and in what order with one that was held.
 func (w *wiring) pass(to *memBind, p memPacket) []memPacket {
 	c := w.chaos
@@ -38,6 +55,7 @@ func (w *wiring) pass(to *memBind, p memPacket) []memPacket {
 	case v < c.loss+c.twice+c.swap:
 		if _, busy := c.held[to]; !busy {
 			c.held[to] = p
+			time.AfterFunc(overtake, func() { c.release(to, p) })
 			return nil
 		}
 	}
@@ -67,6 +85,9 @@ func TestStreamsSurviveChaos(t *testing.T) {
 		for name, network := range networks {
 			for i, mtu := range []int{1280, 1337, 1420} {
 				window := []int{0, 5000, 70000}[(i+len(name))%3] // 0: as it is
+				if window == 5000 && name != "clean" {
+					window = 20000 // gVisor waits for ever when it misses an update of a tiny window: decision 0073
+				}
 				t.Run(fmt.Sprintf("%s/mtu=%d/window=%d", name, mtu, window), func(t *testing.T) {
 					t.Parallel()
 					c := &chaos{rnd: rand.New(rand.NewPCG(seed, uint64(mtu))), held: make(map[*memBind]memPacket)}
@@ -76,7 +97,7 @@ func TestStreamsSurviveChaos(t *testing.T) {
 					c.loss, c.twice, c.swap = network.loss, network.twice, network.swap
 					c.mu.Unlock()
 					size := 1 << 20
-					if window == 5000 {
+					if window > 0 && window < 50000 {
 						size = 100 << 10
 					}
 					narrow(client, window)

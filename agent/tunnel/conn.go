@@ -26,14 +26,32 @@ type TCPConn struct {
 type ender interface {
 	// linger is net.TCPConn.SetLinger.
 	linger(sec int)
+	// await returns when a read would not wait.
+	await()
 	// close ends the connection as linger was told.
 	close()
 }
 
 // ownEnd is the end of a connection of nic, whose endpoint is at hand.
-type ownEnd struct{ tcpip.Endpoint }
+type ownEnd struct {
+	tcpip.Endpoint
+	wq *waiter.Queue
+}
 
 func (e ownEnd) close() { e.Close() }
+
+// await waits for the same events as gonet's Read.
+func (e ownEnd) await() {
+	if e.Readiness(waiter.ReadableEvents) != 0 {
+		return
+	}
+	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents)
+	e.wq.EventRegister(&entry)
+	defer e.wq.EventUnregister(&entry)
+	if e.Readiness(waiter.ReadableEvents) == 0 { // still, now that it would tell
+		<-ready
+	}
+}
 
 func (e ownEnd) linger(sec int) {
 	e.SocketOptions().SetLinger(tcpip.LingerOption{
@@ -58,7 +76,7 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), end: ownEnd{ep}}
+	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), end: ownEnd{ep, wq}}
 }
 
 // SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the
@@ -73,6 +91,10 @@ func (c *TCPConn) Close() error {
 	c.end.close()
 	return nil
 }
+
+// AwaitRead returns when a Read would not wait: whoever has many connections needs no
+// buffer for each. It knows no deadline; Close ends it.
+func (c *TCPConn) AwaitRead() { c.end.await() }
 
 // Read reads as net.Conn. A reset is syscall.ECONNRESET, never io.EOF.
 func (c *TCPConn) Read(b []byte) (int, error) {
