@@ -33,6 +33,7 @@ type server struct {
 	audit []api.AuditRecord
 	err   error // of every call
 	did   []string
+	flows []api.LiveFlow // besides two of its own
 }
 
 func (s *server) Revision(context.Context) (api.RevisionStatus, error) { return s.org.Revision, s.err }
@@ -48,7 +49,7 @@ func (s *server) Flows(context.Context) ([]api.LiveFlow, error) {
 	}
 	list := []api.LiveFlow{f("laptop-ana", "pod-1", 1<<30), f("contractor", "pod-2", 900)}
 	list[0].From, list[0].To = "sys01", "sys02"
-	return list, s.err
+	return append(list, s.flows...), s.err
 }
 func (s *server) Denied(context.Context) ([]api.Denied, error) {
 	d := func(from, to, reason string, count uint64) api.Denied {
@@ -371,6 +372,27 @@ func TestEveryBindingHasHelpAndNoneCollide(t *testing.T) {
 	check("failed proposal", []keys.Binding{endKey}, (&proposal{err: errors.New("x")}).keys())
 }
 
+// TestNoKeysCollideAnywhere looks at everything that can be on top of a screen.
+func TestNoKeysCollideAnywhere(t *testing.T) {
+	for name, path := range views {
+		m := model(lab(), Options{})
+		press(m, path...)
+		if m.change != nil || m.palette != nil || m.help {
+			continue
+		}
+		others := []keys.Binding{endKey}
+		if !m.current().Typing() {
+			others = globals()
+			for i := range m.screens {
+				others = append(others, screenKey(i))
+			}
+		}
+		for _, p := range keys.Problems(others, m.current().Keys()) {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
+}
+
 func TestEveryStateIsAWord(t *testing.T) {
 	th := model(lab(), Options{}).state.Theme
 	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed"} {
@@ -532,26 +554,5 @@ func TestHostileNamesReachNoTerminal(t *testing.T) {
 			t.Errorf("%s: an escape sequence came through", name)
 		}
 		frame.Check(t, view, 120, 40)
-	}
-}
-
-// BenchmarkKey is what one key costs with 2,000 systems while 500 records a second come:
-// the records of the 20 ms before it, the key, and the frame.
-func BenchmarkKey(b *testing.B) {
-	s := lab()
-	one := s.org.Systems[0]
-	for i := range 2000 {
-		one.ID, one.Name = wire.SystemID(fmt.Sprintf("s%04d", i)), fmt.Sprintf("host-%d", i)
-		s.org.Systems = append(s.org.Systems, one)
-	}
-	m := model(s, Options{})
-	m.Update(tea.WindowSizeMsg{Width: 120, Height: 40})
-	press(m, "2")
-	b.ReportAllocs()
-	for b.Loop() {
-		m.Update(records(s.audit[:10]))
-		m.Update(loaded{org: screen.Org{Systems: append([]api.System(nil), s.org.Systems...)}}) // a new reading: the table is made anew
-		m.Update(keys.New("x", "down").Press())
-		_ = m.View()
 	}
 }

@@ -30,6 +30,11 @@ type Model struct {
 	live    table[api.LiveFlow]
 	refused table[api.Denied]
 	denied  bool // what was refused is what is shown
+
+	sorted []*api.LiveFlow // live, in order
+	rows   []*api.LiveFlow // those of them that match key
+	key    string          // the search that rows are of
+	fresh  bool            // rows are of the last reading
 }
 
 // table is one reading, at most MaxFlows of it, and its rows that match a search.
@@ -147,8 +152,21 @@ func (m *Model) sort(at *api.LiveFlow) {
 		was = *at
 	}
 	by := orders[m.order].cmp
-	slices.SortFunc(m.live.all, func(a, b api.LiveFlow) int {
-		return cmp.Or(by(&a, &b), cmp.Compare(a.Names[0], b.Names[0]), cmp.Compare(a.Names[1], b.Names[1]), a.Dst.Compare(b.Dst), a.Src.Compare(b.Src))
+	m.sorted, m.fresh = m.sorted[:0], false
+	for i := range m.live.all {
+		m.sorted = append(m.sorted, &m.live.all[i])
+	}
+	slices.SortFunc(m.sorted, func(a, b *api.LiveFlow) int {
+		if d := by(a, b); d != 0 {
+			return d
+		}
+		if d := cmp.Compare(a.Names[0], b.Names[0]); d != 0 {
+			return d
+		}
+		if d := cmp.Compare(a.Names[1], b.Names[1]); d != 0 {
+			return d
+		}
+		return cmp.Or(a.Dst.Compare(b.Dst), a.Src.Compare(b.Src))
 	})
 	for i, f := range m.flows() {
 		if f.Src == was.Src && f.Dst == was.Dst && f.Proto == was.Proto && f.From == was.From && was.Src != (netip.AddrPort{}) {
@@ -218,15 +236,19 @@ func (m *Model) cut(s *screen.State) tea.Cmd {
 		Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return s.Client.CutFlow(ctx, dry, &f) }}})
 }
 
+// flows are those that match the search, made once a reading and search.
 func (m *Model) flows() []*api.LiveFlow {
-	out := make([]*api.LiveFlow, 0, len(m.live.all))
-	for i := range m.live.all {
-		f := &m.live.all[i]
-		if m.search.Value() == "" || screen.Has(m.search.Value(), f.Names[0], f.Names[1], f.PolicyName, f.Proto.String(), f.Src.String(), f.Dst.String(), f.Run) {
-			out = append(out, f)
+	want := m.search.Value()
+	if m.fresh && m.key == want {
+		return m.rows
+	}
+	m.key, m.fresh, m.rows = want, true, m.rows[:0]
+	for _, f := range m.sorted {
+		if want == "" || screen.Has(want, f.Names[0], f.Names[1], f.PolicyName, f.Proto.String(), f.Run) || screen.Has(want, f.Src.String(), f.Dst.String()) {
+			m.rows = append(m.rows, f)
 		}
 	}
-	return out
+	return m.rows
 }
 
 func (m *Model) denials() []*api.Denied {
