@@ -12,10 +12,10 @@ import (
 )
 
 // Enter builds the walls that the process can build around itself, and returns all
-// that stand. namespaces says whether the parent started it in new ones (Command).
+// that stand. from says how the process was started.
 // It must be called once, early: before any goroutine holds a file open that the
 // process still needs, other than the standard three.
-func Enter(namespaces bool) Walls {
+func Enter(from Origin) Walls {
 	// The clock of the runtime waits in epoll and makes its descriptors with the first
 	// timer; the count of cores is read from files until it is set by hand. Both would
 	// come too late later.
@@ -26,15 +26,19 @@ func Enter(namespaces bool) Walls {
 	debug.SetTraceback("none")
 
 	walls := Walls{Process}
-	if namespaces {
+	if from != Bare {
 		walls = append(walls, UserNS, PIDNS, NetNS, IPCNS, UTSNS)
-		if emptyRoot() == nil {
+		empty := emptyRoot
+		if from == Nursed {
+			empty = emptyPlace
+		}
+		if empty() == nil {
 			walls = append(walls, EmptyRoot)
 		}
 	}
 	// A program built with cgo has no call that reaches all of its threads. It does
 	// without the two walls that need one.
-	if !namespaces { // in its own, the process may do what follows without
+	if from == Bare { // in its own, the process may do what follows without
 		_, _, _ = syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
 	}
 	if landlock() == nil {
@@ -60,14 +64,23 @@ func Enter(namespaces bool) Walls {
 // emptyRoot makes an empty directory in memory the root of the file system, and lets
 // go of the old one.
 func emptyRoot() error {
+	return newRoot("size=4k,nr_inodes=2,mode=0500", func() error { return nil })
+}
+
+// newRoot makes a directory in memory the root of the file system after fill has put
+// into it, read-only, what is to be there, and lets go of the old one.
+func newRoot(options string, fill func() error) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := unix.Mount("none", "/proc", "tmpfs", flags, "size=4k,nr_inodes=2,mode=0500"); err != nil {
+	if err := unix.Mount("none", "/proc", "tmpfs", flags, options); err != nil {
 		return err
 	}
 	if err := unix.Chdir("/proc"); err != nil {
+		return err
+	}
+	if err := fill(); err != nil {
 		return err
 	}
 	if err := unix.PivotRoot(".", "."); err != nil {
@@ -81,6 +94,16 @@ func emptyRoot() error {
 		return err
 	}
 	return unix.Mount("none", "/", "", flags|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}
+
+// emptyPlace shuts a worker of a nursery into the empty directory there: with no
+// capability and no descriptor of a directory, it has no way out, and what it would find
+// is the program that it is.
+func emptyPlace() error {
+	if err := unix.Chroot(emptyDir); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
 }
 
 // dropCaps empties the capability sets of every thread. The bounding set needs no

@@ -15,6 +15,16 @@ package jail
 
 import "strings"
 
+// Origin is how a worker was started.
+type Origin string
+
+// The origins.
+const (
+	Bare   Origin = "bare"   // by Command without namespaces
+	Alone  Origin = "alone"  // by Command with all of them
+	Nursed Origin = "nursed" // by a nursery
+)
+
 // Wall is one thing between the worker and the machine.
 type Wall string
 

@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if what, ok := strings.CutPrefix(os.Args[0], "jail-test-"); ok {
-		name, inside := strings.CutSuffix(what, "-inside")
-		walls := Enter(inside)
+		name, from, _ := strings.Cut(what, "-")
+		walls := Enter(Origin(from))
 		for _, w := range walls {
 			_, _ = os.Stdout.WriteString(string(w) + "\n")
 		}
@@ -64,8 +64,8 @@ func attempt(t *testing.T, name string, namespaces bool) (string, *os.ProcessSta
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if namespaces {
-		name += "-inside"
+	if name += "-" + string(Bare); namespaces {
+		name = strings.TrimSuffix(name, string(Bare)) + string(Alone)
 	}
 	cmd := Command(os.Args[0], "jail-test-"+name, namespaces)
 	if exe, err := Executable(); err == nil {
@@ -116,7 +116,7 @@ func TestTheWorkersOfANursery(t *testing.T) {
 		if name == "clone3" && cgo() {
 			continue
 		}
-		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-inside")
+		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-"+string(Nursed))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // Enter finds no wall to build on this system: the process is all there is.
-func Enter(bool) Walls { return Walls{Process} }
+func Enter(Origin) Walls { return Walls{Process} }
 
 // Command returns a command that starts the program at path as name, with no
 // arguments and no environment.
@@ -44,6 +44,12 @@ func Resident(int) int64 { return 0 }
 
 // Demote does nothing on this system.
 func Demote(int) {}
+
+// Demoted reports false.
+func Demoted(int) bool { return false }
+
+// Used is not known on this system.
+func Used(int) time.Duration { return 0 }
 
 // CPU is not known on this system.
 func CPU() time.Duration { return 0 }

@@ -82,6 +82,8 @@ type Pool struct {
 	idle   []*process // workers that wait for their tenant, oldest first
 	bare   bool       // this machine gives no namespaces
 	failed error      // why the last start failed, if it did
+	// yielded counts the runs of a tenant that have given way and not ended.
+	yielded map[string]int
 }
 
 // New starts the pool. It must be closed.
@@ -94,7 +96,7 @@ func New(cfg Config) (*Pool, error) {
 		}
 		cfg.Executable = exe
 	}
-	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm)}
+	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm), yielded: map[string]int{}}
 	p.close = sync.OnceFunc(func() { close(p.closing) })
 	p.queue = queue{size: cfg.Size, share: cfg.Share, held: map[string]int{}}
 	for range cfg.Warm {
@@ -205,31 +207,37 @@ func (p *Pool) startOne(n *nursery) (*process, error) {
 }
 
 // take returns a worker for the spec: one that served the same tenant if the level and
-// its bounds allow, else a fresh one.
-func (p *Pool) take(ctx context.Context, s sandbox.Spec) (*process, *sandbox.Error) {
+// its bounds allow, else a fresh one. While enough others are ready, the next one is not
+// made beside this run but owed until it has ended.
+func (p *Pool) take(ctx context.Context, s sandbox.Spec) (w *process, owed bool, bad *sandbox.Error) {
 	if !sandbox.OneRunAProcess(s.Level) && s.Tenant != "" {
 		if w := p.takeIdle(s); w != nil {
-			return w, nil
+			return w, false, nil
 		}
 	}
 	select {
 	case w := <-p.fresh:
-		p.wanted <- struct{}{}
+		if owed = 2*len(p.fresh) >= p.cfg.Warm; !owed {
+			p.wanted <- struct{}{}
+		}
 		if ok, need := w.walls.Enough(); !ok && sandbox.OneRunAProcess(s.Level) && !p.cfg.AllowWeak {
 			p.retire(w)
-			return nil, sandbox.Errorf(sandbox.CodeWalls, "this machine cannot run %s: missing %s (see \"enclave sandbox doctor\")", s.Level, need)
+			if owed {
+				p.wanted <- struct{}{}
+			}
+			return nil, false, sandbox.Errorf(sandbox.CodeWalls, "this machine cannot run %s: missing %s (see \"enclave sandbox doctor\")", s.Level, need)
 		}
-		return w, nil
+		return w, owed, nil
 	case <-p.closing:
-		return nil, sandbox.Errorf(sandbox.CodeCancelled, "the sandbox is closing")
+		return nil, false, sandbox.Errorf(sandbox.CodeCancelled, "the sandbox is closing")
 	case <-ctx.Done():
 		p.mu.Lock()
 		failed := p.failed
 		p.mu.Unlock()
 		if failed != nil {
-			return nil, sandbox.Errorf(sandbox.CodeWorker, "no worker starts on this machine (see \"enclave sandbox doctor\")")
+			return nil, false, sandbox.Errorf(sandbox.CodeWorker, "no worker starts on this machine (see \"enclave sandbox doctor\")")
 		}
-		return nil, sandbox.Errorf(sandbox.CodeBusy, "no worker came free before the deadline")
+		return nil, false, sandbox.Errorf(sandbox.CodeBusy, "no worker came free before the deadline")
 	}
 }
 

@@ -38,11 +38,11 @@ type starter func(in, out *os.File) (*os.Process, error)
 // alone starts workers one by one, each with all its namespaces, or bare.
 func alone(exe string, namespaces bool) starter {
 	return func(in, out *os.File) (*os.Process, error) {
-		name := nameBare
+		from := jail.Bare
 		if namespaces {
-			name = nameInside
+			from = jail.Alone
 		}
-		cmd := jail.Command(exe, name, namespaces)
+		cmd := jail.Command(exe, nameWorker+string(from), namespaces)
 		cmd.Stdin, cmd.Stdout = in, out
 		if err := cmd.Start(); err != nil {
 			return nil, err

@@ -23,9 +23,6 @@ import (
 // refuses: the collector's spare room, stacks, and the text of what crosses.
 const allowance = 64 << 20
 
-// giveWay is after how long a run lets all others have the processor first.
-const giveWay = 40 * time.Millisecond
-
 // Run implements sandbox.Runner.
 func (p *Pool) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) sandbox.Result {
 	began := time.Now()
@@ -47,18 +44,51 @@ func (p *Pool) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) san
 		return failed(sandbox.Errorf(sandbox.CodeBusy, "no place came free: too many scripts run"))
 	}
 	defer leave()
-	w, bad := p.take(ctx, spec)
+	w, owed, bad := p.bound(ctx, spec)
 	if bad != nil {
 		if caller.Err() != nil {
 			bad = sandbox.Errorf(sandbox.CodeCancelled, "the run was cancelled")
 		}
 		return failed(bad)
 	}
+	if owed {
+		defer func() { p.wanted <- struct{}{} }()
+	}
 	r := &running{pool: p, w: w, spec: spec, broker: b, caller: caller, began: began, deadline: began.Add(spec.Limits.Timeout)}
 	res := r.run(ctx)
 	res.Stats.Duration = time.Since(began)
 	res.Stats.Worker, res.Stats.Reused = w.os.Pid, w.runs > 1
 	return res
+}
+
+// bound returns a worker for the spec, held to the limits of its level. A worker may have
+// died while it waited: then there is another.
+func (p *Pool) bound(ctx context.Context, spec sandbox.Spec) (w *process, owed bool, bad *sandbox.Error) {
+	seconds := uint64(0)
+	if sandbox.OneRunAProcess(spec.Level) {
+		seconds = uint64(spec.Limits.Timeout/time.Second)*2 + 3
+	}
+	for range 1 + p.cfg.Warm {
+		if w, owed, bad = p.take(ctx, spec); bad != nil {
+			return nil, false, bad
+		}
+		w.runs++
+		w.tenant = spec.Tenant
+		if w.memory != 0 {
+			return w, owed, nil
+		}
+		w.memory = spec.Limits.MemoryBytes
+		err := jail.Bound(w.os.Pid, w.memory+allowance, seconds)
+		if err == nil {
+			return w, owed, nil
+		}
+		p.cfg.Log.Error("sandbox worker cannot be bound to its limits", "pid", w.os.Pid, "error", err)
+		p.retire(w)
+		if owed {
+			p.wanted <- struct{}{}
+		}
+	}
+	return nil, false, sandbox.Errorf(sandbox.CodeInternal, "no worker could be bound to its limits")
 }
 
 // running is one run on one worker.
@@ -88,26 +118,13 @@ var errBroken = errors.New("the worker broke the protocol")
 
 func (r *running) run(ctx context.Context) sandbox.Result {
 	w, p := r.w, r.pool
-	w.runs++
-	w.tenant = r.spec.Tenant
-	if w.memory == 0 {
-		w.memory = r.spec.Limits.MemoryBytes
-		seconds := uint64(0)
-		if sandbox.OneRunAProcess(r.spec.Level) {
-			seconds = uint64(r.spec.Limits.Timeout/time.Second)*2 + 3
-		}
-		if err := jail.Bound(w.os.Pid, w.memory+allowance, seconds); err != nil {
-			p.retire(w)
-			return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeInternal, "the worker could not be bound to its limits")}
-		}
-	}
-	slow := time.AfterFunc(giveWay, func() { jail.Demote(w.os.Pid) })
+	slow := p.watch(w)
 	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.cut)
 	stop := context.AfterFunc(r.caller, w.cut)
 	calls, endCalls := context.WithCancel(ctx)
 	res, err := r.talk(calls)
 	endCalls()
-	stopped := slow.Stop()
+	stopped := !slow.stop()
 	stopped = hard.Stop() && stopped
 	stopped = stop() && stopped
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -14,12 +15,11 @@ import (
 	"enclave/sandbox/jail"
 )
 
-// The names by which a process knows that it is a worker: its argv holds one of them
-// and nothing else. The first says that it was started in namespaces of its own.
+// A process knows that it is a worker by its argv, which holds this and its origin and
+// nothing else, or that it is to start workers.
 const (
-	nameInside = "enclave-sandbox-worker"
-	nameBare   = "enclave-sandbox-worker-bare"
-	nameNurse  = "enclave-sandbox-nursery" // starts workers (jail.Nurse)
+	nameWorker = "enclave-sandbox-worker-"
+	nameNurse  = "enclave-sandbox-nursery" // jail.Nurse
 )
 
 // This is the one init function of the program, and it is here for what it prevents:
@@ -37,7 +37,14 @@ func init() {
 }
 
 func isWorker(args []string) bool {
-	return len(args) == 1 && (args[0] == nameInside || args[0] == nameBare || args[0] == nameNurse)
+	if len(args) != 1 {
+		return false
+	}
+	switch strings.TrimPrefix(args[0], nameWorker) {
+	case string(jail.Bare), string(jail.Alone), string(jail.Nursed), nameNurse:
+		return true
+	}
+	return false
 }
 
 // maxStack bounds the stack of native recursion, which the limit on calls does not see.
@@ -47,7 +54,7 @@ const maxStack = 64 << 20
 // come on its standard input until that ends. It returns the exit code.
 func work(args []string) int {
 	if args[0] == nameNurse {
-		jail.Nurse(nameInside)
+		jail.Nurse(nameWorker + string(jail.Nursed))
 		return 0
 	}
 	time.Local = time.UTC // the machine's own zone is nobody's business, and in a file
@@ -55,7 +62,7 @@ func work(args []string) int {
 	debug.SetGCPercent(200)
 	_ = syscall.SetNonblock(0, true)
 	in := os.NewFile(0, "in")
-	walls := jail.Enter(args[0] == nameInside)
+	walls := jail.Enter(jail.Origin(strings.TrimPrefix(args[0], nameWorker)))
 	e, err := engine.New()
 	if err != nil || e.Prepare() != nil {
 		return 3

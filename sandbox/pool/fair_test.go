@@ -1,0 +1,124 @@
+package pool
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"enclave/sandbox"
+	"enclave/sandbox/jail"
+)
+
+func TestAllowance(t *testing.T) {
+	for others, want := range map[int]time.Duration{0: giveWay, 1: giveWay / 2, 9: giveWay / 10} {
+		if got := allowanceOf(others); got != want {
+			t.Errorf("beside %d: %v, want %v", others, got, want)
+		}
+	}
+	for _, tc := range []struct{ lasted, used, want time.Duration }{
+		{giveWay, 0, giveWay}, // it waited: its time is still ahead
+		{giveWay, giveWay - time.Microsecond, 5 * time.Millisecond}, // not at once again: it may wait now
+		{time.Minute, 0, look}, // a long wait is looked at seldom
+		{time.Millisecond, giveWay, time.Millisecond},
+	} {
+		if got := pace(tc.lasted, tc.used, giveWay); got != tc.want {
+			t.Errorf("lasted %v, used %v: look in %v, want %v", tc.lasted, tc.used, got, tc.want)
+		}
+	}
+}
+
+// told hands out what the pool says of runs that give way.
+type told struct{ pids chan int }
+
+func (told) Enabled(context.Context, slog.Level) bool { return true }
+func (h told) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h told) WithGroup(string) slog.Handler          { return h }
+func (h told) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "sandbox run gives way" {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "pid" {
+				h.pids <- int(a.Value.Int64())
+			}
+			return true
+		})
+	}
+	return nil
+}
+
+// TestACrowdGivesWay fills every place that a tenant may have with runs that only
+// compute, waits until all have given way, and runs another tenant's script beside them:
+// it finds a worker that has given nothing away.
+func TestACrowdGivesWay(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has threads that give way")
+	}
+	const crowd = 8
+	h := told{pids: make(chan int, 100)}
+	p, err := New(Config{Size: 2 * crowd, Log: slog.New(h)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx, leave := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer leave()
+	for range crowd {
+		all.Go(func() {
+			p.Run(ctx, sandbox.Spec{Source: "let i = 0; while (i >= 0) { i = (i + 1) % 1000 } return i", Level: sandbox.Permissive, Tenant: "crowd",
+				Gate: sandbox.GateOff, Limits: sandbox.Limits{Iterations: 1 << 50, Timeout: 50 * time.Second}}, &echo{})
+		})
+	}
+	for range crowd {
+		select {
+		case pid := <-h.pids:
+			if !jail.Demoted(pid) {
+				t.Errorf("the worker %d does not give way with all its threads", pid)
+			}
+		case <-t.Context().Done():
+			t.Fatal("not all gave way")
+		}
+	}
+	p.mu.Lock()
+	if n := p.yielded["crowd"]; n != crowd {
+		t.Errorf("%d runs of the crowd are known to have given way, want %d", n, crowd)
+	}
+	p.mu.Unlock()
+	for range 5 {
+		res := p.Run(ctx, sandbox.Spec{Source: "return await callTool('echo', {})", Level: sandbox.Strict, Tenant: "honest",
+			Tools: []sandbox.Tool{{Name: "echo"}}}, &echo{})
+		if !res.OK {
+			t.Errorf("an honest run: %v", res.Error)
+		}
+	}
+	leave()
+	all.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.yielded) != 0 {
+		t.Errorf("%v is left of the crowd", p.yielded)
+	}
+}
+
+// TestAWorkerThatDiedIsNotTheRunsProblem kills the workers that wait: a run takes
+// another one.
+func TestAWorkerThatDiedIsNotTheRunsProblem(t *testing.T) {
+	p, err := New(Config{Warm: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for range 5 {
+		w := <-p.fresh
+		w.kill()
+		<-w.gone
+		p.fresh <- w
+		res := p.Run(t.Context(), sandbox.Spec{Source: "return 1", Level: sandbox.Strict}, &echo{})
+		if !res.OK {
+			t.Fatal(res.Error)
+		}
+	}
+}
