@@ -41,7 +41,8 @@ type Limits struct {
 	DrainGrace    time.Duration // from telling the clients to closing, in Shutdown
 	STUNRate      rate.Limit    // answers a second to one IPv4 /24 or IPv6 /48
 	STUNBurst     int
-	STUNTableBits int // 2^n buckets of 16 bytes; prefixes that meet in one share it
+	STUNReads     rate.Limit // datagrams a second looked at on one socket; others wait in the kernel's queue
+	STUNTableBits int        // 2^n buckets of 16 bytes; prefixes that meet in one share it
 }
 
 // DefaultLimits suit a lab and a small site: a gigabit for each client, ten thousand
@@ -65,6 +66,7 @@ func DefaultLimits() Limits {
 		DrainGrace:    5 * time.Second,
 		STUNRate:      10,
 		STUNBurst:     100,
+		STUNReads:     20_000,
 		STUNTableBits: 14,
 	}
 }
@@ -104,7 +106,7 @@ func (l Limits) orDefaults() Limits {
 			*f.v = *f.d
 		}
 	}
-	for _, f := range []struct{ v, d *rate.Limit }{{&l.Rate, &d.Rate}, {&l.Notices, &d.Notices}, {&l.STUNRate, &d.STUNRate}} {
+	for _, f := range []struct{ v, d *rate.Limit }{{&l.Rate, &d.Rate}, {&l.Notices, &d.Notices}, {&l.STUNRate, &d.STUNRate}, {&l.STUNReads, &d.STUNReads}} {
 		if *f.v <= 0 {
 			*f.v = *f.d
 		}

@@ -23,6 +23,7 @@ func (s *Server) Collector() prometheus.Collector {
 		{"tickets", "Pair tickets presented.", []string{"result"}},
 		{"refused_connections", "Connections that did not become a client.", []string{"reason"}},
 		{"ended_connections", "Clients that ended.", []string{"reason"}},
+		{"stun_pauses", "Times that reading STUN paused, for more came than are looked at.", nil},
 		{"stun_datagrams", "Datagrams on the STUN sockets.", []string{"result"}},
 	} {
 		c.counts[m.name] = desc(m.name+"_total", m.help, m.labels...)

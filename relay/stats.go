@@ -49,6 +49,7 @@ const (
 	stunRatio
 	stunRate
 	stunWrite
+	stunPaced
 
 	numEvents
 )
@@ -96,6 +97,8 @@ var events = [numEvents]struct{ metric, label string }{
 	stunRatio:      {"stun_datagrams", "ratio"}, // the answer would be too large for the question
 	stunRate:       {"stun_datagrams", "rate"},
 	stunWrite:      {"stun_datagrams", "write"},
+
+	stunPaced: {metric: "stun_pauses"}, // reading paused: more come than are looked at
 }
 
 func (e event) String() string { return events[e].label }

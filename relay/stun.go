@@ -41,17 +41,23 @@ func (s *Server) ServeSTUN(ctx context.Context, pc PacketConn) error {
 	defer context.AfterFunc(s.draining, func() { pc.Close() })()
 
 	in, out := make([]byte, maxSTUNRequest+1), make([]byte, 0, maxSTUNAnswer)
+	pace := pace{most: max(1, int(float64(s.limits.STUNReads)*paceEvery.Seconds()))}
 	for wait := time.Duration(0); ; {
 		n, from, err := pc.ReadFromUDPAddrPort(in)
 		if err == nil {
 			wait = 0
-			ans, ev := s.answer(out, in[:n], from, time.Now())
+			now := time.Now()
+			ans, ev := s.answer(out, in[:n], from, now)
 			if ev == stunAnswered {
 				if _, err := pc.WriteToUDPAddrPort(ans, from); err != nil {
 					ev = stunWrite
 				}
 			}
 			s.count(ev, 1)
+			if rest := pace.read(now); rest > 0 {
+				s.count(stunPaced, 1)
+				s.rest(ctx, rest)
+			}
 			continue
 		}
 		if ctx.Err() != nil || s.draining.Err() != nil {
@@ -62,12 +68,42 @@ func (s *Server) ServeSTUN(ctx context.Context, pc PacketConn) error {
 		}
 		// Some systems report another host's ICMP error here; it is nobody's end.
 		wait = min(max(2*wait, time.Millisecond), time.Second)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		case <-s.draining.Done():
-		}
+		s.rest(ctx, wait)
 	}
+}
+
+// rest waits, or for the end of serving.
+func (s *Server) rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	case <-s.draining.Done():
+	}
+}
+
+// paceEvery is the window in which reads are counted: short beside a round trip that
+// agents would choose a relay by.
+const paceEvery = 10 * time.Millisecond
+
+// pace bounds how many datagrams are looked at. A flood then overflows the socket's queue
+// in the kernel, where a datagram costs next to nothing, and takes no processor from what
+// the relay is there for.
+type pace struct {
+	most  int // a window
+	n     int
+	since time.Time
+}
+
+// read counts one and returns how long to leave the others in the queue; mostly 0.
+func (p *pace) read(now time.Time) time.Duration {
+	if d := now.Sub(p.since); d >= paceEvery || d < 0 {
+		p.since, p.n = now, 0
+	}
+	if p.n++; p.n < p.most {
+		return 0
+	}
+	p.n = 0
+	return p.since.Add(paceEvery).Sub(now)
 }
 
 // answer appends to out what is due to one datagram, or says why nothing is. It

@@ -56,6 +56,7 @@ func (l *Link) sortRun(h *held, bufs [][]byte, sizes []int, eps []conn.Endpoint)
 		h.data = h.data[len(b):]
 		if p == nil {
 			l.drops.unknownSource.Add(1)
+			l.shield.stray()
 			n--
 			continue
 		}

@@ -14,3 +14,7 @@ func (*batcher) send(bufs [][]byte, _ netip.AddrPort) (int, error) { return len(
 func (*batcher) receive() (data []byte, size int, from netip.AddrPort, err error) { return }
 
 func (*batcher) ready() bool { return false }
+
+func (*batcher) raise([]netip.AddrPort) error { return nil }
+
+func (*batcher) lower() {}

@@ -251,6 +251,7 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 		p := l.table.byAddr(from)
 		if p == nil {
 			l.drops.unknownSource.Add(1)
+			l.shield.stray()
 			return nil
 		}
 		if l.glare(p, b) {
@@ -264,6 +265,7 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 		l.hearSTUN(b, from)
 	default:
 		l.drops.noise.Add(1)
+		l.shield.stray()
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type Link struct {
 	drops   drops
 	table   table
 	udp     udp
+	shield  shield
 	inbox   chan *packet  // relayed WireGuard messages, to the device
 	patient patient       // of the readers of relays, for inbox
 	kick    chan struct{} // wakes loop; capacity 1: one wake is as good as many
@@ -68,13 +69,14 @@ func New(cfg Config) (*Link, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Link{
-		cfg:   cfg,
-		log:   cfg.Logger,
-		base:  time.Now().Add(-time.Nanosecond), // so that no instant counts as never
-		inbox: make(chan *packet, inboxLen),
-		kick:  make(chan struct{}, 1),
-		probe: make(chan struct{}, 1),
-		peers: make(map[wire.SystemID]*peer),
+		cfg:    cfg,
+		log:    cfg.Logger,
+		base:   time.Now().Add(-time.Nanosecond), // so that no instant counts as never
+		inbox:  make(chan *packet, inboxLen),
+		kick:   make(chan struct{}, 1),
+		probe:  make(chan struct{}, 1),
+		shield: shield{alarm: make(chan struct{}, 1)},
+		peers:  make(map[wire.SystemID]*peer),
 	}
 	l.stun.heard = make(map[wire.RelayID]bool)
 	l.table.init()
@@ -106,7 +108,7 @@ func (l *Link) Run(ctx context.Context) error {
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now)
 	l.mu.Unlock()
-	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump} {
+	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump, l.guard} {
 		l.group.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()

@@ -49,5 +49,6 @@ type Drops struct {
 	NoRoute       uint64 `json:"no_route"`       // nothing to send it by
 	QueueFull     uint64 `json:"queue_full"`     // a relay or the device did not keep up
 	WriteFailed   uint64 `json:"write_failed"`   // the socket refused it
+	Floods        uint64 `json:"floods"`         // times that the kernel was told to drop strangers
 	UnknownSender uint64 `json:"unknown_sender"` // relayed from a system that is no peer
 }

@@ -40,7 +40,9 @@ func (l *Link) callMe(p *peer) disco.CallMe {
 func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayConn) {
 	p := l.table.sender(b)
 	if p == nil || sender != nil && sender != p {
-		l.drops.unknownKey.Add(1)
+		if l.drops.unknownKey.Add(1); rc == nil {
+			l.shield.stray()
+		}
 		return
 	}
 	m, err := p.pair().Open(b)

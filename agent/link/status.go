@@ -84,6 +84,7 @@ func (l *Link) Drops() Drops {
 		NoRoute:       d.noRoute.Load(),
 		QueueFull:     d.queueFull.Load(),
 		WriteFailed:   d.writeFailed.Load(),
+		Floods:        l.shield.raised.Load(),
 		UnknownSender: d.unknownSender.Load(),
 	}
 }

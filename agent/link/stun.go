@@ -187,12 +187,18 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // hearSTUN takes an answer. It counts when it was asked for, from there, once.
 func (l *Link) hearSTUN(b []byte, from netip.AddrPort) {
 	tx, addr, err := stun.ParseResponse(b)
+	if err != nil || !addr.IsValid() || addr.Port() == 0 { // before the lock: anybody can send such
+		l.drops.badSTUN.Add(1)
+		l.shield.stray()
+		return
+	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	q, ok := l.stun.asked[tx]
-	if err != nil || !ok || q.to != from || !addr.IsValid() || addr.Port() == 0 {
+	if !ok || q.to != from {
 		l.drops.badSTUN.Add(1)
+		l.shield.stray()
 		return
 	}
 	delete(l.stun.asked, tx)
