@@ -33,6 +33,8 @@ const (
 	firstWait = time.Second
 	maxWait   = 30 * time.Second
 	silence   = 45 * time.Second // three heartbeats
+	// cancelWait is what telling the server may take of somebody who has given up.
+	cancelWait = 3 * time.Second
 )
 
 var (
@@ -89,20 +91,39 @@ type Event struct {
 
 // Final is the payload of the last event.
 type Final struct {
-	OK     bool            `json:"ok"`
-	Result json.RawMessage `json:"result"`
-	Error  *Failure        `json:"error"`
+	OK       bool            `json:"ok"`
+	Result   json.RawMessage `json:"result"`
+	Error    *Failure        `json:"error"`
+	Findings []Finding       `json:"findings"`
+	Verdict  json.RawMessage `json:"verdict"` // of the scoring gate
+}
+
+// Finding is one reason not to run a script, at its place in the script's own text.
+type Finding struct {
+	Rule     string `json:"rule"`
+	Code     string `json:"code"`
+	Severity string `json:"severity"`
+	Message  string `json:"message"`
+	Line     int    `json:"line"`
+	Column   int    `json:"column"`
 }
 
 // Failure says why a run failed.
 type Failure struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Line    int    `json:"line"`
-	Column  int    `json:"column"`
+	Code     string    `json:"code"`
+	Message  string    `json:"message"`
+	Name     string    `json:"name"` // of what the script threw
+	Line     int       `json:"line"` // in the script's text, from 1; 0 when not known
+	Column   int       `json:"column"`
+	Findings []Finding `json:"-"` // all that is wrong with a script that was refused
 }
 
-func (f *Failure) Error() string { return f.Code + ": " + f.Message }
+func (f *Failure) Error() string {
+	if f.Line > 0 {
+		return fmt.Sprintf("%s: line %d, column %d: %s", f.Code, f.Line, f.Column, f.Message)
+	}
+	return f.Code + ": " + f.Message
+}
 
 // Refused is an answer of the server that is no stream.
 type Refused struct {
@@ -126,7 +147,8 @@ type Session struct {
 	cut    *time.Timer
 }
 
-// Eval runs code and decodes what it returned into v, which may be nil.
+// Eval runs code and decodes what it returned into v, which may be nil. When ctx ends
+// before the run does, the run is cancelled.
 func (c *Client) Eval(ctx context.Context, r Request, v any) error {
 	s, err := c.Run(ctx, r)
 	if err != nil {
@@ -136,6 +158,11 @@ func (c *Client) Eval(ctx context.Context, r Request, v any) error {
 	for {
 		e, err := s.Next(ctx)
 		if err != nil {
+			if ctx.Err() != nil { // nobody else knows of this session, so nobody would come back to it
+				under, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelWait)
+				defer stop()
+				s.Cancel(under) //nolint:errcheck // its life ends by itself
+			}
 			return err
 		}
 		if e.Type != "final" {
@@ -146,6 +173,7 @@ func (c *Client) Eval(ctx context.Context, r Request, v any) error {
 		case err != nil:
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
 		case f.Error != nil:
+			f.Error.Findings = f.Findings
 			return f.Error
 		case !f.OK:
 			return ErrProtocol

@@ -127,6 +127,39 @@ func TestAFilteredSession(t *testing.T) {
 	}
 }
 
+func TestGivingUpCancelsTheRun(t *testing.T) {
+	cancelled := make(chan string, 1)
+	url, _ := serve(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/cancel") {
+				cancelled <- r.URL.Path
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	c := &Client{URL: url, Token: token, HTTP: &http.Client{Transport: onceStreaming(stop)}}
+	if err := c.Eval(ctx, Request{Code: "hang"}, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	select {
+	case <-cancelled:
+	default:
+		t.Error("the run goes on")
+	}
+}
+
+// onceStreaming calls what it is when an answer has begun.
+type onceStreaming func()
+
+func (o onceStreaming) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && r.Method == http.MethodPost && r.URL.Path == "/sessions" {
+		o()
+	}
+	return res, err
+}
+
 // cutting ends every answer after so many bytes, the hard way.
 type cutting struct {
 	http.ResponseWriter

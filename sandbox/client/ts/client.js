@@ -1,9 +1,16 @@
-// Made of client.ts by build.sh: sha256 313b4a790ea3e3776f4a1656e738516c8052defaa07332fe9491e265f27337dd
+// Made of client.ts by build.sh: sha256 7cd96f74d26ff2ce36e2a26b13c32efc0067b38e0aeac994b299c7dd8fee4c6c
 // Client of a sandbox server, for Node 20 and browsers. No dependencies. The types can be
 // erased: client.js is this file without them (tsc --target es2022), and Node 22 and
 // newer run this one as it is. The wire is docs/format/sandbox-session.md.
 export class SandboxError extends Error {
     code;
+    /** Where in the script, from 1; undefined when that is not known. */
+    line;
+    column;
+    /** All that is wrong with a script that was refused. */
+    findings;
+    /** What the scoring gate said: score, action, signals. */
+    verdict;
     constructor(code, message) {
         super(message);
         this.name = "SandboxError";
@@ -17,16 +24,28 @@ export class SandboxClient {
     constructor(options) {
         this.options = options;
     }
-    /** Runs code and returns what it returned. */
+    /** Runs code and returns what it returned. Aborting it cancels the run. */
     async eval(request, signal) {
         const session = await this.run(request, signal);
+        try {
+            return await this.last(session);
+        }
+        catch (e) {
+            // Nobody else knows of this session, so nobody would come back to it.
+            if (signal?.aborted)
+                await session.cancel().catch(() => { });
+            throw e;
+        }
+    }
+    async last(session) {
         for await (const event of session) {
             if (event.type !== "final")
                 continue;
             if (event.payload.ok)
                 return event.payload.result;
             const e = event.payload.error ?? { code: "INTERNAL_ERROR", message: "the run failed" };
-            throw new SandboxError(e.code, e.message);
+            const { findings, verdict } = event.payload;
+            throw Object.assign(new SandboxError(e.code, e.message), { line: e.line, column: e.column, findings, verdict });
         }
         throw new SandboxError("PROTOCOL", "the stream ended without a final event");
     }

@@ -51,6 +51,16 @@ const some = await new SandboxClient({ url, token }).run({ code: "print", partia
 for await (const event of some) filtered.push(event.seq + " " + event.type);
 assert.deepEqual(filtered, ["1 session_init", "24 partial_result", "25 final"]);
 await assert.rejects(new SandboxClient({ url, token, identity }).run({ code: "print", filter: "stdout" }), { code: "BAD_REQUEST" });
+const giveUp = new AbortController();
+const watched = [];
+const leaving = new SandboxClient({ url, token, fetch: async (input, init) => {
+  watched.push(String(input).split("/").at(-1));
+  const response = await fetch(input, init);
+  giveUp.abort();
+  return response;
+} });
+await assert.rejects(leaving.eval({ code: "hang" }, giveUp.signal), { name: "AbortError" });
+assert.deepEqual(watched, ["sessions", "cancel"]);
 await assert.rejects(new SandboxClient({ url, token, identity: wrong }).eval({ code: "return 1" }), { code: "ENCRYPTION_FAILED" });
 await assert.rejects(new SandboxClient({ url, token: "nobody" }).eval({ code: "return 1" }), { code: "UNAUTHORIZED" });
 console.log("ok");

@@ -42,8 +42,25 @@ export interface SandboxEvent {
   payload: any;
 }
 
+/** One reason not to run a script, at its place in the script's own text. */
+export interface Finding {
+  rule: string;
+  code: string;
+  severity: string;
+  message: string;
+  line: number;
+  column: number;
+}
+
 export class SandboxError extends Error {
   code: string;
+  /** Where in the script, from 1; undefined when that is not known. */
+  line?: number;
+  column?: number;
+  /** All that is wrong with a script that was refused. */
+  findings?: Finding[];
+  /** What the scoring gate said: score, action, signals. */
+  verdict?: any;
   constructor(code: string, message: string) {
     super(message);
     this.name = "SandboxError";
@@ -60,14 +77,25 @@ export class SandboxClient {
     this.options = options;
   }
 
-  /** Runs code and returns what it returned. */
+  /** Runs code and returns what it returned. Aborting it cancels the run. */
   async eval(request: Request, signal?: AbortSignal): Promise<any> {
     const session = await this.run(request, signal);
+    try {
+      return await this.last(session);
+    } catch (e) {
+      // Nobody else knows of this session, so nobody would come back to it.
+      if (signal?.aborted) await session.cancel().catch(() => {});
+      throw e;
+    }
+  }
+
+  private async last(session: SandboxSession): Promise<any> {
     for await (const event of session) {
       if (event.type !== "final") continue;
       if (event.payload.ok) return event.payload.result;
       const e = event.payload.error ?? { code: "INTERNAL_ERROR", message: "the run failed" };
-      throw new SandboxError(e.code, e.message);
+      const { findings, verdict } = event.payload;
+      throw Object.assign(new SandboxError(e.code, e.message), { line: e.line, column: e.column, findings, verdict });
     }
     throw new SandboxError("PROTOCOL", "the stream ended without a final event");
   }
