@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) sandbox() *cobra.Command {
-	c := a.group("sandbox", "Run scripts that an AI wrote, with nothing but their tools", a.sandboxRun(), a.sandboxServe(), a.sandboxCheck(), a.sandboxLevels(), a.sandboxDoctor())
+	c := a.group("sandbox", "Run scripts that an AI wrote, with nothing but their tools", a.sandboxRun(), a.sandboxServe(), a.sandboxCheck(), a.sandboxTools(), a.sandboxLevels(), a.sandboxDoctor())
 	c.Long = `A script is the body of an async function. It computes, and it calls the tools that it is
 given; there is no network, no file and no clock to wait for. docs/format/agentscript.md
 describes the language.`

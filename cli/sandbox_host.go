@@ -42,20 +42,26 @@ func (f *hostFlags) logger(a *app) *slog.Logger {
 }
 
 func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
+	f.toolFlags(c)
 	fl := c.Flags()
-	fl.StringVar(&f.tools, "tools", "", "`FILE` that declares the tools; without it there are none")
 	fl.StringVar(&f.audit, "audit", "", "`FILE` that keeps a record of each run and call, chained by hashes")
-	fl.BoolVar(&f.join, "join", false, "make each run a system of the overlay; policy decides what it reaches")
-	fl.StringVar(&f.control, "control", "", "`URL` of the control plane, https://host:port (default $ENCLAVE_CONTROL, else the context file's)")
-	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256` (default $ENCLAVE_CA_FINGERPRINT, else the context file's)")
-	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an ephemeral enrolment key, whose tags bound those of runs (or $ENCLAVE_ENROLMENT_KEY)")
 	fl.DurationVar(&f.life, "run-life", 0, "longest life of a run's identity (default 10m)")
 	fl.StringVar(&f.opinionURL, "opinion-url", "", "`URL` of a chat API (up to and without /chat/completions) that the scoring gate asks about risky scripts, by their features")
 	fl.StringVar(&f.opinionModel, "opinion-model", "", "`NAME` of the model to ask")
 	fl.StringVar(&f.opinionKey, "opinion-key-file", "", "`FILE` with the bearer key of that API")
 	fl.BoolVar(&f.opinionOverlay, "opinion-overlay", false, "reach that API on the overlay, as each run itself (with --join)")
-	_ = c.MarkFlagFilename("tools", "json")
 	return c
+}
+
+// toolFlags are the flags of what a run may call, and of whom it calls it as.
+func (f *hostFlags) toolFlags(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.tools, "tools", "", "`FILE` that declares the tools; without it there are none")
+	fl.BoolVar(&f.join, "join", false, "make each run a system of the overlay; policy decides what it reaches")
+	fl.StringVar(&f.control, "control", "", "`URL` of the control plane, https://host:port (default $ENCLAVE_CONTROL, else the context file's)")
+	fl.StringVar(&f.fingerprint, "ca-fingerprint", "", "fingerprint of the organisation's root, `SHA256` (default $ENCLAVE_CA_FINGERPRINT, else the context file's)")
+	fl.StringVar(&f.keyFile, "key-file", "", "`FILE` with the secret of an ephemeral enrolment key, whose tags bound those of runs (or $ENCLAVE_ENROLMENT_KEY)")
+	_ = c.MarkFlagFilename("tools", "json")
 }
 
 // sandboxHost makes the host of runs. The caller calls end when all of them have ended.
@@ -75,17 +81,8 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 	}()
 	h = &session.Host{Runner: runner, Logger: f.logger(a)}
 	if f.join {
-		runs, err := a.joiner(f)
-		if err != nil {
+		if h.Joiner, err = a.joining(f); err != nil {
 			return nil, nil, err
-		}
-		h.Joiner = runs
-		f.visit = func(ctx context.Context) (tools.Visit, error) {
-			n, err := runs.Join(ctx, session.NewRunID(), nil)
-			if err != nil {
-				return nil, err // not the nil of another type
-			}
-			return n, nil
 		}
 	}
 	if h.Tools, err = a.openTools(ctx, f); err != nil {
@@ -109,6 +106,22 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		}
 	}
 	return h, all, nil
+}
+
+// joining finds the control plane, for runs and for asking servers of tools there.
+func (a *app) joining(f *hostFlags) (session.Joiner, error) {
+	runs, err := a.joiner(f)
+	if err != nil {
+		return nil, err
+	}
+	f.visit = func(ctx context.Context) (tools.Visit, error) {
+		n, err := runs.Join(ctx, session.NewRunID(), nil)
+		if err != nil {
+			return nil, err // not the nil of another type
+		}
+		return n, nil
+	}
+	return runs, nil
 }
 
 // openTools reads the file of tools.

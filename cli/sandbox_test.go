@@ -96,3 +96,26 @@ func TestSandboxServeRefusesToSpeakInTheClear(t *testing.T) {
 		}
 	}
 }
+
+func TestSandboxTools(t *testing.T) {
+	s := newShell(t)
+	file := filepath.Join(s.env["ENCLAVE_STATE"], "tools.json")
+	if err := os.WriteFile(file, []byte(`{"version":1,"tools":[{"name":"a:b","description":"first\nsecond","attributes":["reads"],
+		"arguments":{"type":"object","required":["n"],"properties":{"n":{"type":"integer","maximum":9},"when":{"type":"string","format":"date"}}},"serve":{"canned":{"result":1}}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.ok("sandbox", "tools", "--tools", file); !strings.Contains(out, "a:b   reads  -      first") {
+		t.Errorf("shows\n%s", out)
+	}
+	out := s.ok("sandbox", "tools", "--tools", file, "--prompt", "--level", "STRICT")
+	if !strings.Contains(out, "\ncallTool(\"a:b\", { n: integer (..9), when?: string (date) }): any // first second\n") || !strings.Contains(out, "10 tool calls") || strings.Contains(out, "parseInt") {
+		t.Errorf("tells a model\n%s", out)
+	}
+	var res offered
+	if err := json.Unmarshal([]byte(s.ok("sandbox", "tools", "--tools", file, "--json")), &res); err != nil || len(res.Tools) != 1 || res.Version == "" || res.Prompt != "" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if _, _, exit := s.run("sandbox", "tools"); exit != exitUsage {
+		t.Errorf("without a file: %d", exit)
+	}
+}
