@@ -38,9 +38,9 @@ func TestTheMapAnswersAtAnInstant(t *testing.T) {
 	press(m, "n", "[")
 	want("Fri 2026-03-27 09:00")
 	press(m, "n", "/", "text:pods", "enter")
-	want("3 systems open to 3", "filter: pods")
+	want("3 systems to 3", "filter: pods")
 	press(m, "esc", "/", "text:developers > web", "enter")
-	want("1 systems open to 1")
+	want("1 system to 1")
 	press(m, "esc", "enter", "esc")
 }
 
@@ -54,11 +54,11 @@ func TestTheMapOfACrowd(t *testing.T) {
 	}
 	m := model(s, Options{})
 	press(m, "7", "down", "right", "right")
-	if view := ansi.Strip(m.View()); !strings.Contains(view, "3 tags open to 4") || !strings.Contains(view, "developers (900) → pods (1000)") {
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "3 tags to 4") || !strings.Contains(view, "developers (900) → pods (1000)") {
 		t.Errorf("not by tag:\n%s", view)
 	}
 	press(m, "enter")
-	if view := ansi.Strip(m.View()); !strings.Contains(view, "2001 systems open to 1: developers → pods") {
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "2001 systems to 1: developers → pods") {
 		t.Errorf("no systems:\n%s", view)
 	}
 	began := time.Now()
@@ -68,7 +68,7 @@ func TestTheMapOfACrowd(t *testing.T) {
 	}
 	t.Logf("a key and a frame: %s", time.Since(began)/20)
 	press(m, "esc")
-	if view := ansi.Strip(m.View()); !strings.Contains(view, "3 tags open to 4") {
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "3 tags to 4") {
 		t.Errorf("esc does not go back:\n%s", view)
 	}
 }

@@ -110,7 +110,7 @@ func TestWhatTheServerRefusesStandsAtItsField(t *testing.T) {
 	}
 	s.err = nil
 	press(m, "tick")
-	if view := ansi.Strip(m.View()); !strings.Contains(view, "saved now: +0 gained, -1 lost, 1 flows cut, 1 tests flip") {
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "saved now: +0 gained, -1 lost, 1 flow cut, 1 test flipped") {
 		t.Errorf("no outlook:\n%s", view)
 	}
 	press(m, "esc")

@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"strconv"
 	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -90,4 +91,12 @@ func Has(search string, texts ...string) bool {
 		}
 	}
 	return false
+}
+
+// Count writes how many things of a name there are.
+func Count(n int, name string) string {
+	if n != 1 {
+		name += "s"
+	}
+	return strconv.Itoa(n) + " " + name
 }

@@ -205,7 +205,7 @@ func (h *history) diffLines(s *screen.State) []string {
 	if h.marked == 0 {
 		to = "now, " + to
 	}
-	lines := []string{t.Paint(theme.Title, fmt.Sprintf("From revision %d to %s: %d changes", d.From, to, len(d.Changes)))}
+	lines := []string{t.Paint(theme.Title, fmt.Sprintf("From revision %d to %s: %s", d.From, to, screen.Count(len(d.Changes), "change")))}
 	if len(d.Changes) == 0 {
 		return append(lines, "the two policy sets are the same")
 	}

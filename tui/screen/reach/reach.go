@@ -66,11 +66,11 @@ func New() *Model {
 }
 
 var (
-	search  = keys.New("filter by name or tag: developers > pods", "/")
-	enter   = keys.New("why; between tags: their systems", "enter")
+	search  = keys.New("filter, by name or tag: developers > pods", "/")
+	enter   = keys.New("why, or between tags their systems", "enter")
 	shape   = keys.New("matrix or lines", "m")
 	group   = keys.New("systems or tags", "v")
-	nextAt  = keys.New("now, tonight, next Saturday 02:00", "t")
+	nextAt  = keys.New("next time, of now, tonight, Saturday 02:00", "t")
 	earlier = keys.New("an hour earlier", "[")
 	later   = keys.New("an hour later", "]")
 	typeAt  = keys.New("another time", "@")

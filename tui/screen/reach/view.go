@@ -68,11 +68,11 @@ func (m *Model) top(s *screen.State, w int) string {
 	case m.data == nil:
 		return ""
 	}
-	c, what := m.seen(), "systems"
+	c, what := m.seen(), "system"
 	if m.asked.byTag {
-		what = "tags"
+		what = "tag"
 	}
-	line := fmt.Sprintf("%d %s open to %d", len(c.rows), what, len(c.cols))
+	line := fmt.Sprintf("%s to %d", screen.Count(len(c.rows), what), len(c.cols))
 	if m.within != nil || m.asked.from != "" {
 		line += ": " + theme.Clean(c.note) + ", esc goes back"
 	}

@@ -25,15 +25,14 @@ const shownRows = 200
 // more is what is asked for only while the details of a system are open: its paths, what
 // it may open, its flows. Each fails for itself: an agent that is away tells no paths.
 type more struct {
-	of       wire.SystemID
-	at       time.Time
-	busy     bool
-	paths    []api.PeerPath
-	access   api.SystemAccess
-	flows    []api.LiveFlow
-	pathsErr error
-	err      error
-	loaded   bool
+	of                            wire.SystemID
+	at                            time.Time
+	busy                          bool
+	loaded                        bool
+	paths                         []api.PeerPath
+	access                        api.SystemAccess
+	flows                         []api.LiveFlow
+	pathsErr, accessErr, flowsErr error
 }
 
 // inquire asks for all of it, never twice at once.
@@ -51,12 +50,12 @@ func (m *Model) inquire(s *screen.State) tea.Cmd {
 	m.more.busy, m.more.at = true, s.Now
 	out, id, up := m.more, string(sys.ID), sys.State == wire.Connected
 	return screen.Call(func(ctx context.Context) tea.Msg {
-		out.access, out.err = s.Client.Access(ctx, id, time.Time{})
-		out.paths, out.flows, out.pathsErr = nil, nil, nil
-		if up && out.err == nil {
+		out.access, out.accessErr = s.Client.Access(ctx, id, time.Time{})
+		out.paths, out.flows, out.pathsErr, out.flowsErr = nil, nil, nil, nil
+		if up {
 			out.paths, out.pathsErr = s.Client.Paths(ctx, id)
 			var all []api.LiveFlow
-			all, out.err = s.Client.Flows(ctx)
+			all, out.flowsErr = s.Client.Flows(ctx)
 			out.flows = slices.DeleteFunc(slices.Clone(all), func(f api.LiveFlow) bool { return f.From != out.of && f.To != out.of })
 		}
 		return out
@@ -88,6 +87,16 @@ func (p *page) add(name, value string) {
 
 func (p *page) head(text string) {
 	p.lines = append(p.lines, "", p.t.Paint(theme.Title, text))
+}
+
+// failed says what became of a question, if nothing good.
+func (p *page) failed(what string, err error) bool {
+	if err == nil {
+		return false
+	}
+	p.head(what)
+	p.lines = append(p.lines, theme.Wrap("  "+p.t.Paint(theme.Bad, "✗ "+theme.Clean(err.Error())), p.w)...)
+	return true
 }
 
 // details are everything that is known of one system.
@@ -145,21 +154,19 @@ func (m *Model) details(s *screen.State, sys *api.System, w int) []string {
 // asked draws what agents and the policy engine say of the system.
 func (m *Model) asked(s *screen.State, sys *api.System, p *page) {
 	x := &m.more
-	switch {
-	case x.of != sys.ID || !x.loaded && x.err == nil:
+	if x.of != sys.ID || !x.loaded {
 		p.head("asking for its peers, grants and flows…")
-		return
-	case x.err != nil:
-		p.head("Peers, grants and flows")
-		p.lines = append(p.lines, "  "+p.t.Paint(theme.Bad, "✗ "+theme.Clean(x.err.Error())+"; trying again"))
 		return
 	}
 	m.peers(sys, p)
-	grants(p, "May open", x, func(a *api.Access) (bool, string) { return a.From == sys.ID, "→ " + a.Names[1] })
-	grants(p, "May be opened by", x, func(a *api.Access) (bool, string) { return a.To == sys.ID, "← " + a.Names[0] })
-	if sys.State == wire.Connected {
-		p.head(fmt.Sprintf("Flows: %d", len(x.flows)))
+	if !p.failed("Grants", x.accessErr) {
+		grants(p, "May open", x, func(a *api.Access) (bool, string) { return a.From == sys.ID, "→ " + a.Names[1] })
+		grants(p, "May be opened by", x, func(a *api.Access) (bool, string) { return a.To == sys.ID, "← " + a.Names[0] })
 	}
+	if sys.State != wire.Connected || p.failed("Flows", x.flowsErr) {
+		return
+	}
+	p.head(fmt.Sprintf("Flows: %d", len(x.flows)))
 	for i := range x.flows[:min(len(x.flows), shownRows)] {
 		f := &x.flows[i]
 		other := "→ " + f.Names[1]
@@ -172,12 +179,7 @@ func (m *Model) asked(s *screen.State, sys *api.System, p *page) {
 
 func (m *Model) peers(sys *api.System, p *page) {
 	x := &m.more
-	switch {
-	case sys.State != wire.Connected:
-		return
-	case x.pathsErr != nil:
-		p.head("Peers")
-		p.lines = append(p.lines, "  "+p.t.Paint(theme.Warn, "! "+theme.Clean(x.pathsErr.Error())))
+	if sys.State != wire.Connected || p.failed("Peers", x.pathsErr) {
 		return
 	}
 	p.head(fmt.Sprintf("Peers: %d", len(x.paths)))
