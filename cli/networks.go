@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"enclave/agent"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // networksText says what an agent carries for others, and which networks it reaches
@@ -26,9 +28,11 @@ func networksText(w io.Writer, s api.AgentStatus) {
 	said := map[string]bool{}
 	for _, p := range s.Peers {
 		for _, g := range p.Grants {
-			subnets := make([]string, len(g.Subnets))
-			for i, p := range g.Subnets {
-				subnets[i] = p.String()
+			subnets := slices.Clone(g.Names) // in whose stead some of the subnets stand
+			for _, p := range g.Subnets {
+				if !names.StandIns().Contains(p.Addr()) {
+					subnets = append(subnets, p.String())
+				}
 			}
 			line := fmt.Sprintf("network %s through %s\n", shorten(subnets), clean(p.Name))
 			if g.From == s.Self.ID && len(subnets) > 0 && !said[line] {

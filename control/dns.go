@@ -66,6 +66,13 @@ func (h *hub) dnsWarnings() (list []string) {
 			list = append(list, fmt.Sprintf("zone %s takes the automatic name of system %s (%s): give the zone or the system another name", name, n.sys.Name, n.sys.ID))
 		}
 	}
+	for id, p := range h.policies {
+		for _, name := range h.engine.Filtered(id) {
+			if z := names.Owner(h.dns.table.Ours, name); z != "" {
+				list = append(list, fmt.Sprintf("policy %s %q names %s, which is in our zone %s: no gateway is asked for it", id, p.Name, name, z))
+			}
+		}
+	}
 	for _, z := range h.dns.stored.Zones {
 		if z.Broken != "" {
 			list = append(list, fmt.Sprintf("zone %s cannot be read (%s): left out", z.Name, z.Broken))
@@ -73,15 +80,23 @@ func (h *hub) dnsWarnings() (list []string) {
 		}
 		for _, t := range z.AutoTags {
 			if !carried[t] {
-				list = append(list, fmt.Sprintf("zone %s publishes the systems of tag %s, which no system carries", z.Name, t))
+				list = append(list, fmt.Sprintf("zone %s publishes the systems of tag %s, which no system carries: tag one, or \"enclave dns zone update %s\"", z.Name, t, z.Name))
 			}
 		}
 		if z.Forward == nil {
 			continue
 		}
 		for _, id := range z.Forward.Gateways {
-			if h.nodes[id] == nil {
-				list = append(list, fmt.Sprintf("zone %s is forwarded over system %s, which does not exist", z.Name, id))
+			n := h.nodes[id]
+			if n == nil {
+				list = append(list, fmt.Sprintf("zone %s is forwarded over system %s, which does not exist: \"enclave dns zone update %s --gateway SYSTEM\"", z.Name, id, z.Name))
+				continue
+			}
+			for _, text := range z.Forward.Resolvers {
+				at, err := names.ParseResolver(text)
+				if err == nil && !slices.ContainsFunc(carries(n.sys.Routes), func(p netip.Prefix) bool { return p.Contains(at.Addr()) }) {
+					list = append(list, fmt.Sprintf("zone %s asks %s over gateway %s, which may not carry it: \"enclave system route add %s SUBNET\"", z.Name, at.Addr(), id, id))
+				}
 			}
 		}
 	}
@@ -95,12 +110,12 @@ func (h *hub) dnsWarnings() (list []string) {
 		}
 		for _, t := range r.Tags {
 			if !carried[t] {
-				list = append(list, fmt.Sprintf("record %s names tag %s, which no system carries", r.Name, t))
+				list = append(list, fmt.Sprintf("record %s names tag %s, which no system carries: tag one, or \"enclave dns record update %s\"", r.Name, t, r.Name))
 			}
 		}
 		for _, id := range r.Systems {
 			if h.nodes[id] == nil {
-				list = append(list, fmt.Sprintf("record %s names system %s, which does not exist", r.Name, id))
+				list = append(list, fmt.Sprintf("record %s names system %s, which does not exist: \"enclave dns record update %s\"", r.Name, id, r.Name))
 			}
 		}
 	}

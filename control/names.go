@@ -2,10 +2,12 @@ package control
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // people says what people call things: systems and policies have IDs that nobody knows by
@@ -107,5 +109,21 @@ func (p *people) flows(list []api.LiveFlow) {
 	for i := range list {
 		f := &list[i]
 		f.Names, f.PolicyName = p.pair(f.From, f.To), p.policy(f.Policy)
+		if s := p.h.policies[f.Policy]; s != nil && s.served != nil && s.served.Kind == wire.Gateway {
+			f.Names[1] = p.behind(f.Policy, f.Dst.Addr()) + " behind " + f.Names[1]
+		}
 	}
+}
+
+// behind is what a policy calls an address behind a gateway: a name that it stands for, or
+// itself.
+func (p *people) behind(id wire.PolicyID, a netip.Addr) string {
+	if names.StandIns().Contains(a) {
+		for _, name := range p.h.engine.Filtered(id) {
+			if names.StandIn(name) == a {
+				return name
+			}
+		}
+	}
+	return a.String()
 }

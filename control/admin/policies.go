@@ -98,10 +98,17 @@ func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID
 }
 
 // checkPolicy returns every mistake of a document at the moment it is written.
-func checkPolicy(p *wire.Policy, now time.Time) error {
+func (a *API) checkPolicy(ctx context.Context, p *wire.Policy, now time.Time) error {
 	bad := policy.Validate(p, "")
 	if len(bad) == 0 {
 		bad = checkEnd(p.ExpiresAt, p.ExpiresLocal, now)
+	}
+	if len(bad) == 0 && p.Kind == wire.Gateway {
+		org, err := a.store.Org(ctx)
+		if err != nil {
+			return refuse(err)
+		}
+		bad = policy.CheckReach(p, "", org.IPv4, org.IPv6)
 	}
 	if len(bad) > 0 {
 		return invalid(bad...)
@@ -117,7 +124,7 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 	if in.Body.ID != "" {
 		return nil, invalid(wire.Problem{Path: "id", Message: "is given by the server: leave it out"})
 	}
-	if err := checkPolicy(&in.Body, c.At); err != nil {
+	if err := a.checkPolicy(ctx, &in.Body, c.At); err != nil {
 		return nil, err
 	}
 	var p store.Policy
@@ -134,7 +141,7 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 }
 
 func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
-	if err := checkPolicy(&in.Body, time.Now()); err != nil {
+	if err := a.checkPolicy(ctx, &in.Body, time.Now()); err != nil {
 		return nil, err
 	}
 	id, out, err := a.changePolicy(ctx, &in.PolicyAction, func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {

@@ -199,9 +199,14 @@ func (a *API) checkSetNow(ctx context.Context, set *wire.PolicySet, c store.Chan
 	if err != nil {
 		return err
 	}
+	org, err := a.store.Org(ctx)
+	if err != nil {
+		return err
+	}
 	var bad []wire.Problem
 	for i := range set.Policies {
 		p := &set.Policies[i]
+		bad = append(bad, policy.CheckReach(p, fmt.Sprintf("policies[%d]", i), org.IPv4, org.IPv6)...)
 		end, err := p.Expiry()
 		if err != nil || end.IsZero() || end.After(c.At) {
 			continue

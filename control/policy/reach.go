@@ -338,3 +338,58 @@ func (e *Engine) Names(name string) bool {
 	}
 	return false
 }
+
+// CheckReach names what a gateway policy says that can have no effect with these ranges of
+// the overlay: subnets that overlap them, entries of the filter that lie out of reach of
+// every gateway, and subnets given twice. An engine leaves all that out without a word,
+// since a policy that stands must not stop counting when the overlay's ranges change.
+func CheckReach(p *wire.Policy, path string, overlay ...netip.Prefix) []wire.Problem {
+	var l problems
+	out := append(never(), overlay...)
+	lost := func(q netip.Prefix) bool {
+		return slices.ContainsFunc(out, func(r netip.Prefix) bool { return within(q, r) })
+	}
+	for i, g := range p.Gateways {
+		for j, text := range g.Subnets {
+			at := index(field(index(field(path, "gateways"), i), "subnets"), j)
+			q, err := parseSubnet(text)
+			if err != nil {
+				continue // Validate says so
+			}
+			over := slices.IndexFunc(overlay, func(r netip.Prefix) bool { return q.Bits() > 0 && q.Overlaps(r) })
+			switch {
+			case over >= 0:
+				l.add(at, "subnet %s overlaps the overlay's %s, which no gateway reaches", q, overlay[over])
+			case lost(q):
+				l.add(at, "no gateway reaches subnet %s", q)
+			case slices.Contains(g.Subnets[:j], text):
+				l.add(at, "subnet %s is given twice", q)
+			}
+		}
+	}
+	for i, text := range p.SubnetFilter {
+		at := index(field(path, "subnet_filter"), i)
+		prefixes, name, _ := parseFilter(text)
+		switch {
+		case name == "" && len(prefixes) > 0 && !slices.ContainsFunc(prefixes, func(q netip.Prefix) bool { return !lost(q) }):
+			l.add(at, "no gateway reaches %s", text)
+		case slices.Contains(p.SubnetFilter[:i], text):
+			l.add(at, "%s is given twice", text)
+		}
+	}
+	return l
+}
+
+// Filtered lists the DNS names of the subnet filter of a policy.
+func (e *Engine) Filtered(id wire.PolicyID) (list []string) {
+	r := e.policies[id]
+	if r == nil {
+		return nil
+	}
+	for _, text := range r.doc.SubnetFilter {
+		if _, name, _ := parseFilter(text); name != "" {
+			list = append(list, name)
+		}
+	}
+	return list
+}

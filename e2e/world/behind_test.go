@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"enclave/e2e/natlab"
 	"enclave/wire"
+	"enclave/wire/api"
 )
 
 // TestHoursEndAFlowThroughAGateway: the edge of a window cuts an open flow at both ends.
@@ -246,4 +248,51 @@ func TestACutTransferIsNotWhole(t *testing.T) {
 	_, err = o.API.PolicyDo(o.ctx, string(o.policy.ID), "disable")
 	o.must(err)
 	done.Wait()
+}
+
+// TestWhatOpensNothingIsRefused where it is written, with its path, or told in the status.
+func TestWhatOpensNothingIsRefused(t *testing.T) {
+	o := newOffice(t, 1, nil)
+	overlay, err := o.laptop.Status().Self.IPv4.Prefix(24)
+	o.must(err)
+	p := o.policy.Policy
+	p.ID, p.Name = "", "bad"
+	p.Gateways = []wire.GatewayRoute{{System: p.Gateways[0].System, Subnets: []string{"10.9.0.0/24", overlay.String(), "127.0.0.0/24", "10.9.0.0/24", "0.0.0.0/0"}}}
+	p.SubnetFilter = []string{"10.9.0.7", "100.64.0.0 - 100.64.0.9", "169.254.169.254", "10.9.0.7"}
+	_, err = o.API.CreatePolicy(o.ctx, p)
+	var bad *api.Problem
+	if !errors.As(err, &bad) {
+		t.Fatal(err)
+	}
+	var paths []string
+	for _, e := range bad.Problems {
+		paths = append(paths, e.Path)
+	}
+	want := []string{"gateways[0].subnets[1]", "gateways[0].subnets[2]", "gateways[0].subnets[3]", "subnet_filter[1]", "subnet_filter[2]", "subnet_filter[3]"}
+	if !slices.Equal(paths, want) {
+		t.Errorf("refused %v, want %v: %v", paths, want, bad)
+	}
+
+	// A gateway that loses its permission, and what names lean on it.
+	gate := o.gateways[0].Status().Self.ID
+	_, err = o.API.CreateZone(o.ctx, wire.Zone{Name: "office.test", Forward: &wire.ZoneForward{Gateways: []wire.SystemID{gate}, Resolvers: []string{o.addr(53)}}})
+	o.must(err)
+	_, err = o.API.CreateZone(o.ctx, wire.Zone{Name: "ours.test"})
+	o.must(err)
+	p.Name, p.Gateways[0].Subnets, p.SubnetFilter = "named", []string{o.subnet().String()}, []string{"www.ours.test"}
+	_, err = o.API.CreatePolicy(o.ctx, p)
+	o.must(err)
+	_, err = o.API.SetRoutes(o.ctx, id(o.gateways[0]), nil, []string{o.subnet().String()})
+	o.must(err)
+	s, err := o.API.Revision(o.ctx)
+	o.must(err)
+	told := strings.Join(s.Warnings, "\n")
+	for _, want := range []string{
+		"names gateway " + string(gate) + " for " + o.subnet().String() + ", which it may not carry", "zone office.test asks ",
+		"names www.ours.test, which is in our zone ours.test",
+	} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the status does not say %q:\n%s", want, told)
+		}
+	}
 }

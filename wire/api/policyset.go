@@ -68,7 +68,8 @@ type LiveFlow struct {
 	To    wire.SystemID `json:"to"`
 	Since time.Time     `json:"since"`
 	Bytes uint64        `json:"bytes"`
-	// Names and PolicyName are what people call From, To and Policy.
+	// Names and PolicyName are what people call From, To and Policy; what lies behind To
+	// is said before its name.
 	Names      [2]string `json:"names"`
 	PolicyName string    `json:"policy_name,omitempty"`
 }
