@@ -30,5 +30,5 @@ func (a *app) tourDemo(ctx context.Context, cfg demo.Config, o tui.Options) erro
 	}
 	defer cl.Close()
 	o.Tour = t
-	return a.runTUI(ctx, cl, o)
+	return a.runTUI(ctx, tuiClient{Client: cl, seen: new(seenTrail)}, o)
 }

@@ -19,6 +19,7 @@ import (
 
 func (a *app) tui() *cobra.Command {
 	var o tui.Options
+	var at, tokenFile string
 	c := &cobra.Command{Use: "tui", Short: "See and steer the enclave from this terminal",
 		Long: `Opens screens for what the API knows: ? shows the keys, : finds an action by its words.
 A change is shown with what it would open and cut before it is made. For scripts and
@@ -32,20 +33,26 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 				return err
 			}
 			defer cl.Close()
+			box, err := a.openSandbox(first(at, a.Getenv("ENCLAVE_SANDBOX_URL")), tokenFile)
+			if err != nil {
+				return err
+			}
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			return a.runTUI(ctx, cl, o)
+			return a.runTUI(ctx, tuiClient{Client: cl, seen: new(seenTrail), sandbox: box}, o)
 		}}
 	c.Flags().BoolVar(&o.ReadOnly, "read-only", false, "change nothing, whatever is pressed")
 	c.Flags().BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal, so that it selects text as usual")
+	c.Flags().StringVar(&at, "sandbox", "", "`URL` of a sandbox server whose runs can be cancelled (default $ENCLAVE_SANDBOX_URL)")
+	c.Flags().StringVar(&tokenFile, "sandbox-token-file", "", "`FILE` with a token of that server (default $ENCLAVE_SANDBOX_TOKEN)")
 	c.Flags().BoolVar(&o.ASCII, "ascii", false, "use ASCII characters only (default where the locale is not UTF-8)")
 	return c
 }
 
 // runTUI shows the terminal UI. After a panic the terminal is as it was, and the stack is
 // printed for who mends it.
-func (a *app) runTUI(ctx context.Context, cl *client.Client, o tui.Options) error {
-	err := tui.Run(ctx, tuiClient{cl, new(seenTrail)}, a.screenOptions(o))
+func (a *app) runTUI(ctx context.Context, cl tuiClient, o tui.Options) error {
+	err := tui.Run(ctx, cl, a.screenOptions(o))
 	if broke := (*tui.Panic)(nil); errors.As(err, &broke) {
 		fmt.Fprintf(a.Err, "%s\n", broke.Stack)
 	}
@@ -69,7 +76,8 @@ func speaksUTF8(getenv func(string) string) bool {
 // method.
 type tuiClient struct {
 	*client.Client
-	seen *seenTrail
+	seen    *seenTrail
+	sandbox *sandboxAt // nil is none
 }
 
 func (t tuiClient) try(dry bool, do func(c *client.Client) error) (api.Impact, error) {

@@ -145,7 +145,7 @@ func TestAnswersOfAnEarlierStepAreDropped(t *testing.T) {
 func TestTheToursKeysCollideWithNone(t *testing.T) {
 	m := toured(t, &guide{sight: tour.Sight{Action: "kill the relay"}}, Options{})
 	for i, s := range m.screens {
-		press(m, "esc", "esc", string(rune('1'+i)))
+		press(m, "esc", "esc", screenKey(i).Key())
 		for _, p := range keys.Problems(m.everywhere(), s.Keys()) {
 			t.Errorf("%s: %s", s.Name(), p)
 		}

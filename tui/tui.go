@@ -18,12 +18,18 @@ import (
 	"enclave/tui/keys"
 	"enclave/tui/screen"
 	"enclave/tui/screen/audit"
+	"enclave/tui/screen/enrolment"
 	"enclave/tui/screen/explain"
 	"enclave/tui/screen/flows"
+	"enclave/tui/screen/names"
 	"enclave/tui/screen/overview"
 	"enclave/tui/screen/policies"
 	"enclave/tui/screen/reach"
+	"enclave/tui/screen/relays"
+	"enclave/tui/screen/runs"
+	"enclave/tui/screen/seal"
 	"enclave/tui/screen/systems"
+	"enclave/tui/screen/trust"
 	"enclave/tui/theme"
 	"enclave/tui/tour"
 	"enclave/wire/api"
@@ -71,9 +77,10 @@ type Config struct {
 // New makes the root model; it asks nothing before Init.
 func New(cfg Config) *Model {
 	m := &Model{
-		state:   screen.State{Theme: cfg.Theme, Client: cfg.Client, ReadOnly: cfg.ReadOnly, Now: cfg.Now},
-		screens: []screen.Screen{overview.New(), systems.New(), policies.New(), explain.New(), flows.New(), audit.New(), reach.New()},
-		w:       80, h: 24, records: cfg.records,
+		state: screen.State{Theme: cfg.Theme, Client: cfg.Client, ReadOnly: cfg.ReadOnly, Now: cfg.Now},
+		screens: []screen.Screen{overview.New(), systems.New(), policies.New(), explain.New(), flows.New(), audit.New(), reach.New(),
+			enrolment.New(), relays.New(), trust.New(), names.New(), seal.New(), runs.New()},
+		w: 80, h: 24, records: cfg.records,
 	}
 	if cfg.Tour != nil {
 		m.tour = tour.New(cfg.Tour)

@@ -99,7 +99,13 @@ func (s *server) TagGraph(_ context.Context, at time.Time) (api.TagGraph, error)
 		{From: "developers", To: "pods", Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 80}}, Policy: "p-Kubernetes", PolicyName: "Kubernetes", Senders: 880, Receivers: 1000},
 		{From: "developers", Gateway: "sys04", GatewayName: "db", Proto: wire.Any, Policy: "p-full", PolicyName: "Everything", Senders: 900, Receivers: 1, Subnets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}}, s.err
 }
-func (s *server) Audit(context.Context, url.Values, int) ([]api.AuditRecord, error) {
+func (s *server) Audit(_ context.Context, q url.Values, _ int) ([]api.AuditRecord, error) {
+	if q.Get("action") == "run.*" {
+		return runRecords(), s.err
+	}
+	if q.Get("action") != "" {
+		return nil, s.err
+	}
 	return s.audit, s.err
 }
 func (s *server) FollowAudit(ctx context.Context, _ url.Values, _ int64, _ func(*api.AuditRecord) error) error {
@@ -302,6 +308,27 @@ var views = map[string][]string{
 	"map-why":       {"7", "down", "enter"},
 	"audit-record":  {"6", "enter"},
 	"audit-verify":  {"6", "V"},
+	"keys":          {"8"},
+	"key":           {"8", "enter"},
+	"key-new":       {"8", "n", "text:laptops", "tab", "text:other", "tab"},
+	"key-made":      {"8", "n", "text:laptops", "enter", "y"},
+	"key-delete":    {"8", "x"},
+	"relays":        {"9"},
+	"relay":         {"9", "enter"},
+	"trust":         {"0"},
+	"trust-one":     {"0", "enter"},
+	"trust-mark":    {"0", "m", "text:laptop-ana", "tab", "text:8h", "enter"},
+	"dns":           {"alt+1", "down"},
+	"dns-record":    {"alt+1", "down", "enter"},
+	"dns-resolve":   {"alt+1", "r", "text:web.corp.example", "tab", "text:laptop-ana", "enter"},
+	"dns-new":       {"alt+1", "n", "text:db.corp.example", "tab", "tab", "text:nobody"},
+	"seal":          {"alt+2"},
+	"seal-rotate":   {"alt+2", "o"},
+	"seal-unlock":   {"alt+2", "u", "text:correct horse"},
+	"seal-help":     {"alt+2", "?"},
+	"sandbox":       {"alt+3"},
+	"sandbox-run":   {"alt+3", "down", "enter"},
+	"sandbox-stop":  {"alt+3", "c"},
 }
 
 func TestFrames(t *testing.T) {
@@ -348,7 +375,7 @@ func TestEveryBindingHasHelpAndNoneCollide(t *testing.T) {
 	}
 	for i, s := range m.screens {
 		check(s.Name(), global, s.Keys())
-		press(m, string(rune('1'+i)), "?")
+		press(m, screenKey(i).Key(), "?")
 		m.Update(tea.WindowSizeMsg{Width: 80, Height: 40})
 		view := ansi.Strip(m.View())
 		for _, b := range s.Keys() {
@@ -360,7 +387,7 @@ func TestEveryBindingHasHelpAndNoneCollide(t *testing.T) {
 	}
 	press(m, "3", "n")
 	for i := range m.screens[3:] {
-		press(m, "esc", string(rune('4'+i)), "/")
+		press(m, "esc", screenKey(3+i).Key(), "/")
 		if !m.current().Typing() {
 			t.Errorf("/ does not type on %s", m.current().Name())
 		}
@@ -395,7 +422,7 @@ func TestNoKeysCollideAnywhere(t *testing.T) {
 
 func TestEveryStateIsAWord(t *testing.T) {
 	th := model(lab(), Options{}).state.Theme
-	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed"} {
+	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed", "in use", "unused", "used up", "open", "locked", "locking", "running", "waiting for a tool"} {
 		if text := ansi.Strip(th.State(word)); !strings.HasSuffix(text, " "+word) {
 			t.Errorf("%q is drawn as %q", word, text)
 		}
@@ -494,7 +521,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 	s := lab()
 	m := model(s, Options{ReadOnly: true})
 	for i, sc := range m.screens {
-		press(m, string(rune('1'+i)))
+		press(m, screenKey(i).Key())
 		for _, b := range sc.Keys() {
 			if b.Write {
 				_, cmd := m.Update(b.Press())

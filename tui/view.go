@@ -8,6 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"enclave/tui/keys"
+	"enclave/tui/screen"
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -42,10 +43,17 @@ func (m *Model) body(w, h int) string {
 		return m.paletteView(w, h)
 	case m.help:
 		return m.helpView(w, h)
-	case !m.state.Loaded:
+	case !m.state.Loaded && !alone(m.current()):
 		return theme.Box(m.waiting(), w, h)
 	}
 	return m.current().View(&m.state, w, h)
+}
+
+// alone reports whether a screen shows something where the organisation cannot be read: a
+// locked state can only be unlocked.
+func alone(s screen.Screen) bool {
+	a, ok := s.(interface{ Alone() bool })
+	return ok && a.Alone()
 }
 
 // waiting is the body before the first reading.

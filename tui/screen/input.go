@@ -23,6 +23,9 @@ func NewInput(example string) Input {
 	return Input{f}
 }
 
+// Hide keeps what is typed off the screen.
+func (i *Input) Hide() { i.field.EchoMode = textinput.EchoPassword }
+
 // Focus lets it be typed in.
 func (i *Input) Focus() { i.field.Focus() }
 
@@ -44,6 +47,11 @@ func (i *Input) Update(m tea.KeyMsg) { i.field, _ = i.field.Update(m) }
 // View draws it; the cursor is a block that does not blink.
 func (i *Input) View(t theme.Theme, w int) string {
 	text, at := []rune(i.field.Value()), i.field.Position()
+	if i.field.EchoMode == textinput.EchoPassword {
+		for j := range text {
+			text[j] = '*'
+		}
+	}
 	if !i.field.Focused() {
 		if len(text) == 0 {
 			return theme.Fit(t.Paint(theme.Dim, "-"), w)

@@ -32,6 +32,7 @@ type Client interface {
 	Auditor
 	Changer
 	Editor
+	Stewards
 }
 
 // Agents asks the connected agents.

@@ -5,13 +5,13 @@ package theme
 func (t Theme) State(word string) string {
 	glyph, tone := "·", Plain
 	switch word {
-	case "connected", "active", "ok", "direct", "allowed":
+	case "connected", "active", "ok", "direct", "allowed", "in use", "open", "found", "running":
 		glyph, tone = "●", Good
 	case "pending", "outside hours", "waiting", "relay":
 		glyph, tone = "○", Warn
-	case "disconnected", "disabled", "expired", "inactive: no rules":
+	case "disconnected", "disabled", "expired", "inactive: no rules", "unused", "used up", "empty", "missing":
 		glyph, tone = "○", Dim
-	case "revoked", "denied", "failed":
+	case "revoked", "denied", "failed", "locked":
 		glyph, tone = "✗", Bad
 	}
 	return t.Paint(tone, glyph+" "+Clean(word))

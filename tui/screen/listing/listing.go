@@ -1,0 +1,227 @@
+// Package listing is what screens have in common that show a list of the server's: it is
+// read while it is looked at, searched, and one row of it is shown whole. What the rows
+// are, and what may be done with them, is the screen's.
+package listing
+
+import (
+	"context"
+	"fmt"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"enclave/tui/keys"
+	"enclave/tui/screen"
+	"enclave/tui/theme"
+)
+
+// List shows rows of T. The fields that are functions are set once.
+type List[T any] struct {
+	Ask     func(ctx context.Context, c screen.Client) ([]T, error)
+	Columns []theme.Column
+	Cells   func(s *screen.State, row *T) []string // a cell each column, safe to draw
+	Words   func(row *T) []string                  // what a search looks at
+	Detail  func(s *screen.State, row *T, w int) []string
+	Head    func(s *screen.State, shown, of int) string // the first line
+	Empty   string                                      // said where there is nothing
+
+	list    screen.List
+	search  screen.Input
+	rows    []T
+	err     error
+	loaded  bool
+	reading bool
+	detail  bool
+	scroll  int // of the detail
+	turn    int
+	page    int
+}
+
+// New readies l, whose functions are set.
+func New[T any](l List[T]) List[T] {
+	l.search = screen.NewInput("any word of a row")
+	return l
+}
+
+// MaxRows is how many of one reading are kept.
+const MaxRows = 5000
+
+// every is how many ticks a reading stays fresh: some lists cost the server more than the
+// organisation does.
+const every = 2
+
+var (
+	search = keys.New("search", "/")
+	detail = keys.New("details", "enter")
+	back   = keys.New("back", "esc")
+	accept = keys.New("accept", "enter")
+)
+
+// Keys are own ones and those of every list.
+func (l *List[T]) Keys(own ...keys.Binding) []keys.Binding {
+	if l.Typing() {
+		return []keys.Binding{accept, back}
+	}
+	return append(append([]keys.Binding{search, detail, back}, own...), screen.Moves()...)
+}
+
+// Typing is so while a search is typed.
+func (l *List[T]) Typing() bool { return l.search.Focused() }
+
+// told is a reading.
+type told[T any] struct {
+	rows []T
+	err  error
+}
+
+// Update follows what every list follows. Keys come here last: own ones go first.
+func (l *List[T]) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	switch msg := msg.(type) {
+	case told[T]:
+		l.reading = false
+		l.Put(msg.rows, msg.err)
+	case screen.Shown:
+		l.turn = 0
+		return l.Again(s)
+	case screen.Tick:
+		if l.turn++; l.turn%every == 0 {
+			return l.Again(s)
+		}
+	case tea.KeyMsg:
+		l.pressed(msg)
+	}
+	return nil
+}
+
+// Again reads, unless that is under way.
+func (l *List[T]) Again(s *screen.State) tea.Cmd {
+	if l.reading || l.Ask == nil {
+		return nil
+	}
+	l.reading = true
+	c, ask := s.Client, l.Ask
+	return screen.Call(func(ctx context.Context) tea.Msg {
+		rows, err := ask(ctx, c)
+		return told[T]{rows, err}
+	})
+}
+
+func (l *List[T]) pressed(k tea.KeyMsg) {
+	switch {
+	case l.search.Focused():
+		switch {
+		case back.Is(k):
+			l.search.Set("")
+			l.search.Blur()
+		case accept.Is(k):
+			l.search.Blur()
+		default:
+			l.search.Update(k)
+		}
+	case search.Is(k):
+		l.search.Focus()
+		l.detail = false
+	case detail.Is(k):
+		l.detail, l.scroll = !l.detail && l.Chosen() != nil && l.Detail != nil, 0
+	case back.Is(k):
+		if !l.detail {
+			l.search.Set("")
+		}
+		l.detail = false
+	case l.detail:
+		at := screen.List{At: l.scroll}
+		at.Move(k, l.scroll+l.page+1, max(1, l.page)) // View knows the end
+		l.scroll = at.At
+	default:
+		l.list.Move(k, len(l.seen()), max(1, l.page))
+	}
+}
+
+func (l *List[T]) seen() []*T {
+	out := make([]*T, 0, len(l.rows))
+	for i := range l.rows {
+		if screen.Has(l.search.Value(), l.Words(&l.rows[i])...) {
+			out = append(out, &l.rows[i])
+		}
+	}
+	return out
+}
+
+// Chosen is the row under the cursor; nil where there is none.
+func (l *List[T]) Chosen() *T {
+	rows := l.seen()
+	if l.list.At >= len(rows) {
+		return nil
+	}
+	return rows[l.list.At]
+}
+
+// Put is a reading that came by another way: where Ask is nil the screen reads.
+func (l *List[T]) Put(rows []T, err error) {
+	if l.err = err; err == nil {
+		l.loaded, l.rows = true, rows[:min(len(rows), MaxRows)]
+	}
+}
+
+// Rows are all that was read.
+func (l *List[T]) Rows() []T { return l.rows }
+
+// View draws the list, or the row that is looked at.
+func (l *List[T]) View(s *screen.State, w, h int) string {
+	t := s.Theme
+	if row := l.Chosen(); l.detail && row != nil {
+		lines := l.Detail(s, row, w)
+		l.page = h
+		l.scroll = max(0, min(l.scroll, len(lines)-h))
+		return theme.Box(lines[l.scroll:], w, h)
+	}
+	rows := l.seen()
+	top := fmt.Sprintf("%d of %d", len(rows), len(l.rows))
+	if l.Head != nil {
+		top = l.Head(s, len(rows), len(l.rows))
+	}
+	switch {
+	case l.search.Focused():
+		top = "search: " + l.search.View(t, w-8)
+	case l.err != nil:
+		top = t.Paint(theme.Bad, "✗ "+theme.Clean(l.err.Error())+"; trying again")
+	case !l.loaded:
+		top = "reading…"
+	case l.search.Value() != "":
+		top += "  search: " + theme.Clean(l.search.Value())
+	}
+	widths := theme.Widths(l.Columns, w-2)
+	heads := make([]string, len(l.Columns))
+	for i, c := range l.Columns {
+		heads[i] = c.Head
+	}
+	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, heads...))}
+	l.page = max(1, h-len(lines))
+	from, to := l.list.Window(len(rows), l.page)
+	for i := from; i < to; i++ {
+		cursor := "  "
+		if i == l.list.At {
+			cursor = "▸ "
+		}
+		lines = append(lines, cursor+theme.Row(widths, l.Cells(s, rows[i])...))
+	}
+	if l.loaded && len(rows) == 0 {
+		lines = append(lines, t.Paint(theme.Dim, "  "+l.Empty))
+	}
+	return theme.Box(lines, w, h)
+}
+
+// Facts lays a heading and named values out, for details; a value without text is left out.
+func Facts(t theme.Theme, w int, title string, pairs ...string) []string {
+	lines := []string{title}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		name := pairs[i]
+		if pairs[i+1] == "" {
+			continue
+		}
+		for _, part := range theme.Wrap(theme.Clean(pairs[i+1]), w-14) {
+			lines = append(lines, "  "+t.Paint(theme.Dim, theme.Fit(name, 11))+" "+part)
+			name = ""
+		}
+	}
+	return lines
+}

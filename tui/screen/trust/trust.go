@@ -1,0 +1,203 @@
+// Package trust shows what is asked of systems beside their tags, who meets it, and until
+// when. A mark opens and cuts like any other change, so it is shown first what it does.
+package trust
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"enclave/tui/keys"
+	"enclave/tui/screen"
+	"enclave/tui/screen/listing"
+	"enclave/tui/theme"
+	"enclave/wire/api"
+)
+
+// Model is the screen.
+type Model struct {
+	list listing.List[api.Requirement]
+	form *listing.Form
+}
+
+var (
+	mark   = keys.Writes("mark as met by a system", "m")
+	unmark = keys.Writes("take a mark away", "u")
+	drop   = keys.Writes("delete", "x")
+)
+
+// New makes the screen.
+func New() *Model {
+	return &Model{list: listing.New(listing.List[api.Requirement]{
+		Ask:     func(ctx context.Context, c screen.Client) ([]api.Requirement, error) { return c.Requirements(ctx) },
+		Columns: []theme.Column{{Head: "requirement", Min: 14, Max: 24}, {Head: "kind", Min: 19}, {Head: "met by", Min: 7}, {Head: "asks for", Min: 16, Max: 50}},
+		Cells: func(s *screen.State, r *api.Requirement) []string {
+			return []string{theme.Clean(r.ID), theme.Clean(string(r.Kind)), fmt.Sprint(len(marks(s, r.ID))), theme.Clean(asks(r))}
+		},
+		Words: func(r *api.Requirement) []string {
+			return []string{r.ID, string(r.Kind), r.Authority, r.Description, asks(r)}
+		},
+		Head: func(_ *screen.State, shown, of int) string {
+			return fmt.Sprintf("%d of %d trust requirements", shown, of)
+		},
+		Empty: "none: \"enclave trust set FILE\" makes one", Detail: detail,
+	})}
+}
+
+// Name of the screen.
+func (*Model) Name() string { return "trust" }
+
+// Keys of the list, or of the form.
+func (m *Model) Keys() []keys.Binding {
+	if m.form != nil {
+		return m.form.Keys()
+	}
+	return m.list.Keys(mark, unmark, drop)
+}
+
+// Typing is so in the form and the search.
+func (m *Model) Typing() bool { return m.form != nil || m.list.Typing() }
+
+// done closes the form once its change is made.
+type done struct{}
+
+// Update follows keys and readings.
+func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
+	k, ok := msg.(tea.KeyMsg)
+	switch {
+	case !ok:
+		if _, ok := msg.(done); ok {
+			m.form = nil
+		}
+		return m.list.Update(msg, s)
+	case m.form != nil:
+		cmd, leave := m.form.Update(k)
+		if leave {
+			m.form = nil
+		}
+		return cmd
+	case m.list.Typing() || m.list.Chosen() == nil:
+	case mark.Is(k):
+		m.form = markForm(s, m.list.Chosen().ID, true)
+		return nil
+	case unmark.Is(k):
+		m.form = markForm(s, m.list.Chosen().ID, false)
+		return nil
+	case drop.Is(k):
+		id, c := m.list.Chosen().ID, s.Client
+		return screen.Ask(screen.Propose{Title: "delete the requirement " + id, Done: "deleted " + id, Then: done{},
+			Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return c.DropRequirement(ctx, dry, id) }}})
+	}
+	return m.list.Update(k, s)
+}
+
+// markForm asks whose mark it is, and until when.
+func markForm(s *screen.State, id string, met bool) *listing.Form {
+	c, now := s.Client, s.Now
+	var names []string
+	for i := range s.Org.Systems {
+		names = append(names, s.Org.Systems[i].Name, string(s.Org.Systems[i].ID))
+	}
+	title, fields := "Take away the mark of "+id, []listing.Field{{Name: "system", Example: "its name or ID", Check: func(text string) error {
+		if !slices.Contains(names, text) {
+			return fmt.Errorf("no system is called that")
+		}
+		return nil
+	}}}
+	if met {
+		title = "Mark " + id + " as met"
+		fields = append(fields, listing.Field{Name: "until", Example: "it is taken away; 8h, 7d, an instant", Check: func(text string) error {
+			if text == "" {
+				return nil
+			}
+			_, err := screen.Instant(text, now)
+			return err
+		}})
+	}
+	return listing.NewForm(title, func(v []string) tea.Cmd {
+		var until time.Time
+		if met && v[1] != "" {
+			until, _ = screen.Instant(v[1], now) // Check has read it
+		}
+		p := screen.Propose{Title: fmt.Sprintf("%s no longer meets %s", v[0], id), Done: "took the mark away", Then: done{}}
+		step := func(ctx context.Context, dry bool) (api.Impact, error) { return c.Unmark(ctx, dry, v[0], id) }
+		if met {
+			p.Title, p.Done = fmt.Sprintf("%s meets %s", v[0], id), "marked it"
+			step = func(ctx context.Context, dry bool) (api.Impact, error) { return c.Mark(ctx, dry, v[0], id, until) }
+		}
+		p.Steps = []screen.Step{step}
+		return screen.Ask(p)
+	}, fields...)
+}
+
+// View draws the list or the form.
+func (m *Model) View(s *screen.State, w, h int) string {
+	if m.form != nil {
+		return m.form.View(s.Theme, w, h)
+	}
+	return m.list.View(s, w, h)
+}
+
+// marks are the systems that meet a requirement now, with until when.
+func marks(s *screen.State, id string) (out []string) {
+	for i := range s.Org.Systems {
+		for _, t := range s.Org.Systems[i].Trust {
+			switch {
+			case t.Requirement != id || (!t.Until.IsZero() && !s.Now.Before(t.Until)):
+			case t.Until.IsZero():
+				out = append(out, s.Org.Systems[i].Name)
+			default:
+				out = append(out, s.Org.Systems[i].Name+" until "+t.Until.UTC().Format("Mon 2006-01-02 15:04"))
+			}
+		}
+	}
+	return out
+}
+
+// asks says in a line what a requirement asks for.
+func asks(r *api.Requirement) string {
+	var out []string
+	add := func(blocked bool, what string) {
+		if blocked {
+			what = "not " + what
+		}
+		out = append(out, what)
+	}
+	if r.Authority != "" {
+		out = append(out, "signed in with "+r.Authority)
+	}
+	for _, c := range r.Claims {
+		out = append(out, c.Claim+"="+c.Value)
+	}
+	for _, c := range r.Ranges {
+		add(c.Blocked, c.Range)
+	}
+	for _, c := range r.Countries {
+		add(c.Blocked, c.Country)
+	}
+	return strings.Join(out, ", ")
+}
+
+func detail(s *screen.State, r *api.Requirement, w int) []string {
+	var policies []string
+	for i := range s.Org.Policies {
+		p := &s.Org.Policies[i]
+		if slices.Contains(p.SenderTrust, r.ID) {
+			policies = append(policies, p.Name+" (senders)")
+		}
+		if slices.Contains(p.RecvTrust, r.ID) {
+			policies = append(policies, p.Name+" (receivers)")
+		}
+	}
+	met := marks(s, r.ID)
+	lines := listing.Facts(s.Theme, w, s.Theme.Paint(theme.Title, theme.Clean(r.ID)), "kind", string(r.Kind), "asks for", asks(r), "notes", r.Description, "policies", strings.Join(policies, ", "))
+	lines = append(lines, s.Theme.Paint(theme.Title, fmt.Sprintf("Met by: %d", len(met))))
+	for _, m := range met {
+		lines = append(lines, "  "+theme.Clean(m))
+	}
+	return lines
+}
