@@ -84,7 +84,7 @@ func (s *sandboxAt) sessions(ctx context.Context) ([]screen.Session, error) {
 	for _, i := range in.Sessions {
 		one := screen.Session{ID: i.ID, Run: i.Run, State: string(i.State), At: i.CreatedAt}
 		if i.State == session.Waiting {
-			one.State = "waiting for a tool"
+			one.State = "waiting" // for a tool
 		}
 		out = append(out, one)
 	}

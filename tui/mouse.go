@@ -66,7 +66,7 @@ func (m *Model) clicked(x, y int) tea.Cmd {
 func (m *Model) tabAt(x int) int {
 	line, from, at := ansi.Strip(m.tabs(m.w)), 0, -1
 	for i := range m.screens {
-		label := screenKey(i).Key() + " "
+		label := m.label(i)
 		j := strings.Index(line[from:], label)
 		if j < 0 {
 			continue

@@ -99,7 +99,7 @@ func (s *server) Unlock(_ context.Context, in api.Unlock) (api.Seal, error) {
 }
 
 func (s *server) Sessions(context.Context) ([]screen.Session, error) {
-	return []screen.Session{{ID: "s_1", Run: "run-live", State: "waiting for a tool", At: now.Add(-2 * time.Second)}}, s.err
+	return []screen.Session{{ID: "s_1", Run: "run-live", State: "waiting", At: now.Add(-2 * time.Second)}}, s.err
 }
 func (s *server) CancelSession(_ context.Context, id string) error {
 	_, err := s.change(false, "cancel "+id)

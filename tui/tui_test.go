@@ -203,7 +203,7 @@ func lab() *server {
 		Systems: []api.System{sys(1, "laptop-ana", wire.Connected, "developers"), sys(2, "pod-1", wire.Connected, "pods", "web"),
 			sys(3, "newcomer", wire.Pending), sys(4, "db", wire.Disconnected, "databases"), sys(5, "old", wire.Revoked)},
 		Policies: []api.Policy{kube, hours, pol("Backups", "disabled", false), full()},
-		Relays:   []api.Relay{{}},
+		Relays:   []api.Relay{{Relay: wire.Relay{ID: "r3lay", Addr: "relay.example:443", STUN: []string{"192.0.2.1:3478", "192.0.2.1:3479"}}, EnrolledAt: now.Add(-72 * time.Hour)}},
 		Coming:   []api.Coming{{At: expires, Kind: "expires", Object: "policy", Name: "Kubernetes"}},
 	}}
 	for i := range 30 {
@@ -422,7 +422,7 @@ func TestNoKeysCollideAnywhere(t *testing.T) {
 
 func TestEveryStateIsAWord(t *testing.T) {
 	th := model(lab(), Options{}).state.Theme
-	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed", "in use", "unused", "used up", "open", "locked", "locking", "running", "waiting for a tool"} {
+	for _, word := range []string{"pending", "connected", "disconnected", "disabled", "revoked", "active", "outside hours", "expired", "inactive: no rules", "ok", "denied", "failed", "in use", "unused", "used up", "open", "locked", "locking", "running", "waiting"} {
 		if text := ansi.Strip(th.State(word)); !strings.HasSuffix(text, " "+word) {
 			t.Errorf("%q is drawn as %q", word, text)
 		}

@@ -64,43 +64,42 @@ func (m *Model) waiting() []string {
 	return []string{"reading…"}
 }
 
-// tabs names the screens; the brackets say which one is on top. Where not all fit, the
-// names of the others give way, and then those that are furthest from it.
+// tabs names the screens; the brackets say which one is on top. Where not all fit, those
+// that are furthest from it are left out, at the end that an ellipsis stands at.
 func (m *Model) tabs(w int) string {
-	most := 0
-	for _, s := range m.screens {
-		most = max(most, len(s.Name()))
-	}
-	for letters := most; letters > 0; letters-- {
-		if letters > 4 && letters < most {
-			continue
-		}
-		if line := m.tabLine(0, len(m.screens), letters); ansi.StringWidth(line) <= w {
-			return theme.Fit(line, w)
-		}
+	if line := m.tabLine(0, len(m.screens)); ansi.StringWidth(line) <= w {
+		return theme.Fit(line, w)
 	}
 	from, to := m.at, m.at+1
 	for grown := true; grown; {
 		grown = false
-		if to < len(m.screens) && ansi.StringWidth(m.tabLine(from, to+1, 4)) <= w-2 {
+		if to < len(m.screens) && ansi.StringWidth(m.tabLine(from, to+1)) <= w-2 {
 			to, grown = to+1, true
 		}
-		if from > 0 && ansi.StringWidth(m.tabLine(from-1, to, 4)) <= w-2 {
+		if from > 0 && ansi.StringWidth(m.tabLine(from-1, to)) <= w-2 {
 			from, grown = from-1, true
 		}
 	}
-	line := m.tabLine(from, to, 4)
+	line := m.tabLine(from, to)
 	if from > 0 {
 		line = "…" + line
 	}
 	if to < len(m.screens) {
-		line += "…"
+		line = theme.Fit(line, min(w-1, ansi.StringWidth(line))) + "…"
 	}
 	return theme.Fit(line, w)
 }
 
-// tabLine names screens [from, to), all but the one on top by their first letters.
-func (m *Model) tabLine(from, to, letters int) string {
+// label is a screen's name, with its digit where it has one of its own.
+func (m *Model) label(i int) string {
+	if key := screenKey(i).Key(); len(key) == 1 {
+		return key + " " + m.screens[i].Name()
+	}
+	return m.screens[i].Name()
+}
+
+// tabLine names screens [from, to), those with a digit of their own by it.
+func (m *Model) tabLine(from, to int) string {
 	var b strings.Builder
 	for i := from; i < to; i++ {
 		switch {
@@ -111,11 +110,7 @@ func (m *Model) tabLine(from, to, letters int) string {
 		default:
 			b.WriteByte(' ')
 		}
-		name := m.screens[i].Name()
-		if i != m.at {
-			name = name[:min(len(name), letters)]
-		}
-		name = screenKey(i).Key() + " " + name
+		name := m.label(i)
 		if i == m.at {
 			name = m.state.Theme.Paint(theme.Title, name)
 		}
@@ -241,7 +236,10 @@ func (m *Model) helpView(w, h int) string {
 			left = append(left, cell(b))
 		}
 	}
-	right := []string{t.Paint(theme.Title, "Everywhere"), fmt.Sprintf("  %s a screen", theme.Fit(fmt.Sprintf("1 to %d", len(m.screens)), 10))}
+	right := []string{t.Paint(theme.Title, "Everywhere"), "  " + theme.Fit("1 to 9, 0", 10) + " a screen"}
+	if over := len(m.screens) - 10; over > 0 {
+		right = append(right, "  "+theme.Fit(fmt.Sprintf("alt+1 to %d", over), 10)+" one after those")
+	}
 	for _, b := range m.everywhere() {
 		right = append(right, cell(b))
 	}

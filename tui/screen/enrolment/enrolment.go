@@ -3,6 +3,7 @@
 package enrolment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,7 +193,7 @@ func detail(s *screen.State, k *api.Key, w int) []string {
 	}
 	end := expires(k)
 	if k.ExpiresAt != nil {
-		end += " UTC, then " + string(max(k.ExpiryAction, "disable"))
+		end += " UTC, then " + string(cmp.Or(k.ExpiryAction, "disable"))
 	}
 	return listing.Facts(s.Theme, w, s.Theme.Paint(theme.Title, theme.Clean(k.Name))+"  "+s.Theme.State(state(k, s.Now)),
 		"id, for", string(k.ID)+", "+k.Kind+" systems", "approval", k.Approval, "used", used(k), "tags", tags(k.Tags), "from", strings.Join(k.Sources, ", "),
@@ -272,4 +273,9 @@ func warning(k *api.KeyCreate) string {
 		return "who has its secret enrols as many systems as he likes, for ever, and nobody is asked"
 	}
 	return ""
+}
+
+// Click puts the cursor on a row.
+func (m *Model) Click(_, y int, _ *screen.State) bool {
+	return m.form == nil && m.made == nil && m.list.Click(y)
 }

@@ -155,6 +155,11 @@ func (l *List[T]) Chosen() *T {
 	return rows[l.list.At]
 }
 
+// Click puts the cursor on the row at y of the last View.
+func (l *List[T]) Click(y int) (again bool) {
+	return !l.detail && !l.Typing() && l.list.Click(y-2, len(l.seen()))
+}
+
 // Put is a reading that came by another way: where Ask is nil the screen reads.
 func (l *List[T]) Put(rows []T, err error) {
 	if l.err = err; err == nil {

@@ -46,7 +46,7 @@ var (
 func New() *Model {
 	return &Model{list: listing.New(listing.List[entry]{
 		Ask:     read,
-		Columns: []theme.Column{{Head: "name", Min: 20, Max: 40}, {Head: "what", Min: 12}, {Head: "stands for", Min: 16, Max: 60}},
+		Columns: []theme.Column{{Head: "name", Min: 20, Max: 30}, {Head: "what", Min: 15}, {Head: "stands for", Min: 16, Max: 60}},
 		Cells: func(s *screen.State, e *entry) []string {
 			name := e.name
 			if e.record != nil {
@@ -92,7 +92,7 @@ func what(e *entry) string {
 	case e.zone.BuiltIn:
 		return "zone, built in"
 	case e.zone.Forward != nil:
-		return "zone, asked elsewhere"
+		return "zone, forwarded"
 	}
 	return "zone"
 }
@@ -293,10 +293,19 @@ func detail(s *screen.State, e *entry, w int) []string {
 	if e.zone != nil {
 		notes = e.zone.Notes
 		if f := e.zone.Forward; f != nil {
-			forward = fmt.Sprintf("%+v", *f)
+			var via []string
+			for _, g := range f.Gateways {
+				via = append(via, s.Named("system:"+string(g)))
+			}
+			forward = "to " + strings.Join(f.Resolvers, ", ") + " behind " + strings.Join(via, ", ")
 		}
 	} else {
 		notes = e.record.Notes
 	}
 	return listing.Facts(s.Theme, w, s.Theme.Paint(theme.Title, theme.Clean(e.name))+"  "+what(e), "stands for", targets(s, e), "forwarded", forward, "notes", notes)
+}
+
+// Click puts the cursor on a row.
+func (m *Model) Click(_, y int, _ *screen.State) bool {
+	return m.form == nil && m.found == nil && m.list.Click(y)
 }

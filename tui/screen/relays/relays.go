@@ -89,3 +89,6 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd { return m.list.Upd
 
 // View draws it.
 func (m *Model) View(s *screen.State, w, h int) string { return m.list.View(s, w, h) }
+
+// Click puts the cursor on a row.
+func (m *Model) Click(_, y int, _ *screen.State) bool { return m.list.Click(y) }

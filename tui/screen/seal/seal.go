@@ -19,9 +19,10 @@ import (
 
 // Model is the screen.
 type Model struct {
-	list listing.List[api.SealRecipient]
-	now  *api.Seal // the last reading
-	form *listing.Form
+	list  listing.List[api.SealRecipient]
+	now   *api.Seal // the last reading
+	headH int       // lines above the list in the last View
+	form  *listing.Form
 }
 
 var (
@@ -213,6 +214,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 		return m.form.View(s.Theme, w, h)
 	}
 	head := m.head(s, w)
+	m.headH = len(head)
 	return theme.Box(head, w, min(h, len(head))) + rest(m.list.View(s, w, max(0, h-len(head))), h > len(head))
 }
 
@@ -259,4 +261,9 @@ func rotation(t theme.Theme, r *api.Rotation, w int) string {
 		done = min(int64(room), r.Done*int64(room)/r.Total)
 	}
 	return "encrypting anew " + strings.Repeat("█", int(done)) + strings.Repeat("░", room-int(done)) + fmt.Sprintf(" %d of %d pages", r.Done, r.Total)
+}
+
+// Click puts the cursor on a row.
+func (m *Model) Click(_, y int, _ *screen.State) bool {
+	return m.form == nil && m.list.Click(y-m.headH)
 }

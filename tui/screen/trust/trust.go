@@ -15,6 +15,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/tui/screen/listing"
 	"enclave/tui/theme"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -34,9 +35,9 @@ var (
 func New() *Model {
 	return &Model{list: listing.New(listing.List[api.Requirement]{
 		Ask:     func(ctx context.Context, c screen.Client) ([]api.Requirement, error) { return c.Requirements(ctx) },
-		Columns: []theme.Column{{Head: "requirement", Min: 14, Max: 24}, {Head: "kind", Min: 19}, {Head: "met by", Min: 7}, {Head: "asks for", Min: 16, Max: 50}},
+		Columns: []theme.Column{{Head: "requirement", Min: 12, Max: 20}, {Head: "kind", Min: 9}, {Head: "met by", Min: 7}, {Head: "asks for", Min: 16, Max: 50}},
 		Cells: func(s *screen.State, r *api.Requirement) []string {
-			return []string{theme.Clean(r.ID), theme.Clean(string(r.Kind)), fmt.Sprint(len(marks(s, r.ID))), theme.Clean(asks(r))}
+			return []string{theme.Clean(r.ID), kind(r), fmt.Sprint(len(marks(s, r.ID))), theme.Clean(asks(r))}
 		},
 		Words: func(r *api.Requirement) []string {
 			return []string{r.ID, string(r.Kind), r.Authority, r.Description, asks(r)}
@@ -158,6 +159,17 @@ func marks(s *screen.State, id string) (out []string) {
 	return out
 }
 
+// kind is one word for it.
+func kind(r *api.Requirement) string {
+	switch r.Kind {
+	case wire.UserAuthentication:
+		return "sign-in"
+	case wire.PublicIP:
+		return "address"
+	}
+	return theme.Clean(string(r.Kind))
+}
+
 // asks says in a line what a requirement asks for.
 func asks(r *api.Requirement) string {
 	var out []string
@@ -201,3 +213,6 @@ func detail(s *screen.State, r *api.Requirement, w int) []string {
 	}
 	return lines
 }
+
+// Click puts the cursor on a row.
+func (m *Model) Click(_, y int, _ *screen.State) bool { return m.form == nil && m.list.Click(y) }
