@@ -21,15 +21,15 @@ func Lean(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
-			_ = dropProgram() // without it the process is a little larger, that is all
+			_ = Trim() // without it the process is a little larger, that is all
 		}
 	}
 }
 
-// dropProgram advises the kernel to let go of the mappings of this program's file that
+// Trim is what Lean does, once. It advises the kernel to let go of the mappings of this program's file that
 // nobody has written to. With those MADV_DONTNEED loses nothing: the file holds the same
 // bytes (madvise(2)).
-func dropProgram() error {
+func Trim() error {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ func TestOnlyWhatTheFileHoldsIsDropped(t *testing.T) {
 }
 
 func TestTheProgramRunsOnWithoutItsPages(t *testing.T) {
-	if err := dropProgram(); err != nil {
+	if err := Trim(); err != nil {
 		t.Fatal(err)
 	}
 	exe, _ := os.Readlink("/proc/self/exe")

@@ -11,6 +11,7 @@ import (
 
 	"enclave/agent"
 	"enclave/agent/link"
+	"enclave/cli/node"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -98,6 +99,8 @@ func start(ctx context.Context, cfg *nodeConfig) (*end, *started, error) {
 	}
 	go serve(l)
 	go servePackets(pc)
+	_ = node.Trim() // as "enclave agent" does a moment after its start
+	forgetPeak()
 	return n, &started{ID: a.Status().Self.ID}, nil
 }
 
