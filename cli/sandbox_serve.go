@@ -44,6 +44,7 @@ type serveFlags struct {
 	cert, key         string
 	plain             bool
 	reload            time.Duration
+	origins           []string
 }
 
 func (a *app) sandboxServe() *cobra.Command {
@@ -77,6 +78,7 @@ streams tell what changed.`,
 	fl.StringVar(&f.level, "level", "", "the least strict level that a caller may ask for (default STANDARD)")
 	fl.BoolVar(&f.sealed, "require-encryption", false, "take sealed sessions only")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` that callers may ask for; may be given several times (default all of the key's)")
+	fl.StringArrayVar(&f.origins, "allow-origin", nil, "`ORIGIN` whose pages may call, scheme://host; may be given several times (default none)")
 	fl.DurationVar(&f.limits.Lifetime, "session-life", f.limits.Lifetime, "longest life of a session")
 	fl.IntVar(&f.limits.Running, "max-runs", f.limits.Running, "runs at once")
 	fl.IntVar(&f.limits.TenantRuns, "max-tenant-runs", f.limits.TenantRuns, "runs at once of one tenant")
@@ -104,6 +106,11 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	}
 	if f.reload != 0 && f.reload < time.Second {
 		return usage("--reload %s: want at least 1s", f.reload)
+	}
+	for _, origin := range f.origins {
+		if err := session.CheckOrigin(origin); err != nil {
+			return usage("--allow-origin %.80q: %v", origin, err)
+		}
 	}
 	dir, err := a.stateDir()
 	if err != nil {
@@ -155,7 +162,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 		return usage("--listen: %v", err)
 	}
 	cfg := session.Config{Host: host, Tokens: tokens, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
-		Join: f.host.join, Limits: f.limits, Logger: a.logger()}
+		Join: f.host.join, Origins: f.origins, Limits: f.limits, Logger: a.logger()}
 	scheme := "http://"
 	if cert != nil {
 		scheme, cfg.TLS = "https://", cert.config()

@@ -90,7 +90,7 @@ func TestSandboxLevels(t *testing.T) {
 func TestSandboxServeRefusesToSpeakInTheClear(t *testing.T) {
 	s := newShell(t)
 	for _, args := range [][]string{{"--listen", "0.0.0.0:0"}, {"--listen", ":0"}, {"--listen", "host.example:0"}, {"--tls-cert", "x"}, {"--listen", "nonsense"},
-		{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, {"--plain-http", "--tls-cert", "x", "--tls-key", "y"}, {"--reload", "1ms"}} {
+		{"--tls-cert", "/nowhere", "--tls-key", "/nowhere"}, {"--plain-http", "--tls-cert", "x", "--tls-key", "y"}, {"--reload", "1ms"}, {"--allow-origin", "*"}} {
 		if _, errs, exit := s.run(append([]string{"sandbox", "serve"}, args...)...); exit != exitUsage || strings.Contains(errs, "serving") {
 			t.Errorf("%v: exit %d, %s", args, exit, errs)
 		}

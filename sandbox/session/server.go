@@ -33,6 +33,7 @@ type Config struct {
 	Sealed   bool               // every session has to be sealed
 	Tags     []string           // tags that callers may ask for; nil lets the key decide alone
 	Join     bool               // every run joins the overlay
+	Origins  []string           // whose pages may call; nil: none
 	Limits   Limits
 	TLS      *tls.Config  // nil serves plain HTTP
 	Logger   *slog.Logger // nil discards
@@ -134,7 +135,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /sessions/{id}/cancel", s.one(s.cancel))
 	mux.HandleFunc("DELETE /sessions/{id}", s.one(s.cancel))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, errNoRoute) })
-	return mux
+	return origins(s.cfg.Origins, mux)
 }
 
 // Run serves until ctx ends; it returns when every run has ended too.
