@@ -46,25 +46,37 @@ func BenchmarkPlain(b *testing.B) {
 }
 
 func BenchmarkJSON(b *testing.B) {
-	rt := goja.New()
-	v, err := rt.RunString("(() => {" + makeSource + " return a})()")
+	en, err := New()
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := &meter{max: 1 << 62, memory: 1 << 40, rt: rt}
+	r, err := en.newRealm()
+	if err != nil {
+		b.Fatal(err)
+	}
+	made := "(() => {" + makeSource + " return a})()"
+	v, err := r.rt.RunString(made)
+	if err != nil {
+		b.Fatal(err)
+	}
+	plain := goja.New()
+	same, err := plain.RunString(made)
+	if err != nil {
+		b.Fatal(err)
+	}
 	limit := bounds{1 << 30, 100, 1 << 30}
-	text, err := encode(m, rt, v, limit, false)
+	text, err := r.encode(v, limit)
 	if err != nil {
 		b.Fatal(err)
 	}
-	j := rt.Get("JSON").(*goja.Object)
+	j := plain.Get("JSON").(*goja.Object)
 	stringify, _ := goja.AssertFunction(j.Get("stringify"))
 	parse, _ := goja.AssertFunction(j.Get("parse"))
-	str := rt.ToValue(string(text))
+	str := plain.ToValue(string(text))
 	for name, f := range map[string]func() error{
-		"stringify/own":   func() error { _, err := encode(m, rt, v, limit, false); return err },
-		"stringify/plain": func() error { _, err := stringify(j, v); return err },
-		"parse/own":       func() error { _, err := decode(m, rt, str.String(), limit); return err },
+		"stringify/own":   func() error { _, err := r.encode(v, limit); return err },
+		"stringify/plain": func() error { _, err := stringify(j, same); return err },
+		"parse/own":       func() error { _, err := decode(r.m, r.rt, str.String(), limit); return err },
 		"parse/plain":     func() error { _, err := parse(j, str); return err },
 	} {
 		b.Run(name, func(b *testing.B) {

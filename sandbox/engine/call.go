@@ -43,7 +43,7 @@ func (r *realm) callTool(c goja.FunctionCall) goja.Value {
 		return refuse(sandbox.Errorf(sandbox.CodeToolArgs, "the second argument of callTool is an object"))
 	}
 	l := u.spec.Limits
-	b, err := encode(r.m, r.rt, args, bounds{l.ArgumentBytes, l.Depth, l.Nodes}, true)
+	b, err := r.encode(args, bounds{l.ArgumentBytes, l.Depth, l.Nodes})
 	var large tooLarge
 	switch {
 	case errors.As(err, &large):

@@ -71,7 +71,7 @@ func (r *realm) shown(v goja.Value, room int) string {
 		case "Error":
 			return text(x, "name") + ": " + text(x, "message")
 		}
-		e := encoder{m: r.m, rt: r.rt, left: bounds{bytes: maxLine, depth: 10, nodes: 1000}}
+		e := r.encoder(bounds{bytes: maxLine, depth: 10, nodes: 1000})
 		if err := e.value(x, ""); err != nil {
 			if _, large := err.(tooLarge); large {
 				return string(e.buf) + "…"

@@ -38,17 +38,33 @@ func (c *counted) exec(vm unsafe.Pointer) {
 	c.next.exec(vm)
 }
 
+// countedJump stands where a jump backwards stood: it is one call less than counted.
+type countedJump struct {
+	m        *meter
+	pc       uintptr // where the engine keeps its place in the code
+	distance int
+}
+
+func (c *countedJump) exec(vm unsafe.Pointer) {
+	c.m.n++
+	if c.m.n > c.m.max {
+		c.m.overrun()
+	}
+	*(*int)(unsafe.Add(vm, c.pc)) += c.distance
+}
+
 // nothing is an instruction that does nothing.
 type nothing struct{}
 
 func (nothing) exec(unsafe.Pointer) {}
 
 //go:noinline
-func step(i instruction) { i.exec(nil) }
+func step(i instruction, vm unsafe.Pointer) { i.exec(vm) }
 
 // counter knows where the code of a program is.
 type counter struct {
 	code     uintptr
+	pc       uintptr
 	program  reflect.Type
 	nested   map[reflect.Type]bool // whether values of a type may hold a program; filled as they are met
 	backward map[string]bool
@@ -64,16 +80,22 @@ func newCounter() (*counter, error) {
 	if m.NumIn() != 1 || m.In(0).Kind() != reflect.Pointer || m.NumOut() != 0 {
 		return nil, errors.New("the engine's instructions have another shape")
 	}
+	pc, ok := m.In(0).Elem().FieldByName("pc")
+	if !ok || pc.Type.Kind() != reflect.Int || len(pc.Index) != 1 {
+		return nil, errors.New("the engine's place in the code has another shape")
+	}
 	// A call through our interface from code that is certainly reachable: without one
 	// the linker drops the methods that only the engine's loop calls.
 	m0 := &meter{max: 1}
-	step(&counted{m: m0, next: nothing{}})
-	if m0.n != 1 {
+	step(&counted{m: m0, next: nothing{}}, nil)
+	place := 5
+	step(&countedJump{m: &meter{max: 1}, distance: -3}, unsafe.Pointer(&place))
+	if m0.n != 1 || place != 2 {
 		return nil, errors.New("the counter does not count")
 	}
 	// The jumps of the engine: each holds its distance.
 	backward := map[string]bool{"jump": true, "jeq": true, "jeqP": true, "jne": true, "jneP": true}
-	return &counter{code: f.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
+	return &counter{code: f.Offset, pc: pc.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
 }
 
 // instrument makes p count with m. p must run for nobody else: it is compiled anew for
@@ -94,7 +116,11 @@ func (c *counter) walk(p *goja.Program, m *meter, seen map[*goja.Program]bool) {
 		if c.mayHold(v.Type()) {
 			c.find(v, m, seen, 0)
 		}
-		if i == 0 || c.backward[v.Type().Name()] && v.Kind() == reflect.Int32 && v.Int() < 0 {
+		back := c.backward[v.Type().Name()] && v.Kind() == reflect.Int32 && v.Int() < 0
+		switch {
+		case back && i > 0 && v.Type().Name() == "jump":
+			code[i] = &countedJump{m: m, pc: c.pc, distance: int(v.Int())}
+		case back || i == 0:
 			code[i] = &counted{m: m, next: ins}
 		}
 	}

@@ -22,6 +22,8 @@ type bounds struct {
 // cannot become a large text unnoticed. It never uses the engine's own Export.
 type encoder struct {
 	m      *meter
+	shape  *shape
+	frozen [2]*goja.Object // the prototypes of objects and of arrays: they have no toJSON
 	rt     *goja.Runtime
 	left   bounds
 	buf    []byte
@@ -45,6 +47,7 @@ var (
 	typeInt   = reflect.TypeFor[int64]()
 	typeFloat = reflect.TypeFor[float64]()
 	typeBool  = reflect.TypeFor[bool]()
+	typeText  = reflect.TypeFor[string]()
 	typeMap   = reflect.TypeFor[[][2]any]()
 	typeSet   = reflect.TypeFor[[]any]() // of arrays too, which have a class of their own
 )
@@ -74,17 +77,15 @@ func (e *encoder) value(v goja.Value, key string) error {
 	if err := e.spend(1); err != nil {
 		return err
 	}
-	if v == nil || goja.IsUndefined(v) {
+	if v == nil {
 		return omitted{}
 	}
-	if goja.IsNull(v) {
-		e.buf = append(e.buf, "null"...)
-		return nil
-	}
-	if s, ok := v.(goja.String); ok {
-		return e.text(s)
-	}
 	switch v.ExportType() {
+	case typeText:
+		if s, ok := v.(goja.String); ok {
+			return e.text(s)
+		}
+		return omitted{} // a symbol
 	case typeInt:
 		e.buf = strconv.AppendInt(e.buf, v.ToInteger(), 10)
 	case typeFloat:
@@ -100,6 +101,13 @@ func (e *encoder) value(v goja.Value, key string) error {
 	case typeBool:
 		e.buf = strconv.AppendBool(e.buf, v.ToBoolean())
 	default:
+		if goja.IsUndefined(v) {
+			return omitted{}
+		}
+		if goja.IsNull(v) {
+			e.buf = append(e.buf, "null"...)
+			return nil
+		}
 		if _, symbol := v.(*goja.Symbol); symbol {
 			return omitted{}
 		}
@@ -120,6 +128,12 @@ func (e *encoder) object(o *goja.Object, key string) error {
 	if err := e.spend(2); err != nil {
 		return err
 	}
+	if p := e.shape.plainObject(o); p != nil && p.prototype == e.frozen[0] && p.values["toJSON"] == nil {
+		return e.plain(o, p)
+	}
+	if p, list := e.shape.plainArray(o); list != nil && p.prototype == e.frozen[1] && p.values["toJSON"] == nil {
+		return e.list(list)
+	}
 	if f, ok := goja.AssertFunction(o.Get("toJSON")); ok {
 		v, err := f(o, e.rt.ToValue(key))
 		if err != nil {
@@ -131,8 +145,8 @@ func (e *encoder) object(o *goja.Object, key string) error {
 			o = again
 		}
 	}
-	if e.depth++; e.depth > e.left.depth {
-		return tooLarge(fmt.Sprintf("it is nested deeper than %d, or holds itself", e.left.depth))
+	if err := e.deeper(); err != nil {
+		return err
 	}
 	defer func() { e.depth-- }()
 	switch o.ClassName() {
@@ -171,6 +185,63 @@ func (e *encoder) object(o *goja.Object, key string) error {
 	return e.close('}', n)
 }
 
+// plain appends an object as a literal makes it.
+func (e *encoder) plain(o *goja.Object, p *plainObject) error {
+	if err := e.deeper(); err != nil {
+		return err
+	}
+	e.buf = append(e.buf, '{')
+	n := 0
+	for _, name := range p.names {
+		k := goString(name)
+		if e.only != nil && !e.only[k] {
+			continue
+		}
+		v, again := e.shape.member(p, name)
+		if again {
+			v = o.Get(k)
+		}
+		if err := e.member(k, v, &n); err != nil {
+			return err
+		}
+	}
+	err := e.close('}', n)
+	e.depth--
+	return err
+}
+
+// list appends an array of plain values. Writing one of them can run a toJSON, which
+// can do anything to the array: it is looked at anew for each.
+func (e *encoder) list(list *[]goja.Value) error {
+	if err := e.deeper(); err != nil {
+		return err
+	}
+	length := len(*list)
+	if length > e.left.nodes {
+		return tooLarge("it has too many values")
+	}
+	e.buf = append(e.buf, '[')
+	for i := range length {
+		var v goja.Value
+		if i < len(*list) {
+			v = (*list)[i]
+		}
+		if err := e.element(v, i); err != nil {
+			return err
+		}
+	}
+	err := e.close(']', length)
+	e.depth--
+	return err
+}
+
+func (e *encoder) deeper() error {
+	if e.depth++; e.depth > e.left.depth {
+		return tooLarge(fmt.Sprintf("it is nested deeper than %d, or holds itself", e.left.depth))
+	}
+	return nil
+}
+
 // member appends one member of an object, or nothing if v has no JSON form.
 func (e *encoder) member(k string, v goja.Value, n *int) error {
 	if v == nil || goja.IsUndefined(v) {
@@ -206,20 +277,27 @@ func (e *encoder) array(o *goja.Object) error {
 	}
 	e.buf = append(e.buf, '[')
 	for i := range int(length) {
-		v := o.Get(strconv.Itoa(i))
-		e.separate(i)
-		switch err := e.value(v, ""); err.(type) {
-		case nil:
-		case omitted:
-			if e.whole && v != nil && !goja.IsUndefined(v) {
-				return tooLarge("it holds a function or a symbol")
-			}
-			e.buf = append(e.buf, "null"...)
-		default:
+		if err := e.element(o.Get(strconv.Itoa(i)), i); err != nil {
 			return err
 		}
 	}
 	return e.close(']', int(length))
+}
+
+// element appends one element of an array; what has no JSON form is null.
+func (e *encoder) element(v goja.Value, i int) error {
+	e.separate(i)
+	switch err := e.value(v, ""); err.(type) {
+	case nil:
+	case omitted:
+		if e.whole && v != nil && !goja.IsUndefined(v) {
+			return tooLarge("it holds a function or a symbol")
+		}
+		e.buf = append(e.buf, "null"...)
+	default:
+		return err
+	}
+	return nil
 }
 
 // collection writes a Set as an array and a Map as an object, or as an array of pairs
@@ -415,10 +493,15 @@ var (
 )
 
 // encode writes v within b. A script's exception, and halts, pass.
-func encode(m *meter, rt *goja.Runtime, v goja.Value, b bounds, whole bool) ([]byte, error) {
-	e := encoder{m: m, rt: rt, left: b, whole: whole}
+func (r *realm) encode(v goja.Value, b bounds) ([]byte, error) {
+	e := r.encoder(b)
+	e.whole = true
 	if err := e.value(v, ""); err != nil {
 		return nil, err
 	}
 	return e.buf, nil
+}
+
+func (r *realm) encoder(b bounds) *encoder {
+	return &encoder{m: r.m, rt: r.rt, shape: r.e.shape, frozen: [2]*goja.Object{r.object, r.list}, left: b}
 }

@@ -239,7 +239,7 @@ func (r *realm) result(v goja.Value) (value []byte, failed *sandbox.Error) {
 	l := r.run.spec.Limits
 	var err error
 	if ex := r.rt.Try(func() {
-		value, err = encode(r.m, r.rt, v, bounds{l.ValueBytes, l.Depth, l.Nodes}, true)
+		value, err = r.encode(v, bounds{l.ValueBytes, l.Depth, l.Nodes})
 	}); ex != nil {
 		return nil, r.failure(ex)
 	}

@@ -89,6 +89,11 @@ func TestValues(t *testing.T) {
 		{"return typeof Date.now()", `"number"`},
 		{"return '\\ud800'", `"\ud800"`},
 		{"return {a:{toJSON: () => 7}}", `{"a":7}`},
+		{"return JSON.stringify({b: 1, 10: 2, 9: 3, a: undefined, c: () => 1, é: 4})", `"{\"9\":3,\"10\":2,\"b\":1,\"é\":4}"`},
+		{"const a = [1,,3]; a.toJSON = () => 7; return [JSON.stringify(a), JSON.stringify([1,,undefined,() => 1])]", `["7","[1,null,null,null]"]`},
+		{"const a = [1, {toJSON: () => { a.length = 1; return 2 }}, 3, 4]; return JSON.stringify(a)", `"[1,2,null,null]"`},
+		{"const o = {a: {toJSON: () => { delete o.b; o.z = 1; return 2 }}, b: 3, c: 4}; return JSON.stringify(o).length > 8", "true"},
+		{"const a = []; a.x = 1; a[2] = 5; return JSON.stringify([a, Object.freeze([1, 2]), Object.freeze({k: 1})])", `"[[null,null,5],[1,2],{\"k\":1}]"`},
 		{"const {a, ...rest} = {a:1,b:2,c:3}; return rest", `{"b":2,"c":3}`},
 	} {
 		res, _ := runWith(t, sandbox.Spec{Source: tc.src})

@@ -28,7 +28,7 @@ func (r *realm) jsonParse(c goja.FunctionCall) goja.Value {
 }
 
 func (r *realm) jsonStringify(c goja.FunctionCall) goja.Value {
-	e := encoder{m: r.m, rt: r.rt, left: r.own()}
+	e := r.encoder(r.own())
 	if o, ok := c.Argument(1).(*goja.Object); ok {
 		if _, replacer := goja.AssertFunction(o); replacer {
 			r.throw("TypeError", "JSON.stringify takes no function here")

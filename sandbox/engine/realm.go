@@ -38,7 +38,7 @@ type realm struct {
 	kinds map[string]*goja.Object // errors by name
 
 	regex           *goja.Object // nil until it is needed: regexp
-	object          *goja.Object // the prototype of all
+	object, list    *goja.Object // the prototypes of all, and of arrays
 	closed, freezer goja.Callable
 
 	nested   int              // calls of guarded built-ins inside each other

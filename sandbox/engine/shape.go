@@ -44,7 +44,10 @@ type property struct {
 
 // shape finds these inside the interpreter's objects.
 type shape struct {
-	self     int // the field of an object that says what it is
+	self     int     // the field of an object that says what it is
+	at       uintptr // and where it is
+	plain    plainShape
+	tab      unsafe.Pointer // what a value that is a property begins with
 	template reflect.Type
 	property reflect.Type
 	offsets  map[reflect.Type]uintptr // of the template in a kind of object; none: noTemplate
@@ -62,7 +65,7 @@ func newShape() (*shape, error) {
 	if !ok || f.Type.Kind() != reflect.Interface || len(f.Index) != 1 {
 		return nil, errShape
 	}
-	s.self = f.Index[0]
+	s.self, s.at = f.Index[0], f.Offset
 	rt := goja.New()
 	impl := reflect.ValueOf(rt.GlobalObject()).Elem().Field(s.self).Elem()
 	if impl.Kind() != reflect.Pointer || impl.Elem().Kind() != reflect.Struct {
@@ -89,7 +92,11 @@ func newShape() (*shape, error) {
 		return nil, errShape
 	}
 	s.property = v
-	return s, nil
+	p := undefined(rt)
+	s.tab = (*[2]unsafe.Pointer)(unsafe.Pointer(&p))[0]
+	var err error
+	s.plain, err = newPlainShape(s, rt)
+	return s, err
 }
 
 // sameLayout reports whether the fields of a struct of the engine are those of ours, by
