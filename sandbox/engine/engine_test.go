@@ -89,7 +89,7 @@ func TestValues(t *testing.T) {
 		{"return typeof Date.now()", `"number"`},
 		{"return '\\ud800'", `"\ud800"`},
 		{"return {a:{toJSON: () => 7}}", `{"a":7}`},
-		{"return JSON.stringify({b: 1, 10: 2, 9: 3, a: undefined, c: () => 1, é: 4})", `"{\"9\":3,\"10\":2,\"b\":1,\"é\":4}"`},
+		{"return JSON.stringify({b: 1, 10: 2, 9: 3, a: undefined, c: () => 1, 'é': 4})", `"{\"9\":3,\"10\":2,\"b\":1,\"é\":4}"`},
 		{"const a = [1,,3]; a.toJSON = () => 7; return [JSON.stringify(a), JSON.stringify([1,,undefined,() => 1])]", `["7","[1,null,null,null]"]`},
 		{"const a = [1, {toJSON: () => { a.length = 1; return 2 }}, 3, 4]; return JSON.stringify(a)", `"[1,2,null,null]"`},
 		{"const o = {a: {toJSON: () => { delete o.b; o.z = 1; return 2 }}, b: 3, c: 4}; return JSON.stringify(o).length > 8", "true"},
