@@ -50,7 +50,7 @@ func (a *Agent) reportPeers() (out []wire.ReportedPeer) {
 	for i := range all[:min(len(all), wire.MaxReportedPeers)] {
 		s := &all[i]
 		out = append(out, wire.ReportedPeer{ID: s.ID, Route: s.Route, Via: s.Via, Since: s.Since, RTT: s.RTT,
-			WhyNotDirect: s.WhyNotDirect, LastHandshake: s.LastHandshake, Received: s.Received, Sent: s.Sent})
+			WhyNotDirect: s.WhyNotDirect, Why: s.Why, LastHandshake: s.LastHandshake, Received: s.Received, Sent: s.Sent})
 	}
 	return out
 }

@@ -143,7 +143,7 @@ func (a *app) systemPeers() *cobra.Command {
 					if p.RTT > 0 {
 						rtt = p.RTT.Round(100 * time.Microsecond).String()
 					}
-					rows = append(rows, []string{clean(p.Name), p.Route, clean(orDash(p.Via)), rtt, when(&p.LastHandshake), num(int(p.Received)), num(int(p.Sent)), clean(orDash(p.WhyNotDirect))})
+					rows = append(rows, []string{clean(p.Name), p.Route, clean(orDash(p.Via)), rtt, when(&p.LastHandshake), num(int(p.Received)), num(int(p.Sent)), clean(orDash(p.Why))})
 				}
 				table(w, rows...)
 			})

@@ -19,7 +19,7 @@ const maxDenied = 5_000
 func checkReport(r *wire.FlowReport) string {
 	for i := range r.Peers {
 		p := &r.Peers[i]
-		if len(p.ID) > wire.MaxNameLen || len(p.Via) > wire.MaxNameLen || len(p.WhyNotDirect) > wire.MaxCauseLen || p.RTT < 0 {
+		if len(p.ID) > wire.MaxNameLen || len(p.Via) > wire.MaxNameLen || len(p.WhyNotDirect) > wire.MaxNameLen || len(p.Why) > wire.MaxCauseLen || p.RTT < 0 {
 			return fmt.Sprintf("peers[%d]: longer than a name may be", i)
 		}
 		switch p.Route {

@@ -60,7 +60,7 @@ func (s *server) Denied(context.Context) ([]api.Denied, error) {
 }
 func (s *server) Paths(context.Context, string) ([]api.PeerPath, error) {
 	return []api.PeerPath{{Name: "pod-1", ReportedPeer: wire.ReportedPeer{ID: "sys02", Route: "direct", Via: "203.0.113.9:41641", RTT: 12 * time.Millisecond, Received: 1 << 21, Sent: 1 << 12, LastHandshake: now.Add(-time.Minute)}},
-		{Name: "db", ReportedPeer: wire.ReportedPeer{ID: "sys04", Route: "relay", Via: "relay1", RTT: 48 * time.Millisecond, WhyNotDirect: "both NATs choose ports by destination"}}}, s.err
+		{Name: "db", ReportedPeer: wire.ReportedPeer{ID: "sys04", Route: "relay", Via: "relay1", RTT: 48 * time.Millisecond, WhyNotDirect: "hard-nat", Why: "both NATs choose ports by destination"}}}, s.err
 }
 func (s *server) Access(_ context.Context, system string, at time.Time) (api.SystemAccess, error) {
 	id := wire.SystemID(system)

@@ -11,7 +11,7 @@ const PathFlows = "/agent/v1/flows"
 // How much one report names; of flows, More counts the rest.
 const (
 	MaxReportedFlows   = 800
-	MaxReportedPeers   = 800
+	MaxReportedPeers   = 400
 	MaxReportedDenials = 256
 )
 
@@ -63,7 +63,8 @@ type ReportedPeer struct {
 	Via           string        `json:"via,omitempty"` // address or relay
 	Since         time.Time     `json:"since,omitzero"`
 	RTT           time.Duration `json:"rtt_ns,omitempty"`
-	WhyNotDirect  string        `json:"why_not_direct,omitempty"`
+	WhyNotDirect  string        `json:"why_not_direct,omitempty"` // a code
+	Why           string        `json:"why,omitempty"`            // the same for people
 	LastHandshake time.Time     `json:"last_handshake,omitzero"`
 	Received      uint64        `json:"received_bytes"`
 	Sent          uint64        `json:"sent_bytes"`

@@ -75,7 +75,7 @@ var table = [...]rule{
 	{"POST", "/systems/{system}/disable", Systems, "system-disable", "Take a system out of every policy for now"},
 	{"POST", "/systems/{system}/revoke", Systems, "system-revoke", "End a system's identity for good"},
 	{"GET", "/systems/{system}/access", Read, "system-access", "What a system may open, and who may open what to it"},
-	{"GET", "/systems/{system}/peers", Read, "system-peers", "How a system reaches its peers, as its agent tells it"},
+	{"GET", "/systems/{system}/peers", Read, "system-peers", "How a system reaches its peers, at most 400 of them, as its agent tells it"},
 	{"POST", "/systems/{system}/tags", Systems, "system-tags", "Add and remove tags of a system in one revision"},
 	{"POST", "/systems/{system}/routes", Systems, "system-routes", "Add and remove subnets that a system may carry as a gateway, in one revision"},
 	{"PUT", "/systems/{system}/trust/{requirement}", Systems, "system-trust", "Mark a system as meeting a requirement"},

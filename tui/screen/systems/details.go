@@ -195,8 +195,8 @@ func (m *Model) peers(sys *api.System, p *page) {
 			word = "waiting"
 		}
 		p.lines = append(p.lines, "  "+theme.Fit(theme.Clean(one.Name), 18)+" "+theme.Fit(p.t.State(word), 9)+" "+theme.Fit(rtt, 8)+" "+theme.Clean(one.Via))
-		if one.WhyNotDirect != "" {
-			p.add("", theme.Clean(one.WhyNotDirect))
+		if one.Why != "" {
+			p.add("", theme.Clean(one.Why))
 		}
 	}
 }
