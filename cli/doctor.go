@@ -53,6 +53,9 @@ type patient struct {
 	healthy error // of asking for it, or of looking
 	looked  bool
 	now     time.Time
+
+	agent      *api.AgentStatus // of the agent that runs on the state; see agentStatus
+	askedAgent bool
 }
 
 // checks are all checks, in the order in which they run.
@@ -71,6 +74,12 @@ var checks = [...]struct {
 	{"audit trail", checkTrail},
 	{"backups", checkBackups},
 	{"clock", checkClock},
+	{"agent", checkAgent},
+	{"network", ofAgent(lookAtNetwork)},
+	{"relays", ofAgent(lookAtRelays)},
+	{"paths", ofAgent(lookAtPaths)},
+	{"gateway", ofAgent(lookAtGateway)},
+	{"DNS", checkDNS},
 	{"disk space", checkSpace},
 	{"memory", checkMemory},
 	{"warnings", checkWarnings},
@@ -80,7 +89,8 @@ func (a *app) doctor() *cobra.Command {
 	var f unsealFlags
 	var full bool
 	c := f.flags(&cobra.Command{Use: "doctor", Short: "Look for what is wrong with the state on this machine",
-		Long: `Looks at the state of a control plane, a relay or an agent and at this machine. With --full
+		Long: `Looks at the state of a control plane, a relay or an agent and at this machine; of an agent
+that runs also at its network, relays, paths, gateway and names. With --full
 it deciphers and checks every page of the database, has SQLite check what they say, and
 follows the whole audit trail; where a control plane runs on the state, it does that
 itself while it goes on. Nothing is changed. The exit code is 7 when a check fails.`,
@@ -337,6 +347,9 @@ func checkClock(ctx context.Context, p *patient) finding {
 	const do = "set this machine's clock; certificates and expiries go by it"
 	if n := p.health.Newest; !n.IsZero() && n.After(p.now.Add(clockSlack)) {
 		return found(bad, do, "it is %s, and the newest audit record is of %s", p.now.UTC().Format(time.RFC3339), n.Format(time.RFC3339))
+	}
+	if f, off := agentClock(p.agentStatus(ctx)); off {
+		return f
 	}
 	if server := p.serverClock(ctx); !server.IsZero() {
 		if off := p.now.Sub(server).Round(time.Second); off.Abs() > clockSlack {
