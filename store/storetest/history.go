@@ -233,9 +233,15 @@ func testApplySet(t *testing.T, l *Lab) {
 		t.Errorf("mistakes %v", err)
 	}
 
-	// Back, with the policy that was removed under its old ID; a rename keeps the ID.
+	// Back, with the policy that was removed under its old ID; a rename keeps the ID. Names
+	// are no part of a set: what was made of them since stays.
+	_, err = l.PutZone(l.Ctx, l.C, wire.Zone{Name: "corp.test"}, true)
+	l.must(err)
 	_, err = l.Restore(l.Ctx, l.C, base)
 	l.must(err)
+	if d, err := l.DNS(l.Ctx); err != nil || len(d.Zones) != 1 {
+		t.Errorf("the restore left %d zones, %v", len(d.Zones), err)
+	}
 	back, _ := l.set()
 	l.same("restored", back, before)
 	back.Policies[0].Name = "renamed"
