@@ -90,13 +90,19 @@ func (s *mcpServer) conn(ctx context.Context) (transport, error) {
 	}
 	if err := initialize(ctx, t); err != nil {
 		t.Close()
-		if p, ok := t.(interface{ said() string }); ok && p.said() != "" {
-			return nil, fmt.Errorf("initialize: %w; it said: %s", err, p.said())
-		}
-		return nil, fmt.Errorf("initialize: %w", err)
+		return nil, fmt.Errorf("initialize: %w", withLastWords(t, err))
 	}
 	s.t = t
 	return t, nil
+}
+
+// withLastWords adds what a program that has ended complained about. Who shows that cuts
+// secrets out: a program has some in its environment.
+func withLastWords(t transport, err error) error {
+	if p, ok := t.(*mcpProcess); ok && p.said() != "" {
+		return fmt.Errorf("%w; it said: %s", err, p.said())
+	}
+	return err
 }
 
 // lost forgets a connection that ended.
@@ -195,6 +201,7 @@ func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (a
 	text, err := t.request(ctx, "tools/call", map[string]any{"name": m.name, "arguments": args})
 	if errors.Is(err, errMCPGone) {
 		server.lost(t)
+		err = withLastWords(t, err)
 	}
 	if err != nil {
 		return nil, failure(Failed, err, "the tool's server did not answer the call")

@@ -2,7 +2,9 @@ package tools
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -50,6 +52,23 @@ func TestMCPServerOnItsPipes(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
+	}
+	// What a program says before it dies is in the log, without its secrets.
+	var log bytes.Buffer
+	f, err := Load([]byte(`{"version":1,"secrets":{"k":{"env":"K"}},"mcp":[{"name":"m","command":["` + bin + `"],"env":{"KEY":"${k}"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err = Open(t.Context(), f, Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Getenv: func(string) string { return "key-123456" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = r.Session(SessionConfig{})
+	s.Call(t.Context(), "die", nil)
+	s.Close()
+	r.Close()
+	if !strings.Contains(log.String(), "it said: fatal: no disk with key [REDACTED]") || strings.Contains(log.String(), "key-123456") {
+		t.Errorf("the log says %s", log.String())
 	}
 	r = open(t, `{"version":1,"mcp":[{"name":"m","command":["`+bin+`"],"only":["fail"],"rules":{"tell_errors":true}}]}`, nil)
 	s = r.Session(SessionConfig{})

@@ -128,7 +128,7 @@ func (p *mcpProcess) read(out io.Reader) {
 	for {
 		line, err := readLine(r, maxMCPMessage)
 		if err != nil {
-			p.log.Debug("MCP server ended", "error", err, "said", p.said())
+			p.log.Debug("MCP server ended", "error", err)
 			return
 		}
 		var m rpc

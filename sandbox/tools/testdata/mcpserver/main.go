@@ -145,6 +145,7 @@ func call(m, a message) message {
 		}
 		a.Result = map[string]any{"structuredContent": map[string]any{"pid": cmd.Process.Pid}}
 	case "die":
+		fmt.Fprintln(os.Stderr, "fatal: no disk\n  with key", os.Getenv("KEY"))
 		os.Exit(3)
 	}
 	return a
