@@ -16,7 +16,7 @@ const wheel = 3
 // down, a click puts the cursor on a row or a screen on top, and one on the row under the
 // cursor is enter.
 func (m *Model) mouse(e tea.MouseMsg) tea.Cmd {
-	if e.Action != tea.MouseActionPress || m.help {
+	if e.Action != tea.MouseActionPress {
 		return nil
 	}
 	switch e.Button {
@@ -32,7 +32,11 @@ func (m *Model) mouse(e tea.MouseMsg) tea.Cmd {
 
 func (m *Model) turned(k tea.KeyType) tea.Cmd {
 	n := wheel
-	if m.change == nil && m.palette == nil && m.current().Typing() {
+	if m.help.open {
+		if m.help.most == 0 {
+			return nil
+		}
+	} else if m.change == nil && m.palette == nil && m.current().Typing() {
 		n = 1
 	}
 	var cmds []tea.Cmd
@@ -43,7 +47,7 @@ func (m *Model) turned(k tea.KeyType) tea.Cmd {
 }
 
 func (m *Model) clicked(x, y int) tea.Cmd {
-	if m.change != nil || m.palette != nil {
+	if m.change != nil || m.palette != nil || m.help.open {
 		return nil
 	}
 	if y == 0 {

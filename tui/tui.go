@@ -51,7 +51,7 @@ type Model struct {
 	w, h    int
 	bodyW   int // of what View drew last; a click is judged by it
 	bodyH   int
-	help    bool
+	help    help
 	palette *palette  // nil is closed
 	change  *proposal // nil is none
 	said    screen.Say
@@ -93,6 +93,7 @@ var (
 	nextScreen = keys.New("next screen", "tab")
 	prevScreen = keys.New("screen before", "shift+tab")
 	helpKey    = keys.New("help", "?")
+	helpAlways = keys.New("help, also while typing", "f1")
 	commandKey = keys.New("command palette", ":")
 	readKey    = keys.New("read again", "ctrl+r")
 	quitKey    = keys.New("quit", "q")
@@ -100,7 +101,7 @@ var (
 )
 
 func globals() []keys.Binding {
-	return []keys.Binding{nextScreen, prevScreen, helpKey, commandKey, readKey, quitKey, endKey}
+	return []keys.Binding{nextScreen, prevScreen, helpKey, helpAlways, commandKey, readKey, quitKey, endKey}
 }
 
 // everywhere are the bindings of every screen, those of the tour among them.
@@ -256,8 +257,11 @@ func (m *Model) pressed(k tea.KeyMsg) tea.Cmd {
 		return m.decided(k)
 	case m.palette != nil:
 		return m.chosen(k)
-	case m.help:
-		m.help = false
+	case m.help.open:
+		m.help.pressed(k)
+		return nil
+	case helpAlways.Is(k):
+		m.help.open = true
 		return nil
 	case m.current().Typing():
 		return m.current().Update(k, &m.state)
@@ -271,7 +275,7 @@ func (m *Model) pressed(k tea.KeyMsg) tea.Cmd {
 	case quitKey.Is(k):
 		return tea.Quit
 	case helpKey.Is(k):
-		m.help = true
+		m.help.open = true
 	case commandKey.Is(k):
 		m.palette = newPalette()
 	case readKey.Is(k):

@@ -289,6 +289,7 @@ var views = map[string][]string{
 	"policy-diff":   {"3", "c", "text:!", "enter"},
 	"policy-hours":  {"3", "down", "c", "ctrl+o", " ", " ", "down"},
 	"policy-help":   {"3", "?"},
+	"form-help":     {"3", "c", "f1"},
 	"history":       {"3", "h", "down"},
 	"history-diff":  {"3", "h", "down", "enter"},
 	"palette":       {":"},
@@ -404,7 +405,7 @@ func TestNoKeysCollideAnywhere(t *testing.T) {
 	for name, path := range views {
 		m := model(lab(), Options{})
 		press(m, path...)
-		if m.change != nil || m.palette != nil || m.help {
+		if m.change != nil || m.palette != nil || m.help.open {
 			continue
 		}
 		others := []keys.Binding{endKey}

@@ -41,7 +41,7 @@ func (m *Model) body(w, h int) string {
 		return m.changeView(w, h)
 	case m.palette != nil:
 		return m.paletteView(w, h)
-	case m.help:
+	case m.help.open:
 		return m.helpView(w, h)
 	case !m.state.Loaded && !alone(m.current()):
 		return theme.Box(m.waiting(), w, h)
@@ -160,8 +160,8 @@ func (m *Model) active() []keys.Binding {
 		return m.change.keys()
 	case m.palette != nil:
 		return []keys.Binding{runAction, closeIt}
-	case m.help:
-		return []keys.Binding{keys.New("any key closes", "?")}
+	case m.help.open:
+		return []keys.Binding{keys.New("scrolls", "down"), keys.New("or any other key closes", "esc")}
 	case m.current().Typing():
 		return m.current().Keys()
 	}
@@ -224,46 +224,4 @@ func (m *Model) changeView(w, h int) string {
 	}
 	from := min(p.scroll.At, max(0, len(lines)-(h-2)))
 	return theme.Box(append([]string{t.Paint(theme.Title, theme.Clean(head)), ""}, lines[from:]...), w, h)
-}
-
-func (m *Model) helpView(w, h int) string {
-	t := m.state.Theme
-	list := m.current().Keys()
-	cell := func(b keys.Binding) string { return "  " + theme.Fit(b.Key(), 10) + " " + b.Does }
-	left := []string{t.Paint(theme.Title, "On "+m.current().Name())}
-	for _, b := range list {
-		if !b.Write || !m.state.ReadOnly {
-			left = append(left, cell(b))
-		}
-	}
-	right := []string{t.Paint(theme.Title, "Everywhere"), "  " + theme.Fit("1 to 9, 0", 10) + " a screen"}
-	if over := len(m.screens) - 10; over > 0 {
-		right = append(right, "  "+theme.Fit(fmt.Sprintf("alt+1 to %d", over), 10)+" one after those")
-	}
-	for _, b := range m.everywhere() {
-		right = append(right, cell(b))
-	}
-	// Side by side where both fit, the longer half over two columns.
-	half := 0
-	for _, l := range left {
-		half = max(half, ansi.StringWidth(l)+1)
-	}
-	half = min(max(half, w*2/5), w-20)
-	if len(left) > h {
-		over := left[h:]
-		left = left[:h]
-		right = append(append(right, ""), over...)
-	}
-	var lines []string
-	for i := range max(len(left), len(right)) {
-		var a, b string
-		if i < len(left) {
-			a = left[i]
-		}
-		if i < len(right) {
-			b = right[i]
-		}
-		lines = append(lines, theme.Fit(a, half)+b)
-	}
-	return theme.Box(lines, w, h)
 }

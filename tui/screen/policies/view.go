@@ -37,6 +37,9 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	} else if v := m.search.Value(); v != "" {
 		top += "  search: " + theme.Clean(v)
 	}
+	if by := s.Org.Revision.ConfirmBy; by != nil {
+		top += t.Paint(theme.Warn, "  ! the last change reverts at "+by.In(s.Now.Location()).Format("15:04:05")+": K keeps it")
+	}
 	widths := theme.Widths(columns, w-2)
 	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, "policy", "state", "who", "rules", "until"))}
 	m.page = max(1, h-len(lines))

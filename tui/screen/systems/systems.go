@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -48,8 +49,8 @@ var (
 	order   = keys.New("sort by the next column", "s")
 	detail  = keys.New("details", "enter")
 	back    = keys.New("back", "esc")
-	before  = keys.New("details of the system before", "[")
-	after   = keys.New("details of the next system", "]")
+	before  = keys.New("the system before", "[")
+	after   = keys.New("the next system", "]")
 	accept  = keys.New("accept", "enter")
 	approve = keys.Writes("approve", "a")
 	decline = keys.Writes("decline a pending one", "D")
@@ -82,7 +83,19 @@ var orders = [...]struct {
 	{"name", func(a, b *api.System) int { return cmp.Compare(a.Name, b.Name) }},
 	{"state", func(a, b *api.System) int { return cmp.Compare(rank(a.State), rank(b.State)) }},
 	{"tags", func(a, b *api.System) int { return slices.Compare(a.Tags, b.Tags) }},
+	{"last seen", func(a, b *api.System) int { return heard(b).Compare(heard(a)) }},
 	{"address", func(a, b *api.System) int { return a.IPv4.Compare(b.IPv4) }},
+}
+
+// heard is when a system was last heard of; connected is ahead of all, never is last.
+func heard(s *api.System) (at time.Time) {
+	switch {
+	case s.State == wire.Connected:
+		return time.Unix(1<<40, 0)
+	case s.LastSeen != nil:
+		at = *s.LastSeen
+	}
+	return at
 }
 
 // rank puts first what an operator has to look at.
