@@ -65,14 +65,27 @@ func (n *namespace) handle() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Ge
 // system in each of two homes, as real processes.
 func twoHomes(t *testing.T, rules [2]string) (*lab, [2]*home) {
 	t.Helper()
+	internet := publicSide(t)
+	homes := [2]*home{newHome(t, internet, 0, rules[0]), newHome(t, internet, 1, rules[1])}
+	l := emptyLab(t)
+	l.startOnInternet()
+	return l, homes
+}
+
+// publicSide is the namespace that the test runs in, with two addresses of its own.
+func publicSide(t *testing.T) *namespace {
+	t.Helper()
 	internet := here(t)
 	internet.ip("link set lo up", "addr add 203.0.113.1/32 dev lo", "addr add 203.0.113.2/32 dev lo")
 	internet.write("/proc/sys/net/ipv4/ip_forward", "1")
-	homes := [2]*home{newHome(t, internet, 0, rules[0]), newHome(t, internet, 1, rules[1])}
-	l := emptyLab(t)
+	return internet
+}
+
+// startOnInternet starts up where a NAT's kind can be told: two addresses, two ports.
+func (l *lab) startOnInternet() {
+	l.t.Helper()
 	l.serve(l.start("up", "up", "--json", "--state", l.path("up"), "--listen", "203.0.113.1:8443",
 		"--stun", "203.0.113.1:3478", "--stun", "203.0.113.1:3479", "--stun", "203.0.113.2:3478"))
-	return l, homes
 }
 
 // startIn starts an agent in a home.
