@@ -367,7 +367,11 @@ func resolveText(w io.Writer, r *api.Resolution, kind string) {
 	}
 	if len(r.Systems) == 0 {
 		for _, addr := range r.Addresses {
-			rows = append(rows, []string{kind, addr.String()})
+			family := "AAAA"
+			if addr.Is4() {
+				family = "A"
+			}
+			rows = append(rows, []string{family, addr.String()})
 		}
 	}
 	for _, id := range r.Gateways {

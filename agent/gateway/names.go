@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -152,7 +153,10 @@ func (g *Gateway) targets(ctx context.Context, k flowKey) (list []netip.Addr, un
 	if err != nil {
 		return nil, until, fmt.Errorf("resolve %s: %w", n.Name, err)
 	}
-	errs := []error{fmt.Errorf("%s leads nowhere that policy allows", n.Name)}
+	why := []string{"it has no address"}
+	if len(addrs) > 0 {
+		why = nil
+	}
 	for _, a := range addrs {
 		err := g.judge(a)
 		if err == nil && !g.routes.Load().leads(a, n.Within) {
@@ -161,11 +165,11 @@ func (g *Gateway) targets(ctx context.Context, k flowKey) (list []netip.Addr, un
 		if err == nil {
 			list = append(list, a)
 		} else {
-			errs = append(errs, err)
+			why = append(why, err.Error())
 		}
 	}
 	if len(list) == 0 {
-		return nil, until, errors.Join(errs...)
+		return nil, until, fmt.Errorf("%s leads nowhere that policy allows: %s", n.Name, strings.Join(why, "; "))
 	}
 	return list, until, nil
 }
@@ -202,11 +206,14 @@ func (g *Gateway) follow(ctx context.Context, k flowKey, real netip.Addr, until 
 		for {
 			changed := g.changed()
 			list, until, err := g.targets(ctx, k)
-			switch {
-			case ctx.Err() != nil:
+			if ctx.Err() != nil {
 				return
-			case err != nil || !slices.Contains(list, real):
-				g.log.Info("a flow to a name ends", "from", k.src, "to", real, "reason", cmpError(err, real))
+			}
+			if err == nil && !slices.Contains(list, real) {
+				err = fmt.Errorf("the name answers with %s no more", real)
+			}
+			if err != nil {
+				g.log.Info("a flow to a name ends", "from", k.src, "to", real, "reason", err)
 				cut()
 				return
 			}
@@ -220,13 +227,6 @@ func (g *Gateway) follow(ctx context.Context, k flowKey, real netip.Addr, until 
 		}
 	}()
 	return func() { end(); <-done }
-}
-
-func cmpError(err error, real netip.Addr) error {
-	if err == nil {
-		err = fmt.Errorf("the name answers with %s no more", real)
-	}
-	return err
 }
 
 // changed is closed by the next Review.
