@@ -154,12 +154,23 @@ func TestTwoHomes(t *testing.T) {
 			return route == "direct" && strings.HasPrefix(via, want+":")
 		})
 	}
+	if out := l.ok("ping", "web", "--icmp", "--count", "1", "--state", l.path("laptop")); !strings.Contains(out, "direct via "+homes[0].outside) || !strings.Contains(out, "through the tunnel in ") {
+		t.Errorf("ping --icmp says %q", out)
+	}
+	if out := l.ok("ping", "laptop", "--icmp", "--count", "1", "--state", l.path("web")); !strings.Contains(out, "no rule lets web send icmp to laptop") {
+		t.Errorf("ping --icmp without a rule says %q", out)
+	}
 	if n := homes[1].netcheck(l, "laptop"); n.Report.Mapping != "endpoint-independent" || n.Report.Hairpin != "no" {
 		t.Errorf("netcheck: %+v", n)
 	}
 
 	var s agentPeers
 	l.decode(&s, "agent", "status", "--state", l.path("laptop"))
+	overlay := s.Peers[0].IPv4.String()
+	if out := l.ok("ping", overlay, "--json", "--count", "3", "--interval", "10ms", "--state", l.path("laptop")); strings.Count(out, "\n") != 3 || strings.Count(out, `"name":"web"`) != 3 {
+		t.Errorf("ping %s --json says %q", overlay, out)
+	}
+	l.refused(5, "unknown_name", "ping", "nobody", "--state", l.path("laptop"))
 	beats := follow(t, homes[1], s.Peers[0].IPv4)
 	becomes := func(what, name, route string, within time.Duration) {
 		t.Helper()
