@@ -62,6 +62,7 @@ func (a *Agent) open() (*parts, error) {
 			a.events.announce()
 		},
 		Port:               a.cfg.Port,
+		MTU:                a.cfg.MTU,
 		LoopbackCandidates: a.cfg.Loopback,
 	})
 	if err != nil {

@@ -125,18 +125,22 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 		return nil
 	}
 	for len(bufs) > 0 {
-		if r.direct.IsValid() {
-			n, err := l.write(bufs, r.direct)
+		if some := r.fits(bufs); some > 0 {
+			n, err := l.write(bufs[:some], r.direct)
 			p.tx.countAll(l, bufs[:n])
 			if bufs = bufs[n:]; err == nil || len(bufs) == 0 {
 				continue
 			}
-			if tooMuch(err) {
+			switch {
+			case errors.Is(err, syscall.EMSGSIZE): // the kernel has heard of a narrower link
+				l.tooBig(p, r.direct)
+			case tooMuch(err):
 				bufs = bufs[1:]
 				continue
-			}
-			if r = l.failed(p, r.direct); r == nil {
-				return nil
+			default:
+				if r = l.failed(p, r.direct); r == nil {
+					return nil
+				}
 			}
 		}
 		if r.relay != nil && r.relay.sendData(p, bufs[0]) {
@@ -147,9 +151,37 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 	return nil
 }
 
+// fits is how many of bufs, from the first, go straight to the peer. What is too large for
+// the path goes by the relay, whose TCP fits anything; without one it is tried.
+func (r *route) fits(bufs [][]byte) int {
+	if !r.direct.IsValid() {
+		return 0
+	}
+	if r.size == 0 || r.relay == nil {
+		return len(bufs)
+	}
+	for i, b := range bufs {
+		if len(b) > r.size {
+			return i
+		}
+	}
+	return len(bufs)
+}
+
+// tooBig tells path that a datagram did not fit.
+func (l *Link) tooBig(p *peer, addr netip.AddrPort) {
+	now := time.Now()
+	l.mu.Lock()
+	p.path.TooBig(now, addr)
+	l.stepLocked(p, now)
+	todo := l.takeLocked()
+	l.mu.Unlock()
+	l.do(todo)
+}
+
 // tooMuch reports whether err is about one packet and not about the path.
 func tooMuch(err error) bool {
-	return errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)
+	return errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN)
 }
 
 // touch tells path that a quiet peer has data. It happens once per quiet spell, on

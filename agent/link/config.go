@@ -29,6 +29,9 @@ type Config struct {
 	// OnRoute is called, never concurrently, when a peer's route has changed.
 	OnRoute func(PeerStatus)
 
+	// MTU is the tunnel's: of the largest inner packet, in bytes. Direct paths are tried
+	// for what it takes; what does not fit one goes by the relay. 0 tries nothing.
+	MTU  int
 	Port uint16 // of the UDP socket; 0 is any
 	// LoopbackCandidates also offers 127.0.0.1. It is set when control itself was
 	// reached over loopback: then peers may be processes of this machine.
@@ -72,7 +75,10 @@ type PeerStatus struct {
 	Moves uint64        `json:"moves"`         // how often the route has changed
 	RTT   time.Duration `json:"rtt,omitempty"` // of the direct path, smoothed
 	Why   path.Why      `json:"why,omitempty"` // why it is not direct
-	Seen  time.Time     `json:"seen,omitzero"` // last data from the peer
+	// MTU is of the largest inner packet that goes by the direct path, while that is less
+	// than the tunnel's: larger ones take the relay. 0: all do.
+	MTU  int       `json:"mtu,omitempty"`
+	Seen time.Time `json:"seen,omitzero"` // last data from the peer
 
 	TxBytes   uint64 `json:"tx_bytes"` // WireGuard messages, headers below not counted
 	TxPackets uint64 `json:"tx_packets"`

@@ -20,12 +20,17 @@ const (
 	response      = 2
 	initiationLen = 148
 	responseLen   = 92
+
+	// messageOverhead is what a data message adds to an inner packet: header and tag.
+	messageOverhead = 32
 )
 
 const (
 	// glareFor is how long an initiation of ours may be on its way, with its response: a
-	// round trip of the slowest relay. Whoever waits longer has lost it.
-	glareFor = time.Second
+	// round trip of the slowest relay. Whoever waits longer has lost it. A repeated one
+	// counts for less, or those of the other side would hardly ever be let in.
+	glareFor  = time.Second
+	glareMore = 300 * time.Millisecond
 
 	// repeatFor is when WireGuard makes a new initiation (its REKEY_TIMEOUT).
 	repeatFor = 5 * time.Second
@@ -38,7 +43,8 @@ var repeatAt = [...]time.Duration{500 * time.Millisecond, 1500 * time.Millisecon
 // that the peer was given.
 type handshake struct {
 	waits atomic.Bool  // there is one; spares the lock
-	sent  atomic.Int64 // when it was first sent, like counter.last; 0: not yet, or answered
+	until atomic.Int64 // others give way to it, like counter.last; 0: none is on its way
+	sent  atomic.Int64 // when it was first sent, like counter.last; 0: not yet
 
 	// mu guards what follows. It is held for a copy of the message.
 	mu      sync.Mutex
@@ -84,6 +90,7 @@ func (h *handshake) keep(l *Link, b []byte, sent bool) {
 	h.made, h.repeats = l.sinceBase(), 0
 	if h.sent.Store(0); sent {
 		h.sent.Store(h.made)
+		h.until.Store(h.made + int64(glareFor))
 	}
 	h.waits.Store(true)
 }
@@ -110,6 +117,17 @@ func (h *handshake) next(l *Link, now time.Time, moved bool) (time.Time, bool) {
 	return made.Add(repeatAt[h.repeats]), true
 }
 
+// hear takes a response. Only one to the initiation at hand ends the wait: an answer to an
+// earlier one may still be on its way.
+func (h *handshake) hear(b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(b) == responseLen && bytes.Equal(b[8:12], h.msg[4:8]) {
+		h.waits.Store(false)
+		h.until.Store(0)
+	}
+}
+
 // again returns a copy of the initiation for another sending.
 func (h *handshake) again(l *Link) []byte {
 	h.mu.Lock()
@@ -118,7 +136,11 @@ func (h *handshake) again(l *Link) []byte {
 	for h.repeats < len(repeatAt) && repeatAt[h.repeats] <= time.Duration(at-h.made) {
 		h.repeats++
 	}
-	h.sent.CompareAndSwap(0, at)
+	if h.sent.CompareAndSwap(0, at) {
+		h.until.Store(at + int64(glareFor))
+	} else {
+		h.until.Store(max(h.until.Load(), at+int64(glareMore)))
+	}
 	return bytes.Clone(h.msg[:])
 }
 
@@ -132,15 +154,13 @@ func (h *handshake) again(l *Link) []byte {
 func (l *Link) glare(p *peer, b []byte) bool {
 	switch b[0] {
 	case response:
-		p.shake.waits.Store(false)
-		p.shake.sent.Store(0)
+		p.shake.hear(b)
 	case initiation:
 		if again := p.shake.given(l, b); again != nil {
 			l.sendHandshake(p, again)
 			return true
 		}
-		at := p.shake.sent.Load()
-		return at != 0 && time.Duration(l.sinceBase()-at) < glareFor && bytes.Compare(l.cfg.WireGuard[:], p.wg[:]) < 0
+		return l.sinceBase() < p.shake.until.Load() && bytes.Compare(l.cfg.WireGuard[:], p.wg[:]) < 0
 	}
 	return false
 }

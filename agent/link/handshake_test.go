@@ -16,6 +16,14 @@ func initiationOf(name string) []byte {
 	return b
 }
 
+// responseTo is what answers it, by the index that both carry.
+func responseTo(init []byte) []byte {
+	b := make([]byte, responseLen)
+	b[0] = response
+	copy(b[8:12], init[4:8])
+	return b
+}
+
 func (n *node) sendRaw(b []byte) {
 	n.w.t.Helper()
 	ep, err := n.ParseEndpoint(n.other().keys.WireGuard.String())
@@ -41,7 +49,7 @@ func TestCrossingInitiationsLeaveOne(t *testing.T) {
 		if high.heard(stands) != 1 || low.heard(yields) != 0 {
 			t.Errorf("the lower key's came %d times, the other's %d; want 1 and 0", high.heard(stands), low.heard(yields))
 		}
-		high.sendRaw(append([]byte{response, 0, 0, 0}, make([]byte, 88)...))
+		high.sendRaw(responseTo(stands))
 		time.Sleep(100 * time.Millisecond)
 		high.sendRaw(later)
 		time.Sleep(100 * time.Millisecond)
@@ -62,7 +70,8 @@ func TestInitiationIsRepeated(t *testing.T) {
 		}
 		answered := initiationOf("answered")
 		w.alice.sendRaw(answered)
-		w.bob.sendRaw(append([]byte{response, 0, 0, 0}, make([]byte, 88)...))
+		time.Sleep(100 * time.Millisecond)
+		w.bob.sendRaw(responseTo(answered))
 		time.Sleep(10 * time.Second)
 		if n := w.bob.heard(answered); n != 1 {
 			t.Errorf("answered, it was sent %d times", n)
@@ -109,7 +118,7 @@ func TestAnswerIsGivenAgain(t *testing.T) {
 	run(t, "easy", "easy", 1, func(w *world) {
 		w.until(5*time.Second, "direct", w.direct)
 		ask := initiationOf("\x01\x02\x03\x04 asks")
-		answer := append([]byte{response, 0, 0, 0, 9, 9, 9, 9, 1, 2, 3, 4}, make([]byte, responseLen-12)...)
+		answer := responseTo(ask)
 		w.alice.sendRaw(ask)
 		time.Sleep(100 * time.Millisecond)
 		w.bob.sendRaw(answer)

@@ -183,6 +183,9 @@ func (l *Link) addLocked(now time.Time, n *Peer) *peer {
 		waiting: make(map[disco.TxID]*question),
 	}
 	p.path.SetLocal(l.local)
+	if l.cfg.MTU > 0 {
+		p.path.SetSize(l.cfg.MTU + messageOverhead)
+	}
 	l.peers[n.ID] = p
 	l.table.add(p)
 	return p
@@ -254,8 +257,8 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 	}
 	p.path.SetNATs(l.stun.nat, p.reach.NAT)
 	out := p.path.Step(now)
-	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc {
-		next := &route{direct: out.Route.Direct, relay: rc}
+	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc || old.size != out.Size {
+		next := &route{direct: out.Route.Direct, relay: rc, size: out.Size}
 		if out.Route.IsNone() {
 			next = nil
 		}
@@ -267,7 +270,7 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 	if out.Lost {
 		l.askAgainLocked(now) // the NAT may have given us another address
 	}
-	if out.Changed && !p.changed {
+	if (out.Changed || out.Resized) && !p.changed {
 		p.changed = true
 		l.moved = append(l.moved, p)
 		l.wake()
@@ -310,7 +313,7 @@ func (l *Link) takeLocked() []action {
 func (l *Link) do(todo []action) {
 	for _, a := range todo {
 		for _, g := range a.pings {
-			l.sendDisco(a.p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard}, &route{direct: g.To})
+			l.sendDisco(a.p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard, Size: g.Size}, &route{direct: g.To})
 		}
 		if a.callMe && a.relay != nil {
 			l.sendDisco(a.p, l.callMe(a.p), &route{relay: a.relay})

@@ -53,6 +53,7 @@ type peer struct {
 type route struct {
 	direct netip.AddrPort // invalid: relayed
 	relay  *relayConn     // nil: none
+	size   int            // of the largest message that goes directly; 0: of any size
 }
 
 // counter counts one direction of a peer's data.

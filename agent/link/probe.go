@@ -12,7 +12,7 @@ import (
 // sendDisco seals m for p and sends it by r.
 func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
 	var buf [disco.MaxPacket]byte
-	b := p.pair().Seal(buf[:0], m)
+	b := p.pair().Seal(buf[:0], m) // one that is padded to more takes a larger buffer
 	if r.direct.IsValid() {
 		_ = l.writeOne(b, r.direct) // a probe that cannot be sent is a probe unanswered
 	} else if r.relay != nil {

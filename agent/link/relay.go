@@ -183,7 +183,7 @@ func (rc *relayConn) down(err error) (was bool) {
 func (rc *relayConn) session(ctx context.Context) error {
 	dial, cancel := context.WithTimeout(ctx, dialIn)
 	defer cancel()
-	c, err := rc.dial(dial)
+	c, err := rc.dialNow(dial)
 	if err != nil {
 		return err
 	}
@@ -228,6 +228,28 @@ func cmpErr(writer, reader error) error {
 		return writer
 	}
 	return reader
+}
+
+// dialNow dials, and gives an attempt up when the network changes meanwhile: its packets
+// may have gone where nobody is, and TCP would wait long before it tries again.
+func (rc *relayConn) dialNow(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-rc.again:
+			cancel()
+			select {
+			case rc.again <- struct{}{}: // for run, which then does not pause
+			default:
+			}
+		case <-ctx.Done():
+		}
+	})
+	c, err := rc.dial(ctx)
+	cancel()
+	watch.Wait()
+	return c, err
 }
 
 func (rc *relayConn) dial(ctx context.Context) (net.Conn, error) {

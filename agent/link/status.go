@@ -33,7 +33,9 @@ func (p *peer) statusLocked(now time.Time) PeerStatus {
 	}
 	s.Was, s.Moves = p.path.Before()
 	if r := p.route.Load(); r != nil {
-		s.Route = r.words()
+		if s.Route = r.words(); r.size > 0 && r.relay != nil {
+			s.MTU = max(0, r.size-messageOverhead)
+		}
 	}
 	if ns := p.rx.last.Load(); ns != 0 {
 		s.Seen = p.link.base.Add(time.Duration(ns))

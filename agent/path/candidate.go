@@ -18,7 +18,7 @@ const (
 const maxCandidates = 40
 
 // maxWaiting bounds the pings to one address that wait for an answer.
-const maxWaiting = 8
+const maxWaiting = 32
 
 // candidate is one address and what is known of it.
 type candidate struct {
@@ -38,16 +38,18 @@ type candidate struct {
 	next   time.Time // the round's next ping; zero: no more
 	losses int       // times it was the route and fell silent
 	proof  int       // answers since the last loss
+	size   sizing
 }
 
 type sent struct {
-	tx disco.TxID
-	at time.Time
+	tx   disco.TxID
+	at   time.Time
+	size int // it was padded to; 0: it was not
 }
 
 // ping records a ping.
 func (c *candidate) ping(tx disco.TxID, now time.Time) {
-	c.waiting[c.pings%maxWaiting] = sent{tx, now}
+	c.waiting[c.pings%maxWaiting] = sent{tx, now, 0}
 	c.pings++
 	c.asked = now
 	if c.silent.IsZero() {
@@ -56,7 +58,8 @@ func (c *candidate) ping(tx disco.TxID, now time.Time) {
 }
 
 // answer takes the pong for tx. It counts once, in time, and not otherwise.
-func (c *candidate) answer(tx disco.TxID, now time.Time) (rtt time.Duration, ok bool) {
+// full is the size that its route would need.
+func (c *candidate) answer(tx disco.TxID, now time.Time, full int) (rtt time.Duration, ok bool) {
 	for i, s := range c.waiting {
 		if s.at.IsZero() || s.tx != tx {
 			continue
@@ -69,6 +72,9 @@ func (c *candidate) answer(tx disco.TxID, now time.Time) (rtt time.Duration, ok 
 			c.rtt = rtt
 		}
 		c.rtt += (rtt - c.rtt) / 8 // RFC 6298's weight
+		if s.size > 0 {
+			c.size.proved(s.size, full)
+		}
 		c.pong, c.heard, c.known, c.silent = now, now, now, time.Time{}
 		c.proof++
 		return rtt, true
@@ -76,9 +82,9 @@ func (c *candidate) answer(tx disco.TxID, now time.Time) (rtt time.Duration, ok 
 	return 0, false
 }
 
-// usable reports whether the address may become the route: it answered just now,
-// and after losses more than once, so that a bad path does not flap.
-func (c *candidate) usable(now time.Time) bool {
+// answers reports whether the address may become the route, if it is wide enough: it
+// answered just now, and after losses more than once, so that a bad path does not flap.
+func (c *candidate) answers(now time.Time) bool {
 	return !c.pong.IsZero() && now.Sub(c.pong) < fresh &&
 		(c.silent.IsZero() || now.Sub(c.silent) < retryMax) &&
 		c.proof > min(c.losses, len(tryAt)-1)

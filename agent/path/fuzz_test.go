@@ -18,6 +18,9 @@ func FuzzPeer(f *testing.F) {
 		s := &sim{}
 		now := start
 		p := New(now, s.newTx)
+		if len(script)%2 == 1 {
+			p.SetSize(1452)
+		}
 		var pings []Ping
 		begin, sent := now, 0
 		addr := func(b byte) netip.AddrPort {
@@ -25,7 +28,7 @@ func FuzzPeer(f *testing.F) {
 		}
 		for i := 0; i+1 < len(script) && i < 400; i += 2 {
 			arg := script[i+1]
-			switch script[i] % 10 {
+			switch script[i] % 11 {
 			case 0:
 				p.SetCandidates(now, []wire.Candidate{{Addr: addr(arg)}, {Addr: addr(arg + 1)}})
 			case 1:
@@ -49,6 +52,8 @@ func FuzzPeer(f *testing.F) {
 				now = now.Add(time.Duration(arg) * time.Second)
 			case 9:
 				p.Failed(now, addr(arg))
+			case 10:
+				p.TooBig(now, addr(arg))
 			}
 			out := p.Step(now)
 			if !out.Next.After(now) || out.Next.Sub(now) > idleRetry+time.Second {
@@ -66,7 +71,13 @@ func FuzzPeer(f *testing.F) {
 				t.Fatal("a call without a relay to carry it")
 			}
 			pings = append(pings, out.Pings...)
-			sent += len(out.Pings)
+			for _, g := range out.Pings {
+				if g.Size == 0 {
+					sent++
+				} else if c := p.find(g.To); c == nil || c.pong.IsZero() {
+					t.Fatalf("%d bytes to %v, which has answered nothing", g.Size, g.To)
+				}
+			}
 		}
 		if most := 2*len(script) + int(now.Sub(begin)/probeGap); sent > most {
 			t.Fatalf("%d pings; at most %d", sent, most)

@@ -207,10 +207,10 @@ func TestHysteresis(t *testing.T) {
 		}
 	}
 	a.losses, a.proof, a.pong = 2, 2, start
-	if a.usable(start) {
+	if a.answers(start) {
 		t.Error("lost twice, answered twice: usable")
 	}
-	if a.proof++; !a.usable(start) {
+	if a.proof++; !a.answers(start) {
 		t.Error("lost twice, answered three times: not usable")
 	}
 }

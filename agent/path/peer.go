@@ -16,6 +16,7 @@ type Peer struct {
 	local []netip.Addr
 	cands []*candidate
 	relay wire.RelayID
+	full  int       // the size that data needs; 0: whatever
 	nats  [2]string // ours, theirs
 
 	route     *candidate // nil: not direct
@@ -25,6 +26,7 @@ type Peer struct {
 	changes   uint64
 	traffic   time.Time // last data, either way
 	lost      time.Time // when a direct route was last given up
+	size      int       // as Step returned it
 	probed    time.Time // last ping of a round
 	roundAt   time.Time // start of the last round
 	nextRound time.Time
@@ -147,7 +149,7 @@ func (p *Peer) HearPong(now time.Time, from netip.AddrPort, tx disco.TxID) (time
 	if c == nil {
 		return 0, false
 	}
-	return c.answer(tx, now)
+	return c.answer(tx, now, p.full)
 }
 
 // Since returns when the route last changed, RTT the round trip of the direct path.
@@ -166,6 +168,9 @@ func (p *Peer) RTT() time.Duration {
 
 // Why says why the pair is not direct.
 func (p *Peer) Why(now time.Time) Why {
+	narrow := slices.ContainsFunc(p.cands, func(c *candidate) bool {
+		return !c.pong.IsZero() && now.Sub(c.pong) < Consent && !c.size.begun.IsZero() && !p.wide(c)
+	})
 	heard := slices.ContainsFunc(p.cands, func(c *candidate) bool {
 		return !c.heard.IsZero() && now.Sub(c.heard) < Consent
 	})
@@ -178,6 +183,8 @@ func (p *Peer) Why(now time.Time) Why {
 		return WhyUDPThere
 	case len(p.cands) == 0:
 		return WhyNoCandidates
+	case narrow:
+		return WhyNarrow
 	case !p.lost.IsZero() && now.Sub(p.lost) < 2*firstRetry:
 		return WhyLost
 	case p.wantRound || now.Sub(p.roundAt) < tryAt[len(tryAt)-1]+retryMax:

@@ -45,6 +45,7 @@ const (
 	WhyHardNAT      Why = "hard-nat" // on both sides
 	WhyHardHere     Why = "hard-nat-here"
 	WhyHardThere    Why = "hard-nat-there"
+	WhyNarrow       Why = "narrow"
 	WhyNoRelay      Why = "no-relay"
 	WhyNoAnswer     Why = "no-answer"
 )
@@ -72,6 +73,8 @@ func (w Why) Sentence() string {
 		return "the NAT here maps by destination, and the other side lets in only ports that it has sent to"
 	case WhyHardThere:
 		return "the other side's NAT maps by destination, and the one here lets in only ports that were sent to"
+	case WhyNarrow:
+		return "the direct path carries only packets below 1280 bytes; the relay carries all"
 	case WhyNoRelay:
 		return "no relay that both reach, so the other side cannot be told when to open its NAT"
 	case WhyNoAnswer:

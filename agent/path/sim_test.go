@@ -20,6 +20,7 @@ type sim struct {
 	relay bool // whether the relay carries call-me
 	wire  time.Duration
 	drop  func(from, to netip.AddrPort) bool
+	fits  func(size int) bool // nil: all do
 	sent  int
 	txs   uint64
 }
@@ -169,6 +170,10 @@ func (s *sim) step(h *host) {
 	}
 	h.due = h.out.Next
 	for _, p := range h.out.Pings {
+		if s.fits != nil && !s.fits(max(p.Size, 123)) {
+			s.sent++
+			continue
+		}
 		s.send(h, p.To, func(to *host, from netip.AddrPort) {
 			to.HearPing(s.now, from)
 			s.send(to, from, func(back *host, from netip.AddrPort) {

@@ -11,6 +11,8 @@ import (
 type Ping struct {
 	To netip.AddrPort
 	Tx disco.TxID
+	// Size is what the datagram is to be padded to, in bytes; 0: as it is.
+	Size int
 }
 
 // Output is what a Step asks for.
@@ -19,7 +21,9 @@ type Output struct {
 	CallMe    bool             // send the peer a call-me through the relay
 	Route     Route            // for data, from now on
 	Changed   bool             // the route is not that of the step before
-	Lost      bool             // a direct route fell silent
+	Lost      bool             // a direct route fell silent, or turned out to be too narrow
+	Size      int              // see Peer.Size
+	Resized   bool             // Size is not that of the step before
 	Forgotten []netip.AddrPort // addresses that are the peer's no longer
 	Next      time.Time        // when to step again if nothing happens; after now
 }
@@ -32,9 +36,16 @@ func (p *Peer) Step(now time.Time) Output {
 		p.lose(now)
 		out.Lost = true
 	}
+	if p.sizeUp(now) {
+		p.lose(now)
+		out.Lost = true
+	}
 	p.choose(now)
 	p.schedule(now, &out)
 	p.probe(now, &out)
+	p.sizePings(now, &out)
+	out.Size = p.Size()
+	out.Resized, p.size = out.Size != p.size, out.Size
 
 	out.Forgotten, p.forgotten = p.forgotten, nil
 	out.Route.Relay = p.relay
@@ -87,7 +98,7 @@ func (p *Peer) lose(now time.Time) {
 // choose makes the best address that answered the route.
 func (p *Peer) choose(now time.Time) {
 	for _, c := range p.cands {
-		if c != p.route && c.usable(now) && (p.route == nil || p.better(c, p.route)) {
+		if c != p.route && c.answers(now) && p.wide(c) && (p.route == nil || p.better(c, p.route)) {
 			p.route = c
 		}
 	}
@@ -159,7 +170,7 @@ func (p *Peer) probe(now time.Time, out *Output) {
 func (p *Peer) send(c *candidate, now time.Time, out *Output) {
 	tx := p.newTx()
 	c.ping(tx, now)
-	out.Pings = append(out.Pings, Ping{c.addr, tx})
+	out.Pings = append(out.Pings, Ping{c.addr, tx, 0})
 }
 
 // keepDue is when the route is to be pinged.
@@ -211,6 +222,7 @@ func (p *Peer) next(now time.Time) time.Time {
 		}
 		sooner(t)
 	}
+	p.sizeDue(now, sooner)
 	for _, c := range p.cands {
 		if c.from == 0 && c != p.route {
 			sooner(c.known.Add(staleAfter + time.Millisecond))

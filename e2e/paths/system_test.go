@@ -58,7 +58,7 @@ func (w *world) system(name string, host *natlab.Host, options ...func(*link.Con
 	s.keys = link.Peer{ID: s.name, WireGuard: wire.WireGuardKey(s.key.Public()), Disco: secret.Public()}
 	cfg := link.Config{
 		Network: lab.Ground{Lab: w.lab, Host: host}, Self: s.name, WireGuard: s.keys.WireGuard, Disco: secret,
-		Logger: quiet(w.t, name),
+		Logger: quiet(w.t, name), MTU: 1280,
 		TLS: func(id wire.RelayID) *tls.Config {
 			return svid.ClientConfig(o.trust(), o.svid(svid.System(o.id, s.name)), svid.Relay(o.id, id))
 		},

@@ -23,7 +23,7 @@ func messages() []Message {
 		full.Candidates = append(full.Candidates, netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 1))
 	}
 	return []Message{
-		Ping{TxID{1, 2, 3}, wire.WireGuardKey{4, 5, 6}},
+		Ping{Tx: TxID{1, 2, 3}, WireGuard: wire.WireGuardKey{4, 5, 6}},
 		Pong{TxID{7}, netip.MustParseAddrPort("203.0.113.9:41641")},
 		Pong{TxID{8}, netip.MustParseAddrPort("[2001:db8::1]:65535")},
 		Pong{TxID{8}, netip.AddrPort{}},
@@ -170,6 +170,24 @@ func BenchmarkOpenPing(b *testing.B) {
 	for b.Loop() {
 		if _, err := to.Open(p); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestPaddedPing pads to the byte, and the answer stays small.
+func TestPaddedPing(t *testing.T) {
+	a, b := pairs()
+	want := Ping{Tx: NewTxID(), WireGuard: wire.WireGuardKey{1}}
+	for _, size := range []int{0, 1, 200, 1232, 1500, MaxPadded, MaxPadded + 1} {
+		p := a.Seal(nil, Ping{Tx: want.Tx, WireGuard: want.WireGuard, Size: size})
+		if size >= 200 && len(p) != min(size, MaxPadded) {
+			t.Errorf("padded to %d: %d bytes", size, len(p))
+		}
+		if _, ok := Sender(p); !ok {
+			t.Errorf("padded to %d: nobody's", size)
+		}
+		if m, err := b.Open(p); err != nil || m != Message(want) {
+			t.Errorf("padded to %d: %+v, %v", size, m, err)
 		}
 	}
 }

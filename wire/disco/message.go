@@ -23,6 +23,7 @@ const (
 const (
 	txLen   = 12
 	addrLen = 16 + 2
+	pingLen = 1 + txLen + 32
 	maxBody = 1 + txLen + 1 + wire.MaxCandidates*addrLen
 )
 
@@ -55,9 +56,13 @@ type Message interface {
 // Ping asks for a pong. It names the sender's WireGuard key, which the receiver
 // compares with the one it was told belongs to this disco key. That also makes a
 // ping no smaller than a pong: nobody is amplified.
+//
+// Size, when it is more, is what the whole packet is padded to with zeros, to learn
+// whether the path carries as much; Parse ignores the padding and leaves Size 0.
 type Ping struct {
 	Tx        TxID
 	WireGuard wire.WireGuardKey
+	Size      int
 }
 
 // Pong answers a ping and says from where the ping came, which is how a system
@@ -79,7 +84,11 @@ type CallMe struct {
 // Append adds the body of the message to b.
 func (m Ping) Append(b []byte) []byte {
 	b = append(append(b, typePing), m.Tx[:]...)
-	return append(b, m.WireGuard[:]...)
+	b = append(b, m.WireGuard[:]...)
+	if pad := min(m.Size, MaxPadded) - MinPacket - pingLen; pad > 0 {
+		b = append(b, make([]byte, pad)...)
+	}
+	return b
 }
 
 // Append adds the body of the message to b.
@@ -112,7 +121,7 @@ func Parse(b []byte) (Message, error) {
 		if len(b) < 32 {
 			return nil, ErrShort
 		}
-		return Ping{tx, wire.WireGuardKey(b)}, nil
+		return Ping{Tx: tx, WireGuard: wire.WireGuardKey(b)}, nil
 	case typePong:
 		if len(b) >= addrLen && [addrLen]byte(b) == ([addrLen]byte{}) {
 			return Pong{Tx: tx}, nil

@@ -17,6 +17,7 @@ const (
 	headerLen = len(magic) + 32 + nonceLen
 	MinPacket = headerLen + box.Overhead
 	MaxPacket = MinPacket + maxBody
+	MaxPadded = 9216 // of a ping that tries a size: more than any network carries in one piece
 )
 
 // PrivateKey is a system's secret disco key.
@@ -44,7 +45,7 @@ func LooksLike(b []byte) bool {
 // Sender returns the key that b claims to be from, which is to be looked up among
 // the known peers before anything is computed for a stranger.
 func Sender(b []byte) (k wire.DiscoKey, ok bool) {
-	if !LooksLike(b) || len(b) > MaxPacket {
+	if !LooksLike(b) || len(b) > MaxPadded {
 		return k, false
 	}
 	return wire.DiscoKey(b[len(magic):]), true
