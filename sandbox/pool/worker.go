@@ -13,16 +13,17 @@ import (
 	"enclave/sandbox"
 	"enclave/sandbox/engine"
 	"enclave/sandbox/jail"
+	"enclave/sandbox/lean"
 )
 
 // A process knows that it is a worker by its argv, which holds this and its origin and
 // nothing else, or that it is to start workers.
 const (
-	nameWorker = "enclave-sandbox-worker-"
-	nameNurse  = "enclave-sandbox-nursery" // jail.Nurse
+	nameWorker = lean.Prefix + "worker-"
+	nameNurse  = lean.Prefix + "nursery" // jail.Nurse
 )
 
-// This is the one init function of the program, and it is here for what it prevents:
+// This init function, one of two in the program (package lean), is here for what it prevents:
 // packages are initialised in the order of their paths as soon as what they import is,
 // so a worker begins, and ends, before most of the program's other packages have
 // compiled their schemas and made their tables. That is half of its start (decision
@@ -40,11 +41,12 @@ func isWorker(args []string) bool {
 	if len(args) != 1 {
 		return false
 	}
-	switch strings.TrimPrefix(args[0], nameWorker) {
-	case string(jail.Bare), string(jail.Alone), string(jail.Nursed), nameNurse:
-		return true
+	origin, worker := strings.CutPrefix(args[0], nameWorker)
+	switch jail.Origin(origin) {
+	case jail.Bare, jail.Alone, jail.Nursed:
+		return worker
 	}
-	return false
+	return args[0] == nameNurse
 }
 
 // maxStack bounds the stack of native recursion, which the limit on calls does not see.

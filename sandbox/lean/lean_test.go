@@ -1,0 +1,61 @@
+package lean
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// TestAWorkerLacksNothing holds the list to what a worker really is made of.
+func TestAWorkerLacksNothing(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "enclave/sandbox/pool").Output()
+	if err != nil {
+		t.Skipf("no go command: %v", err)
+	}
+	for path := range strings.Lines(string(out)) {
+		if path = strings.TrimSpace(path); !Needed(path) || !Needed(path+".init.0") {
+			t.Errorf("a worker imports %s, which is not initialised in it", path)
+		}
+	}
+	for _, path := range []string{"enclave/control/policy.init", "enclave/wire.init", "github.com/prometheus/procfs.init", "gvisor.dev/gvisor/pkg/tcpip.init", "modernc.org/libc.init"} {
+		if Needed(path) {
+			t.Errorf("a worker initialises %s", path)
+		}
+	}
+}
+
+func TestWhatIsNoListIsLeftAlone(t *testing.T) {
+	all := func(uintptr) bool { return true }
+	list := func(states ...uint32) (l []*task) {
+		for _, s := range states {
+			l = append(l, &task{state: s, functions: 1})
+		}
+		return l
+	}
+	if got := runningOf(list(2, 2, 1, 0, 0), all); got != 2 {
+		t.Errorf("the running one is %d, want 2", got)
+	}
+	for _, l := range [][]*task{list(2, 2, 0), list(0, 1), list(2, 1, 2), list(2, 1, 1), list(2, 1, 7), list(2, 2, 2), {{state: 1}}} {
+		if got := runningOf(l, all); got >= 0 {
+			t.Errorf("%v passes for a list of tasks", l)
+		}
+	}
+	if runningOf(list(2, 1, 0), func(p uintptr) bool { return p == uintptr(unsafe.Pointer(nil)) }) >= 0 {
+		t.Error("tasks outside of the program's data pass")
+	}
+	if remaining() != nil {
+		t.Error("after the program was initialised something remains")
+	}
+}
+
+// found is what remaining finds while this package is initialised, in a test that has
+// many packages to come.
+var found = len(remaining())
+
+func TestTheListIsFound(t *testing.T) {
+	if found == 0 && !strings.Contains(os.Getenv("GOFLAGS"), "-linkshared") {
+		t.Error("this version of Go keeps its list of what to initialise in another way: workers start slower")
+	}
+}
