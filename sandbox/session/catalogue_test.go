@@ -3,6 +3,10 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,6 +77,43 @@ func TestToolsAreReplacedWhileRunsGoOn(t *testing.T) {
 			t.Errorf("%s", w.Body)
 		}
 	})
+}
+
+func TestReplacedToolsAreClosedByTheirLastRun(t *testing.T) {
+	closed := make(chan bool, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			closed <- true
+			return
+		}
+		var id struct{ ID json.RawMessage }
+		body, _ := io.ReadAll(r.Body)
+		json.Unmarshal(body, &id)
+		w.Header().Set("Mcp-Session-Id", "s1")
+		w.Header().Set("Content-Type", "application/json")
+		if len(id.ID) == 0 {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","tools":[]}}`, id.ID)
+	}))
+	defer srv.Close()
+	old := registry(t, `{"version":1,"mcp":[{"name":"m","url":"`+srv.URL+`","allow_addresses":["127.0.0.1/32"]}]}`)
+	h := &Host{Tools: old}
+	one, two := h.take(), h.take()
+	if err := h.Replace(registry(t, `{"version":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	if three := h.take(); three == one || three.reg == old {
+		t.Error("a run that begins now has the old tools")
+	}
+	h.release(one)
+	if len(closed) != 0 {
+		t.Error("closed while a run uses them")
+	}
+	if h.release(two); len(closed) != 1 {
+		t.Error("not closed when the last run has ended")
+	}
 }
 
 // three calls two tools at once and one that is not there.
