@@ -33,6 +33,7 @@ import (
 	"enclave/agent/link"
 	"enclave/agent/tunnel"
 	"enclave/agent/uplink"
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -66,6 +67,7 @@ type Config struct {
 	Run         *wire.RunInfo   // set: this is a run of a sandbox, not a machine
 	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
 	Port        uint16          // UDP port; 0 picks one
+	Proxy       passage.Proxy   // the HTTP proxy for control and relays; nil is none
 	Loopback    bool            // offer loopback addresses to peers on this machine; implied by a control plane there
 	Beat        time.Duration   // expected heartbeat; 0 is wire.HeartbeatEvery
 	Netstack    tunnel.Netstack // the user-space TCP/IP stack; empty is tunnel.Enclave
@@ -103,6 +105,7 @@ type Agent struct {
 	log  *slog.Logger
 	keys wire.Keys
 	ran  atomic.Bool
+	way  passage.Way // the shape in which control is reached
 
 	// st is owned by the loop while Run works. Whom it belongs to (keys, system,
 	// organisation, roots) does not change after enrolment, and anybody may read it.
@@ -244,7 +247,7 @@ func (a *Agent) work(ctx context.Context, g *errgroup.Group, p plane) {
 }
 
 func (a *Agent) endpoint() uplink.Endpoint {
-	return uplink.Endpoint{URL: a.cfg.Control, Fingerprint: a.cfg.Fingerprint, Dial: a.cfg.Network.DialContext}
+	return uplink.Endpoint{URL: a.cfg.Control, Fingerprint: a.cfg.Fingerprint, Dial: passage.Through(a.cfg.Network.DialContext, a.cfg.Proxy), Way: &a.way}
 }
 
 func (a *Agent) host() wire.Host {

@@ -63,6 +63,7 @@ func (a *Agent) open() (*parts, error) {
 		},
 		Port:               a.cfg.Port,
 		MTU:                a.cfg.MTU,
+		Proxy:              a.cfg.Proxy,
 		LoopbackCandidates: a.cfg.Loopback,
 	})
 	if err != nil {

@@ -61,15 +61,20 @@ type netcheckResult struct {
 	Report   *netcheck.Report   `json:"report"`
 }
 
+// proxies are those of the environment. Upper case wins, as for other programs.
+func (a *app) proxies() *httpproxy.Config {
+	return &httpproxy.Config{
+		HTTPProxy: first(a.Getenv("HTTP_PROXY"), a.Getenv("http_proxy")), HTTPSProxy: first(a.Getenv("HTTPS_PROXY"), a.Getenv("https_proxy")),
+		NoProxy: first(a.Getenv("NO_PROXY"), a.Getenv("no_proxy")),
+	}
+}
+
 func (a *app) runNetcheck(ctx context.Context, f *netcheckFlags) error {
 	t, err := a.netTargets(ctx, f)
 	if err != nil {
 		return err
 	}
-	proxies := httpproxy.Config{
-		HTTPProxy: first(a.Getenv("HTTP_PROXY"), a.Getenv("http_proxy")), HTTPSProxy: first(a.Getenv("HTTPS_PROXY"), a.Getenv("https_proxy")),
-		NoProxy: first(a.Getenv("NO_PROXY"), a.Getenv("no_proxy")),
-	}
+	proxies := a.proxies()
 	cfg := netcheck.Config{Network: link.System(), Relays: t.relays, Trust: t.trust,
 		PortalURL: f.portal, Proxy: proxies.ProxyFunc(), ProxySet: redacted(proxies.HTTPSProxy)}
 	if !a.json && a.ErrTerminal {

@@ -66,6 +66,8 @@ func (a *app) agent() *cobra.Command {
 key the first time and keeps its identity in --state; the key is not needed again.
 Local programs reach the overlay through the proxies and forwards, by the names
 NAME.enclave and ID.id.enclave; the overlay reaches local services through --expose.
+It reaches control and relays through the HTTP proxy that HTTPS_PROXY names, if any, and
+where only the web passes, in the shape of a WebSocket; NO_PROXY names exceptions.
 It goes on without the control plane for as long as its map counts, and ends with exit
 code 4 when it is revoked.`,
 		Example: `  enclave agent --state web --control https://127.0.0.1:8443 --ca-fingerprint sha256:… --key-file key --name web --expose 8080=127.0.0.1:9000
@@ -132,7 +134,8 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		Name: first(f.name, nameFrom(host)), Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")),
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Keeper:      keeper, Network: link.System(), Version: build().Version, Hostname: host,
-		MTU: f.mtu, Port: f.port, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
+		Proxy: a.proxies().ProxyFunc(),
+		MTU:   f.mtu, Port: f.port, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/cli/node"
+	"enclave/passage"
 	"enclave/relay"
 	"enclave/store"
 	"enclave/store/seal"
@@ -305,7 +306,7 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	}
 	cfg := node.RelayConfig{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")), Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: &node.Keeper{Dir: dir, File: relayFile, Identities: ids, Damaged: node.ErrDamaged}, Drain: max(f.drain, time.Nanosecond),
-		Dial: (&net.Dialer{}).DialContext, Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
+		Dial: passage.Through((&net.Dialer{}).DialContext, a.proxies().ProxyFunc()), Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
 	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
 		for _, pc := range stun {

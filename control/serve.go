@@ -34,7 +34,9 @@ func (f *Front) Run(ctx context.Context, listeners ...net.Listener) error {
 
 	var handlers tracker
 	var loops sync.WaitGroup
+	streams := newStreams()
 	tlsServer := f.httpServer(requests, &handlers, true)
+	tlsServer.Handler = streams.before(tlsServer.Handler)
 	tlsServer.TLSConfig = f.tlsConfig()
 	tlsServer.TLSNextProto = f.nextProto(&handlers)
 	apiServer := f.httpServer(requests, &handlers, false)
@@ -50,6 +52,7 @@ func (f *Front) Run(ctx context.Context, listeners ...net.Listener) error {
 		limited := newLimitListener(l, f.cfg.MaxPerAddress, f.tooMany)
 		serve(tlsServer, func() error { return tlsServer.ServeTLS(limited, "", "") })
 	}
+	serve(tlsServer, func() error { return tlsServer.ServeTLS(streams, "", "") })
 	if l := f.cfg.APIListener; l != nil {
 		limited := newLimitListener(l, f.cfg.MaxPerAddress, f.tooMany)
 		serve(apiServer, func() error { return apiServer.Serve(limited) })

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"enclave/control/admin"
+	"enclave/passage"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/svid"
@@ -79,6 +80,40 @@ func TestARelaySharesThePort(t *testing.T) {
 	}
 	if _, err := dial("other/1"); err == nil {
 		t.Error("an unknown protocol is accepted")
+	}
+	// Where only the web passes, all of that is spoken inside a WebSocket.
+	web := func(proto string) (*tls.Conn, error) {
+		cfg := svid.ClientConfig(w.srv.Trust(), func() (*tls.Certificate, error) { return m.cert, nil }, svid.Control(w.srv.Trust().Org))
+		cfg.NextProtos = []string{proto}
+		tries := 0
+		return passage.DialTLS(t.Context(), func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if tries++; tries == 1 { // a middlebox that lets no strange TLS pass
+				a, b := net.Pipe()
+				b.Close()
+				return a, nil
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, addr)
+		}, w.addr, cfg, new(passage.Way))
+	}
+	for _, proto := range []string{"h2", "http/1.1", "test-relay/1"} {
+		c, err := web(proto)
+		if err != nil {
+			t.Errorf("%s inside a WebSocket: %v", proto, err)
+			continue
+		}
+		defer c.Close()
+		switch proto {
+		case "test-relay/1":
+			if id := <-seen; id != svid.System(w.srv.Trust().Org, m.id).String() {
+				t.Errorf("inside a WebSocket the relay sees %s", id)
+			}
+		case "http/1.1":
+			io.WriteString(c, "GET "+passage.Path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+			if b := make([]byte, 12); func() error { _, err := io.ReadFull(c, b); return err }() != nil || string(b) != "HTTP/1.1 403" {
+				t.Errorf("a stream inside a stream: %q", b)
+			}
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ func (s *Server) Collector() prometheus.Collector {
 		{"forwarded_frames", "Frames queued for their receiver.", nil},
 		{"forwarded_bytes", "Payload bytes queued for their receiver.", nil},
 		{"throttled_frames", "Frames that waited for their sender's rate limit.", nil},
+		{"web_connections", "Connections that came inside a WebSocket.", nil},
 		{"dropped_frames", "Frames not delivered.", []string{"reason"}},
 		{"tickets", "Pair tickets presented.", []string{"result"}},
 		{"refused_connections", "Connections that did not become a client.", []string{"reason"}},

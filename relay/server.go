@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/frame"
 	"enclave/wire/svid"
@@ -125,7 +127,33 @@ func (s *Server) tlsConfig() *tls.Config {
 	c := svid.ServerConfig(s.trust(), s.cfg.Identity, svid.ClientRequired)
 	c.NextProtos = []string{frame.ALPN}
 	c.DynamicRecordSizingDisabled = true
+	// What lets only the web pass gets it: a TLS without a client's certificate, and inside
+	// it, in a WebSocket, the one above (package passage).
+	web := c.Clone()
+	web.NextProtos = []string{passage.WebALPN}
+	web.ClientAuth, web.VerifyConnection, web.VerifyPeerCertificate = tls.NoClientCert, nil, nil
+	web.MinVersion = tls.VersionTLS12
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, frame.ALPN) {
+			return nil, nil
+		}
+		return web, nil
+	}
 	return c
+}
+
+// unwrap takes the connection of a client out of a WebSocket. It costs as much as a
+// handshake may, and counts as part of one.
+func (s *Server) unwrap(ctx context.Context, outer *tls.Conn) (*tls.Conn, error) {
+	stop := context.AfterFunc(ctx, func() { outer.NetConn().Close() })
+	defer stop()
+	inner, err := passage.Accept(outer)
+	if err != nil {
+		return nil, err
+	}
+	s.count(wrapped, 1)
+	c := tls.Server(inner, s.tlsConfig())
+	return c, c.HandshakeContext(ctx)
 }
 
 // ServeConn serves one connection until it ends, ctx ends, or Shutdown's grace is
@@ -182,6 +210,13 @@ func (s *Server) welcome(ctx context.Context, conn *tls.Conn) (*client, *frame.R
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, nil, refusedHandshake, err
+	}
+	if s.cfg.Identity != nil && conn.ConnectionState().NegotiatedProtocol == passage.WebALPN {
+		inner, err := s.unwrap(ctx, conn)
+		if err != nil {
+			return nil, nil, refusedHandshake, err
+		}
+		conn = inner
 	}
 	// The handshake may have been someone else's with other demands (control's own
 	// listener also admits clients without a certificate), so nothing is presumed.

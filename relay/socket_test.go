@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/frame"
 	"enclave/wire/svid"
@@ -221,5 +222,55 @@ func TestCollector(t *testing.T) {
 		if events[e].metric == "" {
 			t.Errorf("event %d has no name", e)
 		}
+	}
+}
+
+// TestInsideAWebSocket: where only the web passes, a client comes inside a WebSocket, shows
+// the same certificate in there, and is carried to one that came straight. Without a
+// certificate nobody gets in that way either.
+func TestInsideAWebSocket(t *testing.T) {
+	w := newWorld(t, Limits{})
+	addr := w.serve()
+	web := func(cfg *tls.Config) (*tls.Conn, error) {
+		tries := 0
+		dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if tries++; tries == 1 { // a middlebox that lets no strange TLS pass
+				a, b := net.Pipe()
+				b.Close()
+				return a, nil
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, addr)
+		}
+		return passage.DialTLS(w.ctx, dial, addr.String(), cfg, new(passage.Way))
+	}
+	bob, fromBob := w.call(addr, "bob00")
+	alice, err := web(w.clientTLS(w.svid(svid.System(w.org, "alice"), time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alice.Close()
+	r := frame.NewReader(alice)
+	b, _ := frame.AppendOpen(frame.AppendHello(nil, frame.Version), w.ticket("alice", "bob00", time.Hour))
+	alice.Write(b)
+	w.expect(r, frame.Hello)
+	w.expect(r, frame.Opened)
+	bobID, _ := frame.IDOf("bob00")
+	b, _ = frame.AppendSend(nil, bobID, []byte("through the web"))
+	alice.Write(b)
+	if body := w.expect(fromBob, frame.Recv); !strings.HasSuffix(string(body), "through the web") {
+		t.Errorf("bob got %q", body)
+	}
+	w.counted("web_connections", 1)
+	bob.Close()
+
+	nobody := w.clientTLS(w.svid(svid.System(w.org, "alice"), time.Hour))
+	nobody.GetClientCertificate, nobody.Certificates = nil, nil
+	if c, err := web(nobody); err == nil {
+		c.Write(frame.AppendHello(nil, frame.Version))
+		if _, _, err := frame.NewReader(c).Next(); err == nil {
+			t.Error("a client without a certificate was greeted")
+		}
+		c.Close()
 	}
 }

@@ -11,6 +11,7 @@ const (
 	forwarded
 	forwardedBytes
 	throttled
+	wrapped
 
 	dropQueueFull
 	dropControl
@@ -59,6 +60,7 @@ var events = [numEvents]struct{ metric, label string }{
 	forwarded:      {metric: "forwarded_frames"},
 	forwardedBytes: {metric: "forwarded_bytes"},
 	throttled:      {metric: "throttled_frames"},
+	wrapped:        {metric: "web_connections"},
 
 	dropQueueFull: {"dropped_frames", "queue_full"}, // the receiver did not keep up
 	dropControl:   {"dropped_frames", "control"},    // an answer or notice, likewise

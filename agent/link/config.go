@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"enclave/agent/path"
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/disco"
 )
@@ -33,6 +34,9 @@ type Config struct {
 	// for what it takes; what does not fit one goes by the relay. 0 tries nothing.
 	MTU  int
 	Port uint16 // of the UDP socket; 0 is any
+	// Proxy names the HTTP proxy for a relay, as httpproxy.Config.ProxyFunc does; nil is
+	// none.
+	Proxy passage.Proxy
 	// LoopbackCandidates also offers 127.0.0.1. It is set when control itself was
 	// reached over loopback: then peers may be processes of this machine.
 	LoopbackCandidates bool

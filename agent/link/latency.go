@@ -42,7 +42,7 @@ func (l *Link) timeRelays(ctx context.Context, relays []wire.Relay) {
 			ctx, cancel := context.WithTimeout(ctx, timedWithin)
 			defer cancel()
 			begun := time.Now()
-			c, err := l.cfg.Network.DialContext(ctx, "tcp", addr)
+			c, err := l.dialTCP()(ctx, "tcp", addr)
 			took := max(time.Since(begun), 1)
 			if err == nil {
 				c.Close()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"enclave/passage"
 )
 
 // Network is the ground an agent stands on: the operating system or a simulated
@@ -22,6 +24,11 @@ type Network interface {
 	// Addrs returns the addresses of the interfaces that are up, without loopback
 	// and link-local ones.
 	Addrs() ([]netip.Addr, error)
+}
+
+// dialTCP opens connections to relays, through a proxy where one is named.
+func (l *Link) dialTCP() passage.Dial {
+	return passage.Through(l.cfg.Network.DialContext, l.cfg.Proxy)
 }
 
 // PacketConn is a UDP socket; *net.UDPConn is one. Implementations allow one

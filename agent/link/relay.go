@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/frame"
 )
@@ -31,6 +32,8 @@ type relayConn struct {
 	ctlMu  sync.Mutex
 	ctl    []byte
 	urgent chan struct{} // ctl is not empty; capacity 1
+
+	way passage.Way // the shape in which it is reached
 
 	lag    atomic.Int64  // round trip, as far as known; nanoseconds
 	heard  atomic.Int64  // when a frame last came, like counter.last
@@ -266,18 +269,9 @@ func (rc *relayConn) dial(ctx context.Context) (net.Conn, error) {
 	if cfg.ServerName == "" {
 		cfg.ServerName, _, _ = net.SplitHostPort(addr)
 	}
-	raw, err := rc.l.cfg.Network.DialContext(ctx, "tcp", addr)
+	c, err := passage.DialTLS(ctx, rc.l.dialTCP(), addr, cfg, &rc.way)
 	if err != nil {
-		return nil, err
-	}
-	c := tls.Client(raw, cfg)
-	if err := c.HandshakeContext(ctx); err != nil {
-		raw.Close()
-		return nil, fmt.Errorf("relay TLS: %w", err)
-	}
-	if got := c.ConnectionState().NegotiatedProtocol; got != frame.ALPN {
-		raw.Close()
-		return nil, fmt.Errorf("relay TLS: speaks %.40q, not %s", got, frame.ALPN)
+		return nil, fmt.Errorf("relay: %w", err)
 	}
 	return c, nil
 }

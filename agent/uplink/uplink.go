@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -42,11 +43,15 @@ var (
 // callTimeout bounds a request that is not the stream.
 const callTimeout = 20 * time.Second
 
+// dialTimeout bounds reaching control at all, in either shape.
+const dialTimeout = 15 * time.Second
+
 // Endpoint is where the control plane is and how to get there.
 type Endpoint struct {
 	URL         string // https://host:port
 	Fingerprint string // of the root: sha256:…
 	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
+	Way         *passage.Way // remembers how it is reached; nil forgets
 }
 
 // Check reports what is wrong with the address or the fingerprint before anything
@@ -69,10 +74,18 @@ func (e Endpoint) Check() error {
 func (e Endpoint) at(path string) string { return strings.TrimRight(e.URL, "/") + path }
 
 func (e Endpoint) transport(cfg *tls.Config) *http.Transport {
+	cfg = cfg.Clone()
+	cfg.NextProtos = []string{"h2", "http/1.1"}
+	way := e.Way
+	if way == nil {
+		way = new(passage.Way)
+	}
 	return &http.Transport{
-		DialContext:            e.Dial,
-		TLSClientConfig:        cfg,
-		TLSHandshakeTimeout:    10 * time.Second,
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			return passage.DialTLS(ctx, e.Dial, addr, cfg, way)
+		},
 		ResponseHeaderTimeout:  callTimeout,
 		ForceAttemptHTTP2:      true,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"enclave/control/enrol"
+	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/svid"
@@ -348,7 +349,14 @@ func TestHanging(t *testing.T) {
 func TestWhoIsBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		answer := func(w http.ResponseWriter, r *http.Request) { asked++; json.NewEncoder(w).Encode(wire.EnrolResponse{}) }
+		answer := func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == passage.Path { // with no word of who asks, and what for
+				http.NotFound(w, r)
+				return
+			}
+			asked++
+			json.NewEncoder(w).Encode(wire.EnrolResponse{})
+		}
 		right, wrong := newServer(t, answer), newServer(t, answer)
 		defer right.Close()
 		defer wrong.Close()
