@@ -179,6 +179,9 @@ func (a *app) systemAccess() *cobra.Command {
 					for _, p := range x.Subnets {
 						what += " " + p.String()
 					}
+					for _, h := range x.Hosts {
+						what += " " + clean(h)
+					}
 					rows = append(rows, []string{clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, clean(first(x.PolicyName, string(x.Policy))), num(x.Rule)})
 				}
 				table(w, rows...)

@@ -102,7 +102,8 @@ func beyond(grants, others []wire.Grant) (out []api.Access) {
 			continue
 		}
 		for _, r := range rest {
-			a.Proto, a.Ports, a.Subnets, a.Rest = r.proto, r.list(), r.to, r.proto == wire.Any
+			a.Proto, a.Ports, a.Rest = r.proto, r.list(), r.proto == wire.Any
+			a.Subnets, a.Hosts = named(r.to, g.Names)
 			out = append(out, a)
 		}
 	}

@@ -3,12 +3,14 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // Graph returns who may open what to whom at an instant. The caller adds names.
@@ -87,7 +89,8 @@ func (e *Engine) TagGraph(at time.Time) api.TagGraph {
 				}
 				for _, g := range r.gateways {
 					if s := e.systems[g.id]; s != nil && s.stands(r, receivers, at) {
-						edge.To, edge.Gateway, edge.Receivers, edge.Subnets = "", g.id, 1, r.carries(s)
+						edge.To, edge.Gateway, edge.Receivers = "", g.id, 1
+						edge.Subnets, edge.Hosts = named(r.carries(s), g.names)
 						out.Edges = append(out.Edges, edge)
 					}
 				}
@@ -218,20 +221,41 @@ func label(a api.Access) string {
 	if a.Rest {
 		text = "any other protocol"
 	}
-	if len(a.Subnets) == 0 {
+	if len(a.Subnets)+len(a.Hosts) == 0 {
 		return text
 	}
-	var to []string
-	for _, p := range a.Subnets[:min(len(a.Subnets), maxLabelSubnets)] {
+	to := slices.Clone(a.Hosts)
+	for _, p := range a.Subnets {
 		to = append(to, p.String())
 	}
-	if len(a.Subnets) > maxLabelSubnets {
-		to = append(to, "...")
+	if len(to) > maxLabelSubnets {
+		to = append(to[:maxLabelSubnets], "...")
 	}
 	return text + " to " + strings.Join(to, " ")
 }
 
 // access is a grant as one thing somebody may do.
 func access(g wire.Grant) api.Access {
-	return api.Access{From: g.From, To: g.To, Proto: g.Proto, Ports: g.Ports, Policy: g.Policy, Rule: g.Rule, Subnets: g.Subnets}
+	a := api.Access{From: g.From, To: g.To, Proto: g.Proto, Ports: g.Ports, Policy: g.Policy, Rule: g.Rule}
+	a.Subnets, a.Hosts = named(g.Subnets, g.Names)
+	return a
+}
+
+// named says names for the addresses in a list that stand for them.
+func named(list []netip.Prefix, hosts []string) (subnets []netip.Prefix, found []string) {
+	if len(hosts) == 0 {
+		return list, nil
+	}
+	stands := names.StandIns()
+	for _, p := range list {
+		if !stands.Contains(p.Addr()) {
+			subnets = append(subnets, p)
+		}
+	}
+	for _, h := range hosts {
+		if covers(list, names.StandIn(h)) {
+			found = append(found, h)
+		}
+	}
+	return subnets, found
 }

@@ -37,8 +37,10 @@ type Access struct {
 	// PolicyName is what people call Policy.
 	PolicyName string `json:"policy_name,omitempty"`
 
-	// Subnets are the addresses behind To, when To is a gateway for them.
+	// Subnets are the addresses behind To, when To is a gateway for them, and Hosts the
+	// DNS names, which it resolves.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	Hosts   []string       `json:"hosts,omitempty"`
 	// Rest says that any stands for the protocols without a name only: of what it
 	// covers besides, something else decides or an entry of its own tells.
 	Rest bool `json:"rest,omitempty"`
@@ -155,6 +157,7 @@ type TagAccess struct {
 	Senders   int            `json:"senders"`   // of those with the tag, how many the policy takes: trust may keep some out
 	Receivers int            `json:"receivers"` // the same of the other side
 	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+	Hosts     []string       `json:"hosts,omitempty"`
 
 	PolicyName  string `json:"policy_name,omitempty"`
 	GatewayName string `json:"gateway_name,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"enclave/tui/screen"
+	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -61,6 +62,9 @@ func behind(a *api.Access) string {
 	var out []string
 	for _, p := range a.Subnets {
 		out = append(out, p.String())
+	}
+	for _, h := range a.Hosts {
+		out = append(out, theme.Clean(h))
 	}
 	return strings.Join(out, " ")
 }
@@ -122,7 +126,7 @@ func ofTags(g *api.TagGraph) *chart {
 			}
 		} else {
 			to = "gateway:" + string(e.Gateway)
-			a.behind = behind(&api.Access{Subnets: e.Subnets})
+			a.behind = behind(&api.Access{Subnets: e.Subnets, Hosts: e.Hosts})
 			if !gates[e.Gateway] {
 				gates[e.Gateway] = true
 				c.cols = append(c.cols, &node{id: to, label: e.GatewayName, gateway: true})

@@ -216,6 +216,9 @@ func grants(p *page, what string, x *more, of func(*api.Access) (bool, string)) 
 		for _, n := range a.Subnets {
 			text += " " + n.String()
 		}
+		for _, h := range a.Hosts {
+			text += " " + theme.Clean(h)
+		}
 		lines = append(lines, text+"  by "+theme.Clean(cmp.Or(a.PolicyName, string(a.Policy))))
 	}
 	p.head(fmt.Sprintf("%s: %d", what, len(lines)))
