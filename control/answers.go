@@ -27,8 +27,9 @@ func (h *hub) Names(name string) bool {
 	return h.engine.Names(name)
 }
 
-// maxEdges is how many edges one answer holds. 2,000 systems in one mesh have 4,000,000.
-const maxEdges = 50_000
+// maxEdges is how many edges one answer holds: they are derived under the lock of the hub,
+// 67 ms of it. 2,000 systems in one mesh have 4,000,000.
+const maxEdges = 20_000
 
 // Graph implements admin.Answers.
 func (h *hub) Graph(at time.Time, from, to wire.Tag) api.Graph {

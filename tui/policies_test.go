@@ -164,3 +164,16 @@ func TestBackToAnOldPolicySet(t *testing.T) {
 		t.Errorf("did %q", s.did)
 	}
 }
+
+func TestReadOnlyBelowTheList(t *testing.T) {
+	s := lab()
+	m := model(s, Options{ReadOnly: true})
+	press(m, "3", "h", "down", "r")
+	if view := ansi.Strip(m.View()); len(s.did) > 0 || m.change != nil || !strings.Contains(view, "this terminal only reads") || strings.Contains(view, "restore this") {
+		t.Errorf("did %q:\n%s", s.did, view)
+	}
+	press(m, "enter") // comparing is reading
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "2 changes") {
+		t.Errorf("no comparison:\n%s", view)
+	}
+}

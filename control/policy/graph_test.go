@@ -124,3 +124,24 @@ func TestTagGraph(t *testing.T) {
 		t.Errorf("%d edges, more %v", len(few.Edges), few.More)
 	}
 }
+
+// BenchmarkTagGraph is what a map costs while the control plane waits: by tags, and a part
+// of systems up to the bound on an answer.
+func BenchmarkTagGraph(b *testing.B) {
+	ss, ps := newEstate(2_000, 1_000)
+	e := build(b, ss, ps)
+	b.Run("tags", func(b *testing.B) {
+		for b.Loop() {
+			if g := e.TagGraph(workday); len(g.Edges) == 0 {
+				b.Fatal("no edges")
+			}
+		}
+	})
+	b.Run("systems", func(b *testing.B) {
+		for b.Loop() {
+			if g := e.GraphOf(workday, "", "", 20_000); len(g.Edges) == 0 {
+				b.Fatal("no edges")
+			}
+		}
+	})
+}

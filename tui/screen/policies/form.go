@@ -321,7 +321,7 @@ func (f *form) view(s *screen.State, w, h int) []string {
 	}
 	title := "New policy"
 	if f.base.ID != "" {
-		title = "Policy " + theme.Clean(f.base.Name) + "  " + t.Paint(theme.Dim, fmt.Sprintf("%s, version %d", f.base.ID, f.version))
+		title = "Policy " + theme.Clean(f.base.Name)
 	}
 	lines := []string{t.Paint(theme.Title, title)}
 	in, wrong := f.saving(s)
@@ -330,6 +330,9 @@ func (f *form) view(s *screen.State, w, h int) []string {
 	from, to := f.list.Window(len(seen), h-2)
 	if to-from < len(seen) {
 		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  fields %d to %d of %d", from+1, to, len(seen)))
+	}
+	if f.base.ID != "" {
+		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  %s, version %d", f.base.ID, f.version))
 	}
 	for i := from; i < to; i++ {
 		lines = append(lines, f.row(t, seen[i], i == f.at, wrong[i], w))

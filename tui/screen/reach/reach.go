@@ -23,8 +23,12 @@ import (
 // asks otherwise.
 const Crowd = 60
 
-// stale is how old an answer about now may get: hours open and close without a revision.
-const stale = 5 * time.Second
+// How old an answer about now may get: hours open and close without a revision. One of many
+// systems costs the control plane more.
+const (
+	stale      = 5 * time.Second
+	staleCrowd = 30 * time.Second
+)
 
 // Model is the screen.
 type Model struct {
@@ -129,7 +133,11 @@ func (m *Model) ask(s *screen.State) tea.Cmd {
 	if m.within != nil {
 		q.from, q.to = m.within[0], m.within[1]
 	}
-	if m.busy || m.data != nil && m.err == nil && q == m.asked && (!q.instant.IsZero() || s.Now.Sub(m.at) < stale) {
+	most := stale
+	if !q.byTag && len(s.Org.Systems) > Crowd {
+		most = staleCrowd
+	}
+	if m.busy || m.data != nil && m.err == nil && q == m.asked && (!q.instant.IsZero() || s.Now.Sub(m.at) < most) {
 		return nil
 	}
 	m.busy, m.at = true, s.Now
