@@ -41,6 +41,7 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 	p := l.table.sender(b)
 	if p == nil || sender != nil && sender != p {
 		if l.drops.unknownKey.Add(1); rc == nil {
+			l.shield.probes.Add(1)
 			l.shield.stray()
 		}
 		return

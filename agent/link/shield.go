@@ -26,11 +26,17 @@ const (
 	// shieldEvery is how often the filter is brought to the addresses of now: the longest
 	// time for which a new path of a peer is a stranger's.
 	shieldEvery = 100 * time.Millisecond
+
+	// probeShare is how many of strangers' probes come through once they are a flood, one in
+	// so many. Until then all do: a peer that roams while it sends looks like a flood but
+	// for its probes, and they make it known.
+	probeShare = 16
 )
 
 // shield counts datagrams of nobody.
 type shield struct {
 	strays atomic.Uint64
+	probes atomic.Uint64 // those of them that look like probes
 	alarm  chan struct{} // capacity 1: one wake is as good as many
 	raised atomic.Uint64 // times
 }
@@ -82,13 +88,18 @@ func (l *Link) raise(ctx context.Context) {
 	end := time.NewTimer(shieldFor)
 	defer end.Stop()
 	var last []netip.AddrPort
-	for {
+	share, probes := 1, l.shield.probes.Load()
+	for up := false; ; up = true {
 		known, ok := l.known()
 		if !ok {
 			return
 		}
-		if last == nil || !slices.Equal(known, last) {
-			if err := s.batch.raise(known); err != nil {
+		was := share
+		if l.shield.probes.Load()-probes >= strayMany {
+			share = probeShare
+		}
+		if !up || share != was || !slices.Equal(known, last) {
+			if err := s.batch.raise(known, share); err != nil {
 				l.log.Debug("the kernel takes no filter", "err", err)
 				return
 			}

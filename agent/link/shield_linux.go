@@ -19,15 +19,13 @@ const (
 	etherIPv4 = 0x0800
 
 	discoMagic = 0xec6e636c // the first bytes of wire/disco's
-	// discoShare is how many probes of strangers come through, one in so many: a peer that
-	// roams tries several times, and a flood of probes is that much less.
-	discoShare = 16
-	whole      = 1 << 18 // as much as any packet has
+	whole      = 1 << 18    // as much as any packet has
 )
 
-// raise makes the kernel drop what comes from none of the addresses, but for some probes.
-func (b *batcher) raise(known []netip.AddrPort) error {
-	raw, err := bpf.Assemble(shieldProgram(known))
+// raise makes the kernel drop what comes from none of the addresses, but for one in share
+// of the probes.
+func (b *batcher) raise(known []netip.AddrPort, share int) error {
+	raw, err := bpf.Assemble(shieldProgram(known, share))
 	if err != nil {
 		return err
 	}
@@ -53,7 +51,7 @@ func (b *batcher) lower() {
 
 // shieldProgram is the filter in classic BPF, which needs no privilege: the known sources
 // of the packet's family, one after the other, and then the rule for strangers.
-func shieldProgram(known []netip.AddrPort) (p []bpf.Instruction) {
+func shieldProgram(known []netip.AddrPort, share int) (p []bpf.Instruction) {
 	var four, six []bpf.Instruction
 	for _, a := range known {
 		if a.Addr().Is4() {
@@ -75,7 +73,7 @@ func shieldProgram(known []netip.AddrPort) (p []bpf.Instruction) {
 		bpf.LoadAbsolute{Off: atPayload, Size: 4}, // what is shorter ends here, dropped
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: discoMagic, SkipFalse: 3},
 		bpf.LoadExtension{Num: bpf.ExtRand},
-		bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: ^uint32(0) / discoShare, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: ^uint32(0) / uint32(share), SkipTrue: 1},
 		bpf.RetConstant{Val: whole},
 		bpf.RetConstant{Val: 0})
 }
