@@ -41,7 +41,7 @@ afterwards, and the verbs of this program manage it.`,
 			defer os.RemoveAll(dir)
 			cfg.Dir = dir
 			cfg.Out, cfg.Logger = a.Out, slog.New(slog.DiscardHandler)
-			if a.Terminal && a.TerminalIn && !plain && !keep && !a.verbose {
+			if a.Terminal && a.TerminalIn && a.Getenv("TERM") != "dumb" && !plain && !keep && !a.verbose {
 				cfg.API = "127.0.0.1:0"
 				return a.tourDemo(ctx, cfg, ui)
 			}

@@ -5,11 +5,11 @@ package theme
 func (t Theme) State(word string) string {
 	glyph, tone := "·", Plain
 	switch word {
-	case "connected", "active", "ok", "direct", "allowed", "in use", "open", "found", "running":
+	case "connected", "active", "ok", "direct", "allowed", "in use", "open", "found", "running", "completed":
 		glyph, tone = "●", Good
-	case "pending", "outside hours", "waiting", "relay":
+	case "pending", "outside hours", "waiting", "starting", "locking", "relay":
 		glyph, tone = "○", Warn
-	case "disconnected", "disabled", "expired", "inactive: no rules", "unused", "used up", "empty", "missing":
+	case "disconnected", "disabled", "expired", "inactive: no rules", "unused", "used up", "empty", "missing", "cancelled":
 		glyph, tone = "○", Dim
 	case "revoked", "denied", "failed", "locked":
 		glyph, tone = "✗", Bad

@@ -54,7 +54,7 @@ func New() *Model {
 		Columns: []theme.Column{{Head: "run", Min: 20, Max: 22}, {Head: "state", Min: 11, Max: 24}, {Head: "level", Min: 10}, {Head: "risk", Min: 5}, {Head: "tools used", Min: 16, Max: 50},
 			{Head: "began", Min: 8}, {Head: "took", Min: 9}, {Head: "for", Min: 8, Max: 20}},
 		Cells: func(s *screen.State, r *run) []string {
-			return []string{theme.Clean(r.id), s.Theme.State(r.state), theme.Clean(r.level), r.risk(), theme.Clean(r.tools()), r.began.In(s.Now.Location()).Format("15:04:05"), r.took(s.Now), theme.Clean(r.user)}
+			return []string{theme.Clean(r.id), s.Theme.State(r.state), theme.Clean(cmp.Or(r.level, "-")), r.risk(), theme.Clean(r.tools()), r.began.In(s.Now.Location()).Format("15:04:05"), r.took(s.Now), theme.Clean(r.user)}
 		},
 		Words: func(r *run) []string { return []string{r.id, r.user, r.level, r.state, r.tools()} },
 		Head:  func(_ *screen.State, shown, of int) string { return fmt.Sprintf("%d of the newest %d runs", shown, of) },
@@ -165,9 +165,21 @@ func (r *run) risk() string {
 	return fmt.Sprint(r.score)
 }
 
+// live reports whether it goes on.
+func (r *run) live() bool {
+	switch r.state {
+	case "starting", "running", "waiting":
+		return r.ended.IsZero()
+	}
+	return false
+}
+
 func (r *run) took(now time.Time) string {
 	end := r.ended
-	if end.IsZero() {
+	switch {
+	case end.IsZero() && !r.live():
+		return "-" // its server knows that it has ended, not when
+	case end.IsZero():
 		end = now
 	}
 	return end.Sub(r.began).Round(time.Millisecond).String()
@@ -212,7 +224,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	switch {
 	case r == nil:
 		return nil
-	case !r.ended.IsZero():
+	case !r.live():
 		return screen.Tell("", errors.New(r.id+" has ended"))
 	case r.session == "":
 		return screen.Tell("", errors.New("no server that was named holds "+r.id+": start with --sandbox URL and its token"))
