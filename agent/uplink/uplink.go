@@ -80,11 +80,15 @@ func (e Endpoint) transport(cfg *tls.Config) *http.Transport {
 	if way == nil {
 		way = new(passage.Way)
 	}
+	dial := e.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
 	return &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			return passage.DialTLS(ctx, e.Dial, addr, cfg, way)
+			return passage.DialTLS(ctx, dial, addr, cfg, way)
 		},
 		ResponseHeaderTimeout:  callTimeout,
 		ForceAttemptHTTP2:      true,
