@@ -48,10 +48,10 @@ const dialTimeout = 15 * time.Second
 
 // Endpoint is where the control plane is and how to get there.
 type Endpoint struct {
-	URL         string // https://host:port
-	Fingerprint string // of the root: sha256:…
-	Dial        func(ctx context.Context, network, addr string) (net.Conn, error)
-	Way         *passage.Way // remembers how it is reached; nil forgets
+	URL         string                                                            // https://host:port
+	Fingerprint string                                                            // of the root: sha256:…
+	Dial        func(ctx context.Context, network, addr string) (net.Conn, error) // nil is net.Dialer's
+	Way         *passage.Way                                                      // remembers how it is reached; nil forgets
 }
 
 // Check reports what is wrong with the address or the fingerprint before anything
