@@ -95,13 +95,13 @@ func (h *history) update(k tea.KeyMsg, s *screen.State) (tea.Cmd, bool) {
 			return compared{d, err}
 		}), false
 	case restoreKey.Is(k):
-		return restore(s, h.all[h.list.At].Revision, "restore"), false
+		return restore(s, h.all[h.list.At].Revision), false
 	}
 	return nil, false
 }
 
-func restore(s *screen.State, rev wire.Revision, verb string) tea.Cmd {
-	return screen.Ask(screen.Propose{Title: fmt.Sprintf("%s: the policy set of revision %d", verb, rev), Done: fmt.Sprintf("the policy set of revision %d is in force again", rev), Then: Restored{},
+func restore(s *screen.State, rev wire.Revision) tea.Cmd {
+	return screen.Ask(screen.Propose{Title: fmt.Sprintf("restore the policy set of revision %d", rev), Done: fmt.Sprintf("the policy set of revision %d is in force again", rev), Then: Restored{},
 		Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return s.Client.Restore(ctx, dry, rev) }}})
 }
 
@@ -126,7 +126,8 @@ func undo(s *screen.State) tea.Cmd {
 		if name != "" {
 			name = " of " + name
 		}
-		p := restore(s, list[1].Revision, "undo "+last.Action+theme.Clean(name))().(screen.Propose)
+		p := restore(s, list[1].Revision)().(screen.Propose)
+		p.Title = fmt.Sprintf("undo %s%s, back to revision %d", last.Action, name, list[1].Revision)
 		p.What = []string{fmt.Sprintf("revision %d by %s at %s", last.Revision, last.Author, last.At.In(s.Now.Location()).Format("Jan 2 15:04:05"))}
 		d, err := s.Client.Compare(ctx, last.Revision, list[1].Revision)
 		if err != nil {
