@@ -31,6 +31,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"enclave/agent/link"
+	"enclave/agent/path"
 	"enclave/agent/tunnel"
 	"enclave/agent/uplink"
 	"enclave/passage"
@@ -68,6 +69,7 @@ type Config struct {
 	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
 	Port        uint16          // UDP port; 0 picks one
 	Proxy       passage.Proxy   // the HTTP proxy for control and relays; nil is none
+	Predict     int             // ports to guess of a peer behind a NAT that maps by destination; 0 is none
 	Loopback    bool            // offer loopback addresses to peers on this machine; implied by a control plane there
 	Beat        time.Duration   // expected heartbeat; 0 is wire.HeartbeatEvery
 	Netstack    tunnel.Netstack // the user-space TCP/IP stack; empty is tunnel.Enclave
@@ -86,6 +88,9 @@ func (c *Config) check() error {
 	}
 	if c.MTU == 0 {
 		c.MTU = 1280
+	}
+	if c.Predict < 0 || c.Predict > path.MaxPredict {
+		errs = append(errs, fmt.Errorf("ports to guess %d: want 0 to %d", c.Predict, path.MaxPredict))
 	}
 	if c.MTU < 1280 || c.MTU > largestMTU {
 		errs = append(errs, fmt.Errorf("MTU %d: want 1280 to %d", c.MTU, largestMTU))

@@ -64,6 +64,7 @@ func (a *Agent) open() (*parts, error) {
 		Port:               a.cfg.Port,
 		MTU:                a.cfg.MTU,
 		Proxy:              a.cfg.Proxy,
+		Predict:            a.cfg.Predict,
 		LoopbackCandidates: a.cfg.Loopback,
 	})
 	if err != nil {

@@ -54,7 +54,7 @@ type agentFlags struct {
 	socks, httpProxy, dns               string
 	proxyAuth                           string
 	port                                uint16
-	mtu                                 int
+	mtu, predict                        int
 	netstack                            string
 	unseal                              unsealFlags
 }
@@ -85,6 +85,7 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.dns, "dns", "", "answer DNS on `HOST:PORT` of this machine, for the names that this system may know; a loopback address")
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
+	fl.IntVar(&f.predict, "predict-ports", 0, "guess up to `N` ports (at most 256) of a peer whose NAT maps by destination and counts upwards")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
 	f.unseal.flags(c)
@@ -135,7 +136,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Keeper:      keeper, Network: link.System(), Version: build().Version, Hostname: host,
 		Proxy: a.proxies().ProxyFunc(),
-		MTU:   f.mtu, Port: f.port, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
+		MTU:   f.mtu, Port: f.port, Predict: f.predict, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())

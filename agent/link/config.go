@@ -30,6 +30,9 @@ type Config struct {
 	// OnRoute is called, never concurrently, when a peer's route has changed.
 	OnRoute func(PeerStatus)
 
+	// Predict is how many ports of a peer may be guessed in a round of probes when its NAT
+	// maps by destination and counts upwards; 0 guesses none.
+	Predict int
 	// MTU is the tunnel's: of the largest inner packet, in bytes. Direct paths are tried
 	// for what it takes; what does not fit one goes by the relay. 0 tries nothing.
 	MTU  int

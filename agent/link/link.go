@@ -183,6 +183,7 @@ func (l *Link) addLocked(now time.Time, n *Peer) *peer {
 		waiting: make(map[disco.TxID]*question),
 	}
 	p.path.SetLocal(l.local)
+	p.path.SetPrediction(l.cfg.Predict)
 	if l.cfg.MTU > 0 {
 		p.path.SetSize(l.cfg.MTU + messageOverhead)
 	}

@@ -12,12 +12,15 @@ import (
 // Peer is the state of one pair, seen from one side. It is not safe for concurrent
 // use. After any method that takes now, Step is due.
 type Peer struct {
-	newTx func() disco.TxID
-	local []netip.Addr
-	cands []*candidate
-	relay wire.RelayID
-	full  int       // the size that data needs; 0: whatever
-	nats  [2]string // ours, theirs
+	newTx   func() disco.TxID
+	local   []netip.Addr
+	cands   []*candidate
+	relay   wire.RelayID
+	predict int              // guesses of a round
+	guesses []netip.AddrPort // of this round, still to be sent
+	guessAt time.Time
+	full    int       // the size that data needs; 0: whatever
+	nats    [2]string // ours, theirs
 
 	route     *candidate // nil: not direct
 	since     time.Time  // of the route, relayed or direct

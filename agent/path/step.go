@@ -44,6 +44,7 @@ func (p *Peer) Step(now time.Time) Output {
 	p.schedule(now, &out)
 	p.probe(now, &out)
 	p.sizePings(now, &out)
+	p.sendGuess(now, &out)
 	out.Size = p.Size()
 	out.Resized, p.size = out.Size != p.size, out.Size
 
@@ -125,6 +126,7 @@ func (p *Peer) schedule(now time.Time, out *Output) {
 		}
 	}
 	p.roundAt, p.wantRound, p.wantCall = now, false, false
+	p.guess(now)
 	if !ours {
 		return // a round that the peer called for does not put off our own call
 	}
@@ -223,6 +225,9 @@ func (p *Peer) next(now time.Time) time.Time {
 		sooner(t)
 	}
 	p.sizeDue(now, sooner)
+	if len(p.guesses) > 0 {
+		sooner(p.guessAt)
+	}
 	for _, c := range p.cands {
 		if c.from == 0 && c != p.route {
 			sooner(c.known.Add(staleAfter + time.Millisecond))

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"enclave/agent/link"
 	"enclave/e2e/natlab"
 )
 
@@ -68,5 +69,23 @@ func TestNearEachOther(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestPortPrediction: a symmetric NAT that counts upwards cannot be crossed by who lets in
+// only ports that it has sent to, unless it guesses; and guessing is off by default.
+func TestPortPrediction(t *testing.T) {
+	for _, ports := range []natlab.PortAllocation{natlab.PortSequential, natlab.PortPreserving, natlab.PortRandom} {
+		for _, predict := range []int{0, 64} {
+			scenario(t, baseSeed(), 1, func(w *world) {
+				hard := natlab.Hard()
+				hard.Ports = ports
+				ask := func(c *link.Config) { c.Predict = predict }
+				alice := w.system("alice", w.lab.Host("alice", w.lab.Behind(natlab.Easy()), wireLink), ask)
+				bob := w.system("bobby", w.lab.Host("bobby", w.lab.Behind(hard), wireLink), ask)
+				_, took := w.meet(alice, bob, predict > 0 && ports != natlab.PortRandom)
+				t.Logf("ports %d, %d guesses a round: direct after %v", ports, predict, took)
+			})
+		}
 	}
 }
