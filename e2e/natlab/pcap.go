@@ -80,6 +80,16 @@ func (l *Lab) WritePCAP(w io.Writer) error {
 	return nil
 }
 
+// StopRecording forgets what was recorded, for a lab that is kept longer than it is of use.
+func (l *Lab) StopRecording() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := l.recorder; r != nil {
+		r.limit, r.old, r.young = 0, slab{}, slab{}
+	}
+	l.recorder, l.taps = nil, nil
+}
+
 // appendBlock appends one pcapng block (draft-ietf-opsawg-pcapng).
 func appendBlock(b []byte, kind uint32, body []byte) []byte {
 	n := uint32(12 + len(body))

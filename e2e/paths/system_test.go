@@ -27,16 +27,17 @@ import (
 
 // system is a link and a WireGuard device on a host, and packets of ours through them.
 type system struct {
-	w    *world
-	name wire.SystemID
-	host *natlab.Host
-	link *link.Link
-	dev  *device.Device
-	tap  *tap
-	key  disco.PrivateKey // of WireGuard
-	keys link.Peer
-	addr netip.Addr // on the overlay
-	done chan error
+	w      *world
+	name   wire.SystemID
+	host   *natlab.Host
+	link   *link.Link
+	dev    *device.Device
+	tap    *tap
+	key    disco.PrivateKey // of WireGuard
+	keys   link.Peer
+	ground *ground
+	addr   netip.Addr // on the overlay
+	done   chan error
 
 	reach wire.Reach // guarded by world.mu, as known
 	known []*system
@@ -52,17 +53,17 @@ var kept sync.Map
 // system starts one on host.
 func (w *world) system(name string, host *natlab.Host, options ...func(*link.Config)) *system {
 	o := newOrganisation()
-	s := &system{w: w, name: wire.SystemID(name), host: host, key: disco.NewPrivateKey(), done: make(chan error, 1)}
+	s := &system{w: w, ground: &ground{lab.Ground{Lab: w.lab, Host: host}}, name: wire.SystemID(name), host: host, key: disco.NewPrivateKey(), done: make(chan error, 1)}
 	s.addr = netip.AddrFrom4([4]byte{100, 64, 0, byte(len(w.systems) + 1)})
 	secret := disco.NewPrivateKey()
 	s.keys = link.Peer{ID: s.name, WireGuard: wire.WireGuardKey(s.key.Public()), Disco: secret.Public()}
 	cfg := link.Config{
-		Network: lab.Ground{Lab: w.lab, Host: host}, Self: s.name, WireGuard: s.keys.WireGuard, Disco: secret,
+		Network: s.ground, Self: s.name, WireGuard: s.keys.WireGuard, Disco: secret,
 		Logger: quiet(w.t, name), MTU: 1280,
 		TLS: func(id wire.RelayID) *tls.Config {
 			return svid.ClientConfig(o.trust(), o.svid(svid.System(o.id, s.name)), svid.Relay(o.id, id))
 		},
-		OnReach: func(r wire.Reach) { w.report(s, r) },
+		OnReach: func(r wire.Reach) { s.w.report(s, r) },
 		OnRoute: func(p link.PeerStatus) { s.routes.add(p) },
 	}
 	for _, f := range options {
@@ -85,6 +86,16 @@ func (w *world) system(name string, host *natlab.Host, options ...func(*link.Con
 	go func() { s.done <- s.link.Run(w.ctx) }()
 	w.systems = append(w.systems, s)
 	return s
+}
+
+// ground can be taken away from under a link that is kept.
+type ground struct{ lab.Ground }
+
+// release lets go of what a kept WireGuard peer would keep: the whole lab.
+func (s *system) release() {
+	s.ground.Ground = lab.Ground{}
+	s.w, s.host, s.known = nil, nil, nil
+	s.heard.list, s.routes.list = nil, nil
 }
 
 // report is control taking what a system says of itself.

@@ -62,7 +62,7 @@ func scenario(t *testing.T, seed uint64, relays int, f func(w *world)) {
 	id := newOrganisation()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		lab := natlab.New(natlab.Config{Seed: seed, Bubble: true, Record: 8 << 20}).Start()
+		lab := natlab.New(natlab.Config{Seed: seed, Bubble: true, Record: 4 << 20}).Start()
 		w := &world{t: t, lab: lab, ctx: ctx}
 		for i := range relays {
 			w.addRelay(id, fmt.Sprintf("r%d", i+1))
@@ -108,6 +108,10 @@ func (w *world) stop(cancel context.CancelFunc) {
 	}
 	w.lab.Close()
 	time.Sleep(2 * time.Minute) // goodbyes that wait for a time-out
+	w.lab.StopRecording()
+	for _, s := range w.systems {
+		s.release()
+	}
 }
 
 // organisation is a CA, the key of tickets, and what was issued.
