@@ -177,3 +177,16 @@ func TestReadOnlyBelowTheList(t *testing.T) {
 		t.Errorf("no comparison:\n%s", view)
 	}
 }
+
+func TestTagsAreOffered(t *testing.T) {
+	s := lab()
+	m := model(s, Options{})
+	press(m, "3", "n", "text:Web", "tab", "text:web dev")
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "web dev█ → developers, ctrl+y") {
+		t.Errorf("nothing is offered:\n%s", view)
+	}
+	press(m, "ctrl+y", "ctrl+y")
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "web developers█") || strings.Contains(view, "→ ") {
+		t.Errorf("not taken:\n%s", view)
+	}
+}

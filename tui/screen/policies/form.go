@@ -48,6 +48,7 @@ var (
 	prev     = keys.New("field before", "shift+tab", "up")
 	save     = keys.Writes("try it, then save", "enter", "ctrl+s")
 	drawGrid = keys.New("draw the hours", "ctrl+o")
+	complete = keys.New("take the tag that is offered", "ctrl+y")
 	leaveIt  = keys.New("leave, twice if something was typed", "esc")
 	choose   = keys.New("choose, where < > stands", "left", "right")
 )
@@ -56,7 +57,7 @@ func (f *form) keys() []keys.Binding {
 	if f.grid != nil {
 		return f.grid.keys()
 	}
-	return []keys.Binding{save, next, prev, drawGrid, choose, leaveIt}
+	return []keys.Binding{save, next, prev, complete, drawGrid, choose, leaveIt}
 }
 
 // newForm begins with a policy; one without an ID is new.
@@ -142,6 +143,10 @@ func (f *form) update(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd, closed bool) 
 		f.move(-1)
 	case drawGrid.Is(k):
 		f.draw(s)
+	case complete.Is(k):
+		if word, tag := offer(s, l); tag != "" {
+			l.input.Set(strings.TrimSuffix(l.input.Value(), word) + tag)
+		}
 	case save.Is(k):
 		return f.save(s), false
 	case l.field.choices != nil:
@@ -155,6 +160,24 @@ func (f *form) update(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd, closed bool) 
 func (f *form) line(name string) *line {
 	i := slices.IndexFunc(f.lines, func(l line) bool { return l.name == name })
 	return &f.lines[i]
+}
+
+// offer is the first tag that some system carries and that begins like the last word of a
+// line of tags.
+func offer(s *screen.State, l *line) (word, tag string) {
+	if l.name != "senders" && l.name != "receivers" {
+		return "", ""
+	}
+	typed := l.input.Value()
+	word = typed[strings.LastIndexAny(typed, " ,")+1:]
+	for i := range s.Org.Systems {
+		for _, t := range s.Org.Systems[i].Tags {
+			if one := string(t); word != "" && one != word && strings.HasPrefix(one, word) && (tag == "" || one < tag) {
+				tag = one
+			}
+		}
+	}
+	return word, tag
 }
 
 // draw opens the grid with the hours that are typed, if they can be read.
@@ -335,7 +358,7 @@ func (f *form) view(s *screen.State, w, h int) []string {
 		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  %s, version %d", f.base.ID, f.version))
 	}
 	for i := from; i < to; i++ {
-		lines = append(lines, f.row(t, seen[i], i == f.at, wrong[i], w))
+		lines = append(lines, f.row(s, seen[i], i == f.at, wrong[i], w))
 	}
 	lines = append(lines, f.outlook(t, w))
 	if len(in.Policy.ActiveHours) > 0 && h-len(lines) >= 10 {
@@ -345,7 +368,8 @@ func (f *form) view(s *screen.State, w, h int) []string {
 	return lines
 }
 
-func (f *form) row(t theme.Theme, l *line, at bool, wrong error, w int) string {
+func (f *form) row(s *screen.State, l *line, at bool, wrong error, w int) string {
+	t := s.Theme
 	cursor, mark := "  ", " "
 	if at {
 		cursor = "▸ "
@@ -363,6 +387,10 @@ func (f *form) row(t theme.Theme, l *line, at bool, wrong error, w int) string {
 	if text != "" {
 		note = " " + t.Paint(theme.Bad, "✗ "+theme.Clean(text))
 		room = min(room, max(10, min(len(l.input.Value())+1, w-54)))
+	}
+	if _, tag := offer(s, l); at && text == "" && tag != "" {
+		note = t.Paint(theme.Dim, "→ "+theme.Clean(tag)+", ctrl+y")
+		room = min(room, len(l.input.Value())+2)
 	}
 	value := l.input.View(t, room)
 	if l.choices != nil {
