@@ -165,13 +165,13 @@ func TestTheErrorPointsAtTheAuthorsText(t *testing.T) {
 
 func TestTheMemoryLimitHolds(t *testing.T) {
 	src := "const keep = []; for (let i = 0; i < 5000; i++) keep.push(('x' + i).repeat(20000)); return keep.length"
-	res, _ := runWith(t, sandbox.Spec{Source: src, Limits: sandbox.Limits{MemoryBytes: 16 << 20}})
+	res, _ := runWith(t, sandbox.Spec{Source: src, Limits: sandbox.Limits{MemoryBytes: 16 << 20, Iterations: 1 << 40}})
 	if res.OK || res.Error.Code != sandbox.CodeMemory {
 		t.Errorf("got %s, peak %d MiB", describe(res), res.Stats.Memory>>20)
 	}
 	// What is let go of is not counted against the script.
 	src = "let n = 0; for (let i = 0; i < 5000; i++) n += ('x' + i).repeat(20000).length; return n > 0"
-	res, _ = runWith(t, sandbox.Spec{Source: src, Limits: sandbox.Limits{MemoryBytes: 16 << 20}})
+	res, _ = runWith(t, sandbox.Spec{Source: src, Limits: sandbox.Limits{MemoryBytes: 16 << 20, Iterations: 1 << 40}})
 	if !res.OK && res.Error.Code == sandbox.CodeMemory {
 		t.Errorf("got %s", describe(res))
 	}
