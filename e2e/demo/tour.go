@@ -139,7 +139,7 @@ func (t *Tour) enable(ctx context.Context) (said string, err error) {
 		return "", nil
 	}
 	_, err = t.change(ctx, func() (api.Changed, error) { return t.API.PolicyDo(ctx, kubernetes, "enable") })
-	return fmt.Sprintf("(%q was enabled again for this step)", kubernetes), err
+	return fmt.Sprintf("(%q was enabled for this step)", kubernetes), err
 }
 
 // cause finds the newest change of policy that was recorded before an instant.

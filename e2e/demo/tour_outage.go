@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"enclave/e2e/world"
@@ -198,12 +200,20 @@ func (s *partitionStage) look(ctx context.Context) (tour.Sight, error) {
 	if s.dl == nil {
 		return tour.Sight{}, nil
 	}
-	_, n, err := s.dl.progress()
-	if err != nil {
-		return tour.Sight{}, fmt.Errorf("the download ended: %w; ctrl+p and ctrl+n begin the step anew", err)
+	_, n, _ := s.dl.progress()
+	last, cut, err := s.dl.ended()
+	if err != nil || (cut && s.away.IsZero()) {
+		return tour.Sight{}, fmt.Errorf("the download ended (%w); ctrl+p and ctrl+n begin the step anew", cmp.Or(err, error(syscall.ECONNRESET)))
 	}
 	hear, of := s.connected()
-	state := fmt.Sprintf("%d of %d systems hear control. The download from laptop-ana: %s.", hear, of, kB(n))
+	flow := "The download from laptop-ana: " + kB(n) + "."
+	switch {
+	case cut && !s.healed.IsZero() && last.After(s.healed):
+		flow = "What you changed meanwhile came with the healing: last byte " + sign(last.Sub(s.healed)) + " it, then a reset."
+	case cut:
+		flow = "The download was cut, after " + kB(n) + "."
+	}
+	state := fmt.Sprintf("%d of %d systems hear control. %s", hear, of, flow)
 	switch {
 	case s.away.IsZero():
 		lines := []string{state}
@@ -219,17 +229,20 @@ func (s *partitionStage) look(ctx context.Context) (tour.Sight, error) {
 				return tour.Sight{Action: "heal the partition", Lines: []string{state}}, err
 			}
 		}
-		return tour.Sight{Action: "heal the partition", Lines: []string{state, "A new connection meanwhile, laptop-ana to pod-2: " + s.page,
-			"Changes made now wait for the systems: the last line counts them. Ends that were set before come on time."}}, nil
+		return tour.Sight{Action: "heal the partition", Lines: []string{state,
+			"Try it: disable the policy on screen 3. The change waits for the systems; the last line counts them.",
+			"A new connection meanwhile, laptop-ana to pod-2: " + s.page}}, nil
 	case hear < of:
 		return tour.Sight{Lines: []string{fmt.Sprintf("Healed %.1f s ago.", time.Since(s.healed).Seconds()), state}}, nil
 	}
 	if s.whole == 0 {
 		s.whole = time.Since(s.healed)
 	}
-	return tour.Sight{Done: true, Action: "partition it once more", Lines: []string{
-		fmt.Sprintf("All %d are back within %.1f s of the healing. Away for %.1f s, in which the download carried %s.", of, s.whole.Seconds(), s.healed.Sub(s.away).Seconds(), kB(s.kept)),
-		"A new connection meanwhile: " + s.page}}, nil
+	lines := []string{fmt.Sprintf("All %d are back within %.1f s of the healing. Away for %.1f s, in which the download carried %s.", of, s.whole.Seconds(), s.healed.Sub(s.away).Seconds(), kB(s.kept))}
+	if cut {
+		return tour.Sight{Done: true, Lines: append(lines, flow)}, nil
+	}
+	return tour.Sight{Done: true, Action: "partition it once more", Lines: append(lines, "A new connection meanwhile: "+s.page)}, nil
 }
 
 func (s *partitionStage) leave(context.Context) error {
