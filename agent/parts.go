@@ -65,6 +65,7 @@ func (a *Agent) open() (*parts, error) {
 		MTU:                a.cfg.MTU,
 		Proxy:              a.cfg.Proxy,
 		Predict:            a.cfg.Predict,
+		Mapper:             a.cfg.Mapper,
 		LoopbackCandidates: a.cfg.Loopback,
 	})
 	if err != nil {

@@ -94,6 +94,12 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 func agentNetwork(n link.NetInfo) *api.AgentNetwork {
 	out := &api.AgentNetwork{UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port,
 		Observed: append([]netip.AddrPort{}, n.Observed...), Relays: []api.AgentRelay{}}
+	if m := n.Mapping; m != nil {
+		out.Mapping = &api.AgentMapping{How: m.How, Error: m.Error}
+		if m.Addr.IsValid() {
+			out.Mapping.Addr = m.Addr.String()
+		}
+	}
 	for _, r := range n.Relays {
 		out.Relays = append(out.Relays, api.AgentRelay{ID: r.ID, Addr: r.Addr, STUN: append([]string{}, r.STUN...), RTT: r.RTT, Connected: r.Connected, Error: r.Error})
 	}

@@ -161,6 +161,9 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 		[]string{"home relay", orDash(string(s.Reach.Relay))},
 		[]string{"live flows", num(len(s.Flows))},
 	)
+	if s.Network != nil && s.Network.Mapping != nil {
+		fmt.Fprintf(w, "port mapping %s\n", mappingText(s.Network.Mapping))
+	}
 	networksText(w, *s)
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
@@ -185,4 +188,15 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 			fmt.Fprintf(w, "%s is not direct: %s (%s)\n", clean(p.Name), p.Why, p.WhyNotDirect)
 		}
 	}
+}
+
+// mappingText says what became of the port that the router was asked for.
+func mappingText(m *api.AgentMapping) string {
+	switch {
+	case m.Addr != "":
+		return m.Addr + " by " + clean(m.How)
+	case m.Error != "":
+		return "none: " + clean(m.Error)
+	}
+	return "asked for"
 }

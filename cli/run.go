@@ -19,6 +19,7 @@ import (
 
 	"enclave/agent"
 	"enclave/agent/link"
+	"enclave/agent/portmap"
 	"enclave/agent/proxy"
 	"enclave/agent/tunnel"
 	"enclave/cli/node"
@@ -55,6 +56,7 @@ type agentFlags struct {
 	proxyAuth                           string
 	port                                uint16
 	mtu, predict                        int
+	portMapping                         bool
 	netstack                            string
 	unseal                              unsealFlags
 }
@@ -86,6 +88,7 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
 	fl.IntVar(&f.predict, "predict-ports", 0, "guess up to `N` ports (at most 256) of a peer whose NAT maps by destination and counts upwards")
+	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
 	f.unseal.flags(c)
@@ -141,6 +144,9 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())
 		cfg.Loopback = u.Hostname() == "localhost" || (ip != nil && ip.IsLoopback())
+	}
+	if f.portMapping {
+		cfg.Mapper = new(portmap.Router)
 	}
 	ag, err := agent.New(cfg)
 	if err != nil {

@@ -37,6 +37,8 @@ type Config struct {
 	// for what it takes; what does not fit one goes by the relay. 0 tries nothing.
 	MTU  int
 	Port uint16 // of the UDP socket; 0 is any
+	// Mapper asks the router for an open port; nil does not.
+	Mapper Mapper
 	// Proxy names the HTTP proxy for a relay, as httpproxy.Config.ProxyFunc does; nil is
 	// none.
 	Proxy passage.Proxy

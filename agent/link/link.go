@@ -58,6 +58,9 @@ type Link struct {
 	tell   bool       // OnReach may be due
 	moved  []*peer    // OnRoute is due
 	group  sync.WaitGroup
+
+	mapping Mapping       // of the router; guarded by mu
+	remap   chan struct{} // wakes keepMapping; capacity 1
 }
 
 // New checks cfg and returns a Link that Run brings to life.
@@ -75,6 +78,7 @@ func New(cfg Config) (*Link, error) {
 		inbox:  make(chan *packet, inboxLen),
 		kick:   make(chan struct{}, 1),
 		probe:  make(chan struct{}, 1),
+		remap:  make(chan struct{}, 1),
 		shield: shield{alarm: make(chan struct{}, 1)},
 		peers:  make(map[wire.SystemID]*peer),
 	}
@@ -108,7 +112,7 @@ func (l *Link) Run(ctx context.Context) error {
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now)
 	l.mu.Unlock()
-	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump, l.guard} {
+	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump, l.guard, l.keepMapping} {
 		l.group.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()

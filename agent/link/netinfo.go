@@ -17,6 +17,7 @@ type NetInfo struct {
 	Observed []netip.AddrPort `json:"observed"` // as STUN servers see the socket
 	Home     wire.RelayID     `json:"home,omitempty"`
 	Relays   []RelayInfo      `json:"relays"`
+	Mapping  *Mapping         `json:"mapping,omitempty"` // nil: not asked for
 }
 
 // The kinds of NAT, as wire.Reach.NAT carries them. Mapping is in the sense of

@@ -58,6 +58,10 @@ func (l *Link) NetInfo() NetInfo {
 		UDP: l.stun.udp, NAT: l.stun.nat, Port: l.udp.port(),
 		Observed: slices.Clone(l.stun.observed), Home: l.relays.home,
 	}
+	if l.cfg.Mapper != nil {
+		m := l.mapping
+		n.Mapping = &m
+	}
 	for _, a := range n.Observed {
 		n.IPv4 = n.IPv4 || a.Addr().Is4()
 		n.IPv6 = n.IPv6 || a.Addr().Is6()

@@ -105,6 +105,10 @@ func (l *Link) networkChanged() {
 	l.tell = true
 	l.mu.Unlock()
 	select {
+	case l.remap <- struct{}{}:
+	default:
+	}
+	select {
 	case l.probe <- struct{}{}:
 	default:
 	}
@@ -129,6 +133,9 @@ func (l *Link) candidatesLocked() []wire.Candidate {
 	}
 	if l.cfg.LoopbackCandidates {
 		add(wire.HostCandidate, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+	}
+	if a := l.mapping.Addr; a.IsValid() {
+		add(wire.MappedCandidate, a)
 	}
 	for _, a := range l.stun.observed {
 		// A mapping that varies by destination leads nobody here, unless the NAT filters

@@ -43,6 +43,14 @@ type AgentNetwork struct {
 	Port     uint16           `json:"port"`     // of the UDP socket
 	Observed []netip.AddrPort `json:"observed"` // as STUN servers see it
 	Relays   []AgentRelay     `json:"relays"`
+	Mapping  *AgentMapping    `json:"port_mapping,omitempty"` // absent: not asked for
+}
+
+// AgentMapping is a port that the router was asked to open.
+type AgentMapping struct {
+	Addr  string `json:"addr,omitempty"`  // where peers reach it
+	How   string `json:"how,omitempty"`   // nat-pmp, upnp
+	Error string `json:"error,omitempty"` // why there is none
 }
 
 // AgentRelay is a relay as an agent reaches it.
