@@ -179,6 +179,27 @@ func (t *Terminal) text() string {
 	return b.String()
 }
 
+// still is how long nothing is drawn between two frames: a frame may come in several reads.
+const still = 100 * time.Millisecond
+
+// Settle waits until a frame is whole, as far as can be told: nothing came for a moment.
+func (t *Terminal) Settle(within time.Duration) {
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		t.mu.Lock()
+		changed := t.changed
+		t.mu.Unlock()
+		select {
+		case <-changed:
+		case <-time.After(still):
+			return
+		case <-late.C:
+			return
+		}
+	}
+}
+
 // ErrEnded is returned by WaitFor when the program has ended first.
 var ErrEnded = errors.New("the program has ended")
 
