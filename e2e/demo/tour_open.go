@@ -155,7 +155,7 @@ type pathStage struct {
 }
 
 func (*pathStage) step() tour.Step {
-	return tour.Step{Title: "from relay to direct", Do: "laptop-ben downloads from pod-1. His hotel's symmetric NAT lets no direct path through, so the relay carries it (sealed). ctrl+g sends him to a café."}
+	return tour.Step{Title: "from relay to direct", Do: "laptop-ben downloads from pod-1. His hotel's symmetric NAT lets no direct path through, so the relay carries it (sealed). ctrl+g sends him to a cafe."}
 }
 
 func (s *pathStage) enter(ctx context.Context) (err error) {
@@ -215,7 +215,7 @@ func (s *pathStage) look(context.Context) (tour.Sight, error) {
 	if err != nil {
 		return tour.Sight{Lines: []string{way}}, fmt.Errorf("the download ended: %w; ctrl+p and ctrl+n begin the step anew", err)
 	}
-	now := tour.Sight{Lines: []string{way, kB(n) + " so far on one connection."}, Action: "he goes to a café with an ordinary NAT"}
+	now := tour.Sight{Lines: []string{way, kB(n) + " so far on one connection."}, Action: "he goes to a cafe with an ordinary NAT"}
 	if s.said != "" {
 		now.Lines = append(now.Lines, s.said)
 	}

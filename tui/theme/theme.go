@@ -77,7 +77,7 @@ func (t Theme) Screen(s string) string {
 	}, s)
 }
 
-var plain = map[rune]rune{'○': 'o', '✗': 'x', '▸': '>', '→': '>', '…': '~', '│': '|', '─': '-', '·': '.', '█': '#', '░': '.', '◌': '?', '↓': 'v', '↑': '^', '–': '-', '—': '-', '├': '|', '└': '`'}
+var plain = map[rune]rune{'×': 'x', '○': 'o', '✗': 'x', '▸': '>', '→': '>', '…': '~', '│': '|', '─': '-', '·': '.', '█': '#', '░': '.', '◌': '?', '↓': 'v', '↑': '^', '–': '-', '—': '-', '├': '|', '└': '`'}
 
 // Clean makes text from outside safe for a terminal, on one line.
 func Clean(s string) string {
