@@ -76,8 +76,8 @@ func (e *endpoint) call(ctx context.Context, args map[string]any, c callInfo) (a
 	defer res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		said := ""
-		if text, err := io.ReadAll(io.LimitReader(res.Body, 4*maxTold)); c.tell && err == nil {
-			said = told(string(text))
+		if text, err := io.ReadAll(io.LimitReader(res.Body, 4*maxTold)); err == nil {
+			said = c.told(string(text))
 		}
 		return nil, failure(statusCode(res.StatusCode), nil, "the service answered %d%s", res.StatusCode, said)
 	}

@@ -63,6 +63,16 @@ func failure(code Code, cause error, format string, args ...any) *Error {
 // maxTold bounds what a script is told of a service's own words.
 const maxTold = 400
 
+// teller makes what a script is told of the words of t's service: nothing unless its
+// operator wants that. Secrets go before the text is cut: what is left of one that was
+// cut in two looks like nothing that is known.
+func (r *Registry) teller(t *tool) func(string) string {
+	if !t.rules.TellErrors {
+		return func(string) string { return "" }
+	}
+	return func(text string) string { return told(r.redact.edge(r.redact.text(text))) }
+}
+
 // told is what a service said of a failure, in one line, as the end of a sentence.
 func told(text string) string {
 	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, ""), func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")

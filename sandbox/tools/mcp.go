@@ -209,12 +209,12 @@ func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if int64(len(text)) > c.max+4096 {
 		return nil, failure(ResponseTooLarge, nil, "the tool's result has %d bytes, at most %d", len(text), c.max)
 	}
-	return mcpValue(text, c.tell)
+	return mcpValue(text, c.told)
 }
 
 // mcpValue makes a value of a result: its structure when it has one, the text of its
 // only text, else the list of its parts.
-func mcpValue(text json.RawMessage, tell bool) (any, error) {
+func mcpValue(text json.RawMessage, told func(string) string) (any, error) {
 	var res struct {
 		Content    []json.RawMessage `json:"content"`
 		Structured json.RawMessage   `json:"structuredContent"`
@@ -227,11 +227,11 @@ func mcpValue(text json.RawMessage, tell bool) (any, error) {
 		said := ""
 		for _, part := range res.Content {
 			var one struct{ Type, Text string }
-			if tell && json.Unmarshal(part, &one) == nil && one.Type == "text" && len(said) < maxTold {
+			if json.Unmarshal(part, &one) == nil && one.Type == "text" && len(said) < maxTold {
 				said += one.Text + " "
 			}
 		}
-		return nil, failure(Failed, fmt.Errorf("%.300s", text), "the tool reported an error%s", told(said))
+		return nil, failure(Failed, errors.New(string(text)), "the tool reported an error%s", told(said))
 	}
 	if len(res.Structured) > 0 && string(res.Structured) != "null" {
 		return decode(res.Structured)

@@ -186,7 +186,7 @@ func FuzzMCP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		out, err := answerIn(bufio.NewReader(strings.NewReader(string(data))), "1")
 		if err == nil {
-			mcpValue(out, true)
+			mcpValue(out, told)
 		}
 	})
 }

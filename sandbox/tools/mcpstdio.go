@@ -94,8 +94,9 @@ func (p *mcpProcess) said() string { return p.err.String() }
 
 // lastWords keeps the end of what is written to it.
 type lastWords struct {
-	mu   sync.Mutex // guards text
+	mu   sync.Mutex // guards what follows
 	text []byte
+	cut  bool // there was more before
 }
 
 // maxLastWords bounds what is kept of a program's complaints.
@@ -104,6 +105,7 @@ const maxLastWords = 1000
 func (l *lastWords) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.cut = l.cut || len(l.text)+len(b) > maxLastWords
 	l.text = append(l.text, b[max(0, len(b)-maxLastWords):]...)
 	l.text = l.text[max(0, len(l.text)-maxLastWords):]
 	return len(b), nil
@@ -112,12 +114,16 @@ func (l *lastWords) Write(b []byte) (int, error) {
 func (l *lastWords) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	kept := string(l.text)
+	if l.cut { // the first word may be the end of a secret, which nothing would recognise
+		kept = kept[strings.IndexAny(kept+" ", " \t\r\n"):]
+	}
 	text := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(string(l.text), ""))
+	}, strings.ToValidUTF8(kept, ""))
 	return strings.Join(strings.Fields(text), " ")
 }
 

@@ -16,6 +16,13 @@ const DefaultKeys = `(?i)(^|[_.-])(pass(word|wd|phrase)?|secret|token|credential
 // be found by chance.
 const minSecret = 6
 
+// A secret of several lines is seldom repeated as one: each line of a size that tells
+// something is looked for, too. minPiece is the shortest beginning of one that counts.
+const (
+	minLine  = 16
+	minPiece = 3
+)
+
 // redactor hides values. It is immutable.
 type redactor struct {
 	keys    *regexp.Regexp
@@ -81,6 +88,20 @@ func (r *redactor) text(s string) string {
 		}
 	}
 	return s
+}
+
+// edge cuts a piece of a secret off the end of a text, which somebody else cut there.
+func (r *redactor) edge(s string) string {
+	end := len(s)
+	for _, secret := range r.secrets {
+		for n := min(len(secret)-1, len(s)); n >= minPiece; n-- {
+			if strings.HasSuffix(s, secret[:n]) {
+				end = min(end, len(s)-n)
+				break
+			}
+		}
+	}
+	return s[:end]
 }
 
 // marked reports what a schema says about its value being secret.
@@ -187,6 +208,11 @@ func newRedactor(keys string, secrets []string) (*redactor, error) {
 	for _, s := range secrets {
 		if len(s) >= minSecret {
 			r.secrets = append(r.secrets, s)
+		}
+		for line := range strings.Lines(s) {
+			if line = strings.TrimSpace(line); len(line) >= minLine && line != s {
+				r.secrets = append(r.secrets, line)
+			}
 		}
 	}
 	r.secrets = longestFirst(r.secrets)

@@ -48,7 +48,7 @@ type callInfo struct {
 	max     int64 // bytes of the result
 	overlay Dialer
 	run     string
-	tell    bool                        // what the service says of a failure may be told
+	told    func(string) string         // what may be told of a service's own words on a failure
 	phase   func(Phase)                 // told how far the call is; never nil
 	servers func(*mcpRemote) *mcpServer // the run's own connections to servers on the overlay
 }

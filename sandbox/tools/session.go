@@ -287,7 +287,7 @@ func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
 	defer stop()
-	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, tell: t.rules.TellErrors, phase: phase, servers: s.servers}
+	info := callInfo{max: s.resultBytes(t), overlay: s.cfg.Overlay, run: s.cfg.Run, told: s.reg.teller(t), phase: phase, servers: s.servers}
 	tries := 1
 	if t.rules.Idempotent {
 		tries += min(t.rules.Retries, maxRetries)

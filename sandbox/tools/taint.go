@@ -40,6 +40,9 @@ func (s *Session) taint(v any) {
 	s.red.Store(&next)
 }
 
+// maxCause bounds it, in bytes, after the secrets are out.
+const maxCause = 1 << 10
+
 // cause is what the log tells of a failed call: without the secrets of its arguments,
 // which a service may repeat and an error of the network has in its URL.
 func (s *Session) cause(name string, args json.RawMessage, err error) string {
@@ -53,7 +56,8 @@ func (s *Session) cause(name string, args json.RawMessage, err error) string {
 			red.secrets = longestFirst(append(slices.Clone(red.secrets), red.found(v, t.args.doc, t.args.doc, 0, nil)...))
 		}
 	}
-	return red.text(err.Error())
+	text := red.text(err.Error())
+	return strings.ToValidUTF8(text[:min(len(text), maxCause)], "")
 }
 
 // found are the strings of a value that hide would hide.
