@@ -155,8 +155,22 @@ func printRan(out, errs io.Writer, res ran, src string) {
 	}
 	var b bytes.Buffer
 	if res.OK && len(res.Value) > 0 && json.Indent(&b, res.Value, "", "  ") == nil {
-		fmt.Fprintln(out, strings.TrimSuffix(b.String(), "\n"))
+		fmt.Fprintln(out, plainJSON(strings.TrimSuffix(b.String(), "\n")))
 	}
+}
+
+// plainJSON spells what clean takes out with escapes: the same document, which also does
+// nothing to a terminal. JSON itself lets C1 controls and direction controls stand in text.
+func plainJSON(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r != '\n' && unsafeRune(r) { // json.Indent's own line ends; no control stands in text
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // ranError is a failed run as the command's own error.

@@ -13,6 +13,11 @@ func TestSandboxRun(t *testing.T) {
 	if exit != exitOK || out != "{\n  \"a\": [\n    2,\n    3\n  ]\n}\n" || !strings.Contains(errs, "seen") {
 		t.Errorf("exit %d, out %q, errs %q", exit, out, errs)
 	}
+	s.in = `return ["\u001b[2J\u009b31m\u202ecba"]`
+	out, _, exit = s.run("sandbox", "run", "-", "--allow-weak-walls")
+	if want := "[\n  \"\\u001b[2J\\u009b31m\\u202ecba\"\n]\n"; exit != exitOK || out != want {
+		t.Errorf("a value that steers a terminal: exit %d, out %q, want %q", exit, out, want)
+	}
 	s.in = "const a = 1;\nreturn a.b.c"
 	out, errs, exit = s.run("sandbox", "run", "-")
 	if exit != exitRefused || out != "" || !strings.Contains(errs, "TypeError") || !strings.Contains(errs, "2 | return a.b.c") || !strings.Contains(errs, "script.js:2:") {

@@ -105,9 +105,7 @@ func checkKey(b *api.KeyCreate, now time.Time) (bad []wire.Problem) {
 	add := func(path, format string, args ...any) {
 		bad = append(bad, wire.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
-	if len(b.Name) > wire.MaxNameLen {
-		add("name", "%d bytes, at most %d", len(b.Name), wire.MaxNameLen)
-	}
+	bad = append(bad, policy.CheckText("name", b.Name, wire.MaxNameLen, false)...)
 	switch b.Kind {
 	case "", store.General, store.Ephemeral, store.RelayKey:
 	default:

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -184,6 +185,9 @@ func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, 
 		}
 	}
 	bad = append(bad, checkEnd(b.ExpiresAt.Value, b.ExpiresLocal, now)...)
+	if b.Notes != nil {
+		bad = append(bad, policy.CheckText("notes", *b.Notes, wire.MaxNotesLen, true)...)
+	}
 	ends := b.ExpiresAt.Set || b.ExpiresLocal != nil
 	if b.ExpiryAction != "" && b.ExpiresAt.Value == nil && b.ExpiresLocal == nil {
 		bad = append(bad, wire.Problem{Path: "expiry_action", Message: "goes with expires_at or expires_local"})

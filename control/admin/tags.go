@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -38,7 +39,7 @@ func (a *API) routeTags() {
 		})}, nil
 	})
 	route(a, "tag-set", func(ctx context.Context, in *tagSet) (*outcome, error) {
-		var bad []wire.Problem
+		bad := policy.CheckText("notes", in.Body.Notes, wire.MaxNotesLen, true)
 		for _, r := range in.Body.Trust {
 			if _, err := wire.ParseTag(r); err != nil {
 				bad = append(bad, wire.Problem{Path: "trust", Message: err.Error()})

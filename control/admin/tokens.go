@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
+	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -77,9 +77,10 @@ func checkToken(b *api.TokenCreate, now time.Time) (bad []wire.Problem) {
 	add := func(path, format string, args ...any) {
 		bad = append(bad, wire.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 	}
-	if b.Name == "" || len(b.Name) > wire.MaxNameLen || strings.ContainsFunc(b.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if b.Name == "" {
 		add("name", "want 1 to %d bytes on one line", wire.MaxNameLen)
 	}
+	bad = append(bad, policy.CheckText("name", b.Name, wire.MaxNameLen, false)...)
 	if len(b.Scopes) == 0 {
 		add("scopes", "a token needs one: %v", Scopes())
 	}

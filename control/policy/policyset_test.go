@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"enclave/wire"
 )
 
 const exampleSet = `{"$schema": "policyset.schema.json",
@@ -50,6 +52,15 @@ func TestEveryMistakeOfASetIsNamed(t *testing.T) {
 	} {
 		if _, bad := ParseSet([]byte(doc)); len(bad) == 0 || !strings.Contains(bad[0].Error(), want) {
 			t.Errorf("%.60s: %v, want %q", doc, bad, want)
+		}
+	}
+}
+
+func TestANameReadsAsItIsWritten(t *testing.T) {
+	for name, ok := range map[string]bool{"Büro → 東京": true, "עברית": true, "tab\t": false, "c1\u009b": false, "line\u2028": false, "turn\u202e": false, "isolate\u2066": false} {
+		p := wire.Policy{Name: name, Notes: name, Kind: wire.Direct, SenderTags: []wire.Tag{"a"}, ReceiverTags: []wire.Tag{"b"}, ACLs: []wire.ACL{{Proto: wire.ICMP}}}
+		if bad := Validate(&p, ""); (len(bad) == 0) != ok {
+			t.Errorf("%q: %v", name, bad)
 		}
 	}
 }

@@ -232,13 +232,27 @@ func (l *problems) atMost(path string, n, limit int, what string) {
 	}
 }
 
-// text refuses what would garble a terminal or a log: a name is one line.
+// text refuses what CheckText does.
 func (l *problems) text(path, s string, limit int, lines bool) {
+	*l = append(*l, CheckText(path, s, limit, lines)...)
+}
+
+// CheckText refuses what would garble a terminal or a log: a name is one line, and reads in
+// the order in which it is written (Unicode TR 36, section 2.8). Notes may have lines.
+func CheckText(path, s string, limit int, lines bool) (bad []wire.Problem) {
+	add := func(format string, args ...any) {
+		bad = append(bad, wire.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+	}
 	if len(s) > limit {
-		l.add(path, "%d bytes, at most %d", len(s), limit)
+		add("%d bytes, at most %d", len(s), limit)
 	}
-	bad := func(r rune) bool { return unicode.IsControl(r) && (!lines || (r != '\n' && r != '\t')) }
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, bad) {
-		l.add(path, "contains control characters")
+	control := func(r rune) bool { return unicode.IsControl(r) && (!lines || (r != '\n' && r != '\t')) }
+	turns := func(r rune) bool { return r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }
+	switch {
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, control):
+		add("contains control characters")
+	case strings.ContainsFunc(s, turns):
+		add("contains characters that turn the direction of text, or end a line")
 	}
+	return bad
 }
