@@ -72,14 +72,14 @@ func (a *Agent) expose(ctx context.Context, e proxy.Expose) error {
 			return notCancelled(ctx, err)
 		}
 		a.log.Info("expose", "port", e.Port, "to", e.Target, "network", e.Network)
-		return relay.RunUDP(ctx, pc)
+		return overlayEnd(ctx, relay.RunUDP(ctx, pc))
 	}
 	l, err := a.Listen(ctx, e.Port)
 	if err != nil {
 		return notCancelled(ctx, err)
 	}
 	a.log.Info("expose", "port", e.Port, "to", e.Target, "network", e.Network)
-	return relay.Run(ctx, l)
+	return overlayEnd(ctx, relay.Run(ctx, l))
 }
 
 // notCancelled drops an error whose reason is that ctx ended.

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"enclave/agent"
 	"enclave/agent/link"
 	"enclave/agent/proxy"
@@ -421,7 +423,7 @@ func local(t *testing.T, m *mesh, a *agent.Agent) {
 	}
 }
 
-// TestRevoked ends the agent, and a restart ends at once; a disabled one waits.
+// TestRevoked ends the agent and says so, and a restart ends at once; a disabled one waits.
 func TestRevoked(t *testing.T) {
 	m := newMesh(t)
 	for verb, want := range map[string]string{"disable": api.AgentDisabled, "revoke": api.AgentRevoked, "delete": api.AgentRevoked} {
@@ -431,7 +433,13 @@ func TestRevoked(t *testing.T) {
 			done := make(chan error, 1)
 			ctx, cancel := context.WithCancel(m.ctx)
 			defer cancel()
-			go func() { done <- a.Run(ctx) }()
+			// What it exposes ends with its overlay, and is not what it says it ended of.
+			g, ctx := errgroup.WithContext(ctx)
+			g.Go(func() error { return a.Run(ctx) })
+			g.Go(func() error {
+				return a.Serve(ctx, agent.Services{Exposes: []proxy.Expose{{Network: "tcp", Port: 80, Target: "127.0.0.1:9"}, {Network: "udp", Port: 80, Target: "127.0.0.1:9"}}})
+			})
+			go func() { done <- g.Wait() }()
 			m.until(a, "running", running)
 			id := string(a.Status().Self.ID)
 			var err error
