@@ -100,7 +100,7 @@ rolled back or forked by whoever has its key.`,
 			"  enclave audit verify 2025.segment trail.jsonl --key-file audit.pub --checkpoint monday.checkpoint --checkpoint laptop.checkpoint",
 		Args: cobra.ArbitraryArgs, RunE: func(c *cobra.Command, args []string) error {
 			if keyFile != "" {
-				b, err := os.ReadFile(keyFile)
+				b, err := readSmall(keyFile)
 				if err != nil {
 					return err
 				}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -113,14 +114,30 @@ func notSignedIn(message string) *failure {
 // readSecret reads one line from a file; "-" is not special: a secret on a pipe is
 // given as /dev/stdin by those who want that.
 func readSecret(file string) (string, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := readSmall(file)
 	if err != nil {
 		return "", usage("%v", err).hint("the file holds one secret on one line")
 	}
 	if len(raw) > 4096 {
-		return "", usage("%s: %d bytes are no secret of ours", file, len(raw))
+		return "", usage("%s: more than 4096 bytes are no secret of ours", file)
 	}
 	return strings.TrimSpace(string(raw)), nil
+}
+
+// readSmall reads a file of keys, up to a byte more than 64 KiB: what is named by mistake
+// may have no end, like /dev/zero.
+func readSmall(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, 64<<10+1) // one buffer, so that whoever clears it leaves no copy behind
+	n, err := io.ReadFull(f, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return b[:n], err
 }
 
 // writeFile replaces a file whole, readable by its owner only.

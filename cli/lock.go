@@ -145,7 +145,7 @@ func (a *app) unlocking(f *unsealFlags) (in api.Unlock, err error) {
 	case file == "-":
 		b, err = io.ReadAll(io.LimitReader(a.In, maxIdentity))
 	case file != "":
-		if b, err = os.ReadFile(file); err != nil {
+		if b, err = readSmall(file); err != nil {
 			err = usage("--identity: %v", err)
 		}
 	case in.Passphrase == "":
