@@ -119,7 +119,8 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	if err := agent.CheckLocal(dir); err != nil {
 		return err
 	}
-	if first(f.control, a.Getenv("ENCLAVE_CONTROL")) == "" {
+	_, fresh := os.Stat(filepath.Join(dir, agentFile)) // a state knows whom it follows
+	if fresh != nil && first(f.control, a.Getenv("ENCLAVE_CONTROL")) == "" {
 		return usage("no control plane to follow: --control is missing").
 			hint("pass --control https://HOST:PORT and --ca-fingerprint as \"enclave up\" printed them, or set ENCLAVE_CONTROL and ENCLAVE_CA_FINGERPRINT")
 	}

@@ -94,6 +94,9 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 		if err != nil {
 			return nil, nil, err
 		}
+		if file.Torn > 0 {
+			h.Logger.Warn("the audit file ended in a record that was not written whole: it is in another file now", "bytes", file.Torn, "file", f.audit+".torn")
+		}
 		h.Audit = file
 		closers = append(closers, file.Close)
 	}

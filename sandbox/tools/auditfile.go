@@ -19,6 +19,8 @@ import (
 // changed or taken out shows; the end of the file can be cut off unseen, which is what
 // control's trail is better at.
 type AuditFile struct {
+	Torn int64 // bytes of a record that was not written whole, when the file was opened
+
 	mu   sync.Mutex // guards what follows; held across a write, which keeps the order
 	f    *os.File
 	last string
@@ -37,18 +39,45 @@ const maxAuditLine = 64 << 10
 // ErrAuditChain is returned for a file whose lines do not follow each other.
 var ErrAuditChain = errors.New("the audit file has been changed")
 
-// OpenAuditFile opens or makes a file of mode 0600. What it holds already is verified.
+// errTorn is a last line without its end, as a crash in the middle of a write leaves it.
+var errTorn = fmt.Errorf("%w: its last line is cut short", ErrAuditChain)
+
+// OpenAuditFile opens or makes a file of mode 0600. What it holds already is verified. A
+// last line that a crash cut short was never promised to anybody: it is moved to the end
+// of PATH.torn, and Torn says how long it was.
 func OpenAuditFile(path string) (*AuditFile, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	_, last, err := VerifyAudit(f)
+	_, last, whole, err := verifyAudit(f)
+	var torn int64
+	if err == errTorn {
+		torn, err = setAside(f, whole, path+".torn")
+	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("audit: %s: %w", path, err)
 	}
-	return &AuditFile{f: f, last: last}, nil
+	return &AuditFile{f: f, last: last, Torn: torn}, nil
+}
+
+// setAside moves what f has from an offset on to the end of another file, and returns how
+// much that was.
+func setAside(f *os.File, from int64, path string) (int64, error) {
+	tail, err := io.ReadAll(io.NewSectionReader(f, from, maxAuditLine))
+	if err != nil {
+		return 0, err
+	}
+	aside, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	_, err = aside.Write(append(tail, '\n'))
+	if err := errors.Join(err, aside.Sync(), aside.Close()); err != nil {
+		return 0, err
+	}
+	return int64(len(tail)), errors.Join(f.Truncate(from), f.Sync())
 }
 
 // Append writes a record. When it returns nil the record is with the system; it is
@@ -85,20 +114,29 @@ func (a *AuditFile) Close() error {
 // VerifyAudit reads a whole file. It returns how many records it has and the hash of
 // the last.
 func VerifyAudit(r io.Reader) (n int, last string, err error) {
+	n, last, _, err = verifyAudit(r)
+	return n, last, err
+}
+
+// verifyAudit also returns how many bytes the whole lines are.
+func verifyAudit(r io.Reader) (n int, last string, whole int64, err error) {
 	last = sum(nil)
 	in := bufio.NewReaderSize(r, maxAuditLine)
 	for {
 		line, err := in.ReadSlice('\n')
-		if errors.Is(err, io.EOF) && len(line) == 0 {
-			return n, last, nil
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return n, last, whole, nil
+		case errors.Is(err, io.EOF):
+			return n, last, whole, errTorn
+		case err != nil:
+			return n, last, whole, fmt.Errorf("%w: line %d is too long", ErrAuditChain, n+1)
 		}
-		if err != nil {
-			return n, last, fmt.Errorf("%w: line %d is cut short or too long", ErrAuditChain, n+1)
-		}
+		whole += int64(len(line))
 		var c chained
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if json.Unmarshal(line, &c) != nil || c.Prev != last {
-			return n, last, fmt.Errorf("%w: line %d does not follow the one before", ErrAuditChain, n+1)
+			return n, last, whole, fmt.Errorf("%w: line %d does not follow the one before", ErrAuditChain, n+1)
 		}
 		n, last = n+1, sum(line)
 	}
