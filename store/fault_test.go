@@ -20,6 +20,9 @@ func enrolN(t *testing.T, s *Store, n int) error {
 // TestDiskFull lets the disk take a random number of writes, then none, then all again.
 // Changes are refused whole, reads go on, and nothing has to be done when there is room.
 func TestDiskFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine, and long under the race detector")
+	}
 	dir := rotatable(t, 5)
 	s, err := Open(t.Context(), dir)
 	if err != nil {
@@ -125,6 +128,9 @@ func TestSyncFails(t *testing.T) {
 // TestPageFailsWhileOpen: a page that is damaged under a running store is not served,
 // and whoever runs it is told.
 func TestPageFailsWhileOpen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine, and long under the race detector")
+	}
 	dir := stateDir(t)
 	s := made(t, dir, InitParams{})
 	fill(t, s, 2000)

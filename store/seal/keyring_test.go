@@ -68,6 +68,9 @@ func identities(t testing.TB) map[string]Identity {
 }
 
 func TestEveryKindOfRecipient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one goroutine, and long under the race detector")
+	}
 	ids := identities(t)
 	for name, id := range ids {
 		t.Run(name, func(t *testing.T) {
