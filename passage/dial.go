@@ -34,12 +34,12 @@ func DialTLS(ctx context.Context, dial Dial, addr string, cfg *tls.Config, way *
 	if way.web.Load() {
 		first = 1
 	}
-	var errs []error
+	var errs [2]error // of each shape
 	for i := range shapes {
 		shape := (first + i) % len(shapes)
 		raw, err := dial(ctx, "tcp", addr)
 		if err != nil { // there is no way at all: another shape needs the same connection
-			return nil, errors.Join(append([]error{err}, errs...)...)
+			return nil, errors.Join(err, said(errs[0], errs[1]))
 		}
 		c, err := secure(ctx, raw, addr, cfg, shapes[shape])
 		if err == nil {
@@ -47,17 +47,25 @@ func DialTLS(ctx context.Context, dial Dial, addr string, cfg *tls.Config, way *
 			return c, nil
 		}
 		raw.Close()
-		if shape == 1 {
-			err = fmt.Errorf("as a WebSocket: %w", err)
-		}
-		if errs = append(errs, err); ctx.Err() != nil {
+		if errs[shape] = err; ctx.Err() != nil {
 			break
 		}
 	}
-	if first == 1 {
-		slices.Reverse(errs) // plain TLS's reason is the one to read first
+	return nil, said(errs[0], errs[1])
+}
+
+// said puts what each shape came to into one line, plain TLS first, and once where the
+// same server said the same by both.
+func said(plain, web error) error {
+	switch {
+	case web == nil:
+		return plain
+	case plain == nil:
+		return fmt.Errorf("as a WebSocket: %w", web)
+	case plain.Error() == web.Error():
+		return plain
 	}
-	return nil, errors.Join(errs...)
+	return fmt.Errorf("%w; as a WebSocket: %w", plain, web)
 }
 
 func secure(ctx context.Context, raw net.Conn, addr string, cfg *tls.Config, shape func(context.Context, net.Conn, string) (net.Conn, error)) (*tls.Conn, error) {

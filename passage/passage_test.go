@@ -205,7 +205,7 @@ func TestAnImpostorIsRefused(t *testing.T) {
 	}
 	var way Way
 	var unknown x509.UnknownAuthorityError
-	if err := real.echo(t, to, &way); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "as a WebSocket") {
+	if err := real.echo(t, to, &way); !errors.As(err, &unknown) || strings.Count(err.Error(), "failed to verify") != 1 {
 		t.Errorf("an impostor: %v", err)
 	}
 	if impostor.web.Load() != 1 {
@@ -445,4 +445,21 @@ func FuzzAccept(f *testing.F) {
 			io.Copy(io.Discard, s)
 		}
 	})
+}
+
+func TestWhatBothWaysSayIsSaidOnce(t *testing.T) {
+	a, b := errors.New("no"), errors.New("never")
+	for want, err := range map[string]error{
+		"no":                              said(a, nil),
+		"as a WebSocket: never":           said(nil, b),
+		"no; as a WebSocket: never":       said(a, b),
+		"another fingerprint than wanted": said(errors.New("another fingerprint than wanted"), errors.New("another fingerprint than wanted")),
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
+		}
+	}
+	if both := said(a, b); !errors.Is(both, a) || !errors.Is(both, b) {
+		t.Error("a cause is lost")
+	}
 }
