@@ -130,14 +130,10 @@ func (s *Store) PutZone(ctx context.Context, c Change, doc wire.Zone, create boo
 			return err
 		}
 		old, missing := d.Zone(doc.Name)
-		switch {
-		case create && missing == nil:
-			return conflict("zone %s exists already", doc.Name)
-		case create && len(d.Zones) >= wire.MaxZones:
-			return conflict("there are %d zones, the most there can be", len(d.Zones))
-		case !create && missing != nil:
-			return missing
-		case !create && old.Broken == "" && (old.Forward == nil) != (doc.Forward == nil):
+		if err := mayPut("zone", doc.Name, create, missing, len(d.Zones), wire.MaxZones); err != nil {
+			return err
+		}
+		if !create && old.Broken == "" && (old.Forward == nil) != (doc.Forward == nil) {
 			return &SetError{[]wire.Problem{{Path: "forward", Message: "a zone cannot turn from ours into a forwarded one or back: delete it and create it anew"}}}
 		}
 		if err := w.stale("zone", doc.Name, old.Version); err != nil {
@@ -154,13 +150,27 @@ func (s *Store) PutZone(ctx context.Context, c Change, doc wire.Zone, create boo
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
-		if err := w.putZone(ctx, &doc); err != nil {
+		if err := w.putDocument(ctx, "dns_zones", doc.Name, &doc); err != nil {
 			return err
 		}
 		z = Zone{Zone: doc, Version: w.rev}
 		return w.record(ctx, putVerb("zone", create), "zone:"+doc.Name, doc)
 	})
 	return z, err
+}
+
+// mayPut says whether something of DNS can be made or replaced; missing is why there is
+// none of that name.
+func mayPut(what, name string, create bool, missing error, have, most int) error {
+	switch {
+	case !create:
+		return missing
+	case missing == nil:
+		return conflict("%s %s exists already", what, name)
+	case have >= most:
+		return conflict("there are %d %ss, the most there can be", have, what)
+	}
+	return nil
 }
 
 func putVerb(what string, create bool) string {
@@ -177,23 +187,14 @@ func gatewaysOf(z *wire.Zone) []wire.SystemID {
 	return z.Forward.Gateways
 }
 
-func (w *writing) putZone(ctx context.Context, z *wire.Zone) error {
-	text, err := toJSON(z)
+// putDocument keeps a zone or a record as the newest version of its name.
+func (w *writing) putDocument(ctx context.Context, table, name string, doc any) error {
+	text, err := toJSON(doc)
 	if err != nil {
 		return err
 	}
-	_, err = w.ExecContext(ctx, `INSERT INTO dns_zones VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET document = excluded.document, version = excluded.version`, w.org, z.Name, text, w.rev)
-	return err
-}
-
-func (w *writing) putRecord(ctx context.Context, r *wire.Record) error {
-	text, err := toJSON(r)
-	if err != nil {
-		return err
-	}
-	_, err = w.ExecContext(ctx, `INSERT INTO dns_records VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET document = excluded.document, version = excluded.version`, w.org, r.Name, text, w.rev)
+	_, err = w.ExecContext(ctx, "INSERT INTO "+table+` VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET document = excluded.document, version = excluded.version`, w.org, name, text, w.rev)
 	return err
 }
 
@@ -274,13 +275,8 @@ func (s *Store) PutRecord(ctx context.Context, c Change, doc wire.Record, create
 			return err
 		}
 		old, missing := d.Record(doc.Name)
-		switch {
-		case create && missing == nil:
-			return conflict("record %s exists already", doc.Name)
-		case create && len(d.Records) >= wire.MaxRecords:
-			return conflict("there are %d records, the most there can be", len(d.Records))
-		case !create && missing != nil:
-			return missing
+		if err := mayPut("record", doc.Name, create, missing, len(d.Records), wire.MaxRecords); err != nil {
+			return err
 		}
 		if err := w.stale("record", doc.Name, old.Version); err != nil {
 			return err
@@ -296,7 +292,7 @@ func (s *Store) PutRecord(ctx context.Context, c Change, doc wire.Record, create
 		if err := w.bump(ctx); err != nil {
 			return err
 		}
-		if err := w.putRecord(ctx, &doc); err != nil {
+		if err := w.putDocument(ctx, "dns_records", doc.Name, &doc); err != nil {
 			return err
 		}
 		r = Record{Record: doc, Version: w.rev}
@@ -334,12 +330,12 @@ func (w *writing) renameInDNS(ctx context.Context, from, to wire.Tag) error {
 	}
 	for i := range d.Zones {
 		if z := &d.Zones[i]; replaceTag(z.AutoTags, from, to) > 0 {
-			err = errors.Join(err, w.putZone(ctx, &z.Zone))
+			err = errors.Join(err, w.putDocument(ctx, "dns_zones", z.Name, &z.Zone))
 		}
 	}
 	for i := range d.Records {
 		if r := &d.Records[i]; replaceTag(r.Tags, from, to) > 0 {
-			err = errors.Join(err, w.putRecord(ctx, &r.Record))
+			err = errors.Join(err, w.putDocument(ctx, "dns_records", r.Name, &r.Record))
 		}
 	}
 	return err

@@ -44,6 +44,19 @@ func (i *Input) Set(s string) { i.field.SetValue(s); i.field.CursorEnd() }
 // Update follows a key.
 func (i *Input) Update(m tea.KeyMsg) { i.field, _ = i.field.Update(m) }
 
+// Search follows a key of a search: enter keeps what was typed, escape takes it away.
+func (i *Input) Search(k tea.KeyMsg) {
+	switch k.Type {
+	case tea.KeyEsc:
+		i.Set("")
+		i.Blur()
+	case tea.KeyEnter:
+		i.Blur()
+	default:
+		i.Update(k)
+	}
+}
+
 // View draws it; the cursor is a block that does not blink.
 func (i *Input) View(t theme.Theme, w int) string {
 	text, at := []rune(i.field.Value()), i.field.Position()

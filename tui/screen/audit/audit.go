@@ -99,15 +99,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	rows := m.seen(s)
 	switch {
 	case m.search.Focused():
-		switch {
-		case back.Is(k):
-			m.search.Set("")
-			m.search.Blur()
-		case accept.Is(k):
-			m.search.Blur()
-		default:
-			m.search.Update(k)
-		}
+		m.search.Search(k)
 	case m.list.Move(k, len(rows), m.page):
 		if m.list.At < len(rows) {
 			m.at = rows[m.list.At].Seq

@@ -190,15 +190,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	}
 	switch {
 	case m.search.Focused():
-		switch {
-		case back.Is(k):
-			m.search.Set("")
-			m.search.Blur()
-		case accept.Is(k):
-			m.search.Blur()
-		default:
-			m.search.Update(k)
-		}
+		m.search.Search(k)
 	case search.Is(k):
 		m.search.Focus()
 		m.detail = false

@@ -108,15 +108,7 @@ func (l *List[T]) Again(s *screen.State) tea.Cmd {
 func (l *List[T]) pressed(k tea.KeyMsg) {
 	switch {
 	case l.search.Focused():
-		switch {
-		case back.Is(k):
-			l.search.Set("")
-			l.search.Blur()
-		case accept.Is(k):
-			l.search.Blur()
-		default:
-			l.search.Update(k)
-		}
+		l.search.Search(k)
 	case search.Is(k):
 		l.search.Focus()
 		l.detail = false

@@ -132,15 +132,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 	case m.until != nil:
 		return m.timed(k, s, rows)
 	case m.search.Focused():
-		switch k.Type {
-		case tea.KeyEsc:
-			m.search.Set("")
-			m.search.Blur()
-		case tea.KeyEnter:
-			m.search.Blur()
-		default:
-			m.search.Update(k)
-		}
+		m.search.Search(k)
 		return nil
 	case m.list.Move(k, len(rows), m.page):
 		return nil

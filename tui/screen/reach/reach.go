@@ -180,15 +180,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	case m.typing != nil:
 		return m.timed(k, s)
 	case m.filter.Focused():
-		switch {
-		case back.Is(k):
-			m.filter.Set("")
-			m.filter.Blur()
-		case accept.Is(k):
-			m.filter.Blur()
-		default:
-			m.filter.Update(k)
-		}
+		m.filter.Search(k)
 		return nil
 	case m.why != nil:
 		if back.Is(k) {

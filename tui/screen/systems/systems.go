@@ -191,16 +191,10 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	case m.asking != "":
 		return m.typed(k, s)
 	case m.search.Focused():
-		switch {
-		case k.Type == tea.KeyEsc:
-			m.search.Set("")
-			m.search.Blur()
-		case k.Type == tea.KeyEnter:
-			m.search.Blur()
-		case k.Type == tea.KeyUp || k.Type == tea.KeyDown:
+		if k.Type == tea.KeyUp || k.Type == tea.KeyDown {
 			m.list.Move(k, len(rows), m.page)
-		default:
-			m.search.Update(k)
+		} else {
+			m.search.Search(k)
 		}
 		return nil
 	case m.detail && m.scroll.Move(k, m.most+1, m.page):

@@ -1,0 +1,22 @@
+package screen
+
+import (
+	"testing"
+
+	tea "github.com/charmbracelet/bubbletea"
+)
+
+func TestASearchIsKeptOrTakenAway(t *testing.T) {
+	for end, want := range map[tea.KeyType]string{tea.KeyEnter: "web", tea.KeyEsc: ""} {
+		i := NewInput("example")
+		i.Focus()
+		i.Search(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune("web")})
+		if i.Value() != "web" || !i.Focused() {
+			t.Fatalf("typed, it is %q", i.Value())
+		}
+		i.Search(tea.KeyMsg{Type: end})
+		if i.Value() != want || i.Focused() {
+			t.Errorf("after %v it is %q, want %q", end, i.Value(), want)
+		}
+	}
+}
