@@ -26,6 +26,9 @@ const (
 	// least as old, and WireGuard neither sends nor takes with one of more than 180 s
 	// (RejectAfterTime), so no session is lost.
 	silence = device.RejectAfterTime + 20*time.Second
+	// rouseWithin is how long a packet waits for its peer to be roused, which takes well below
+	// a millisecond. After that it is lost, and its sender repeats it.
+	rouseWithin = 100 * time.Millisecond
 	// sweepEvery is how often silence is looked for.
 	sweepEvery = time.Minute
 )
@@ -57,21 +60,28 @@ type wish struct {
 	done chan struct{}
 }
 
-// rouse returns when WireGuard has the peer, or cannot have it. It may block a goroutine
-// of WireGuard, for which the device waits when it closes, holding the lock that giving it
-// a peer takes. So another goroutine gives, and Close lets go of who waits here.
+// rouse returns when WireGuard has the peer or cannot have it, or after rouseWithin. It may
+// block a goroutine of WireGuard, for which the device waits when it closes, holding the
+// lock that giving it a peer takes. So another goroutine gives, and Close lets go of who
+// waits here. That bound ends a circle: who removes a peer holds mu until what that peer
+// sent has been delivered, and delivering waits for room in the queue that is read here.
 func (t *Tunnel) rouse(e *entry) {
 	if e == nil || e.awake.Load() {
 		return
 	}
+	enough := time.NewTimer(rouseWithin)
+	defer enough.Stop()
 	w := wish{e, make(chan struct{})}
 	select {
 	case t.wishes <- w:
+	case <-enough.C:
+		return
 	case <-t.closing:
 		return
 	}
 	select {
 	case <-w.done:
+	case <-enough.C:
 	case <-t.closing:
 	}
 }

@@ -96,3 +96,17 @@ func TestCloseLetsGoOfTheWaiting(t *testing.T) {
 	a.mu.Unlock()
 	<-closed
 }
+
+// What a peer that is being removed still delivers may wait for the goroutine that waits to
+// rouse another one.
+func TestRousingWaitsNotForEver(t *testing.T) {
+	noLeaks(t)
+	a, b := newPairOn(t, &wiring{stacks: stacks{Enclave}, lazy: true})
+	e := a.peers[b.key]
+	a.mu.Lock()   // as while a peer is removed
+	for range 2 { // the keeper is busy with the first wish when the second comes
+		a.rouse(e)
+	}
+	a.mu.Unlock()
+	eventually(t, "the peer is roused after all", e.awake.Load)
+}
