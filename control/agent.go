@@ -281,7 +281,7 @@ func checkReach(r *wire.Reach) string {
 	}
 	for i, c := range r.Candidates {
 		switch {
-		case c.Kind != wire.HostCandidate && c.Kind != wire.ObservedCandidate && c.Kind != wire.MappedCandidate:
+		case !slices.Contains([]wire.CandidateKind{wire.HostCandidate, wire.ObservedCandidate, wire.MappedCandidate, wire.TCPCandidate}, c.Kind):
 			return fmt.Sprintf("reach: candidates[%d]: unknown kind", i)
 		case c.Addr.Addr().Zone() != "":
 			return fmt.Sprintf("reach: candidates[%d]: a zone means nothing elsewhere", i)

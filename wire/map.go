@@ -29,6 +29,7 @@ const (
 	HostCandidate     CandidateKind = "host"     // an interface address
 	ObservedCandidate CandidateKind = "observed" // as a STUN server saw it (RFC 8489)
 	MappedCandidate   CandidateKind = "mapped"   // opened by a port mapping protocol
+	TCPCandidate      CandidateKind = "tcp"      // takes streams, where UDP does not pass; all others are of UDP
 )
 
 // Candidate is an address at which a system may be reachable.

@@ -13,6 +13,7 @@ import (
 func FuzzPeer(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0, 10, 7, 200, 3, 1, 7, 200, 3, 2, 8, 255, 8, 255})
+	f.Add([]byte{0, 41, 8, 3, 11, 41, 8, 5, 11, 40, 8, 9, 5, 1})
 	f.Add([]byte{4, 7, 8, 7, 3, 3, 3, 3, 9, 1, 8, 90, 8, 90, 8, 90})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		s := &sim{}
@@ -22,15 +23,15 @@ func FuzzPeer(f *testing.F) {
 			p.SetSize(1452)
 		}
 		var pings []Ping
-		begin, sent := now, 0
+		begin, sent, dialed := now, 0, time.Time{}
 		addr := func(b byte) netip.AddrPort {
 			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{b % 7 * 40, 0, 2, b}), uint16(b)) // some not sendable
 		}
 		for i := 0; i+1 < len(script) && i < 400; i += 2 {
 			arg := script[i+1]
-			switch script[i] % 11 {
+			switch script[i] % 12 {
 			case 0:
-				p.SetCandidates(now, []wire.Candidate{{Addr: addr(arg)}, {Addr: addr(arg + 1)}})
+				p.SetCandidates(now, []wire.Candidate{{Addr: addr(arg)}, {Addr: addr(arg + 1)}, {Kind: wire.TCPCandidate, Addr: addr(arg + 2)}})
 			case 1:
 				p.HearCallMe(now, []netip.AddrPort{addr(arg), addr(arg / 2)})
 			case 2:
@@ -54,6 +55,8 @@ func FuzzPeer(f *testing.F) {
 				p.Failed(now, addr(arg))
 			case 10:
 				p.TooBig(now, addr(arg))
+			case 11:
+				p.SetStream(now, []netip.AddrPort{{}, addr(arg)}[arg%2])
 			}
 			out := p.Step(now)
 			if !out.Next.After(now) || out.Next.Sub(now) > idleRetry+time.Second {
@@ -64,11 +67,20 @@ func FuzzPeer(f *testing.F) {
 					t.Fatalf("route %v without consent", d)
 				}
 			}
-			if p.Why(now) != "" == out.Route.IsDirect() {
+			if d := out.Route; d.Direct.IsValid() && d.Stream.IsValid() {
+				t.Fatalf("route %v is two", d)
+			}
+			if len(out.Dial) > 0 {
+				if out.Route.IsDirect() || !dialed.IsZero() && now.Sub(dialed) < streamGap*9/10 {
+					t.Fatalf("dials with route %v, %v after the last time", out.Route, now.Sub(dialed))
+				}
+				dialed = now
+			}
+			if p.Why(now) != "" == out.Route.Direct.IsValid() {
 				t.Fatalf("route %v, why %q", out.Route, p.Why(now))
 			}
-			if out.CallMe && out.Route.Relay == "" {
-				t.Fatal("a call without a relay to carry it")
+			if out.CallMe && out.Route.Relay == "" && !out.Route.Stream.IsValid() {
+				t.Fatal("a call without anything to carry it")
 			}
 			pings = append(pings, out.Pings...)
 			for _, g := range out.Pings {

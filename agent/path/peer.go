@@ -37,20 +37,27 @@ type Peer struct {
 	wantRound bool // as soon as roundGap allows
 	wantCall  bool // the round is ours to announce
 	forgotten []netip.AddrPort
+	stream    streaming
 }
 
 // New returns a pair that has just been introduced. newTx gives unguessable IDs.
 func New(now time.Time, newTx func() disco.TxID) *Peer {
-	return &Peer{newTx: newTx, since: now, traffic: now, backoff: firstRetry, wantRound: true, wantCall: true}
+	return &Peer{newTx: newTx, since: now, traffic: now, backoff: firstRetry, wantRound: true, wantCall: true,
+		stream: streaming{alone: now}}
 }
 
 // SetCandidates replaces what the map names. Addresses that answered stay known
 // until they are stale, for the map may be older than what was heard.
 func (p *Peer) SetCandidates(now time.Time, cands []wire.Candidate) {
-	var addrs []netip.AddrPort
+	var addrs, streams []netip.AddrPort
 	for _, c := range cands[:min(len(cands), wire.MaxCandidates)] {
-		addrs = append(addrs, c.Addr)
+		if c.Kind == wire.TCPCandidate {
+			streams = append(streams, c.Addr)
+		} else {
+			addrs = append(addrs, c.Addr)
+		}
 	}
+	p.stream.name(streams)
 	if p.merge(now, named, addrs) {
 		p.again()
 	}
@@ -209,7 +216,10 @@ func (p *Peer) Why(now time.Time) Why {
 func (p *Peer) active(now time.Time) bool { return now.Sub(p.traffic) < activeFor }
 
 // again asks for a round of our own, with the back-off forgotten.
-func (p *Peer) again() { p.wantRound, p.wantCall, p.backoff = true, true, firstRetry }
+func (p *Peer) again() {
+	p.wantRound, p.wantCall, p.backoff = true, true, firstRetry
+	p.stream.again()
+}
 
 func (p *Peer) find(a netip.AddrPort) *candidate {
 	for _, c := range p.cands {

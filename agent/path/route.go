@@ -6,31 +6,35 @@ import (
 	"enclave/wire"
 )
 
-// Route is where the data for a peer goes. Direct wins over Relay; Relay stays set
-// beside it as the fallback. The zero Route leads nowhere.
+// Route is where the data for a peer goes. Direct wins over Stream, which is set only
+// where there is no Direct, and both over Relay, which stays set beside them as the
+// fallback. The zero Route leads nowhere.
 type Route struct {
-	Direct netip.AddrPort `json:"direct,omitzero"`
+	Direct netip.AddrPort `json:"direct,omitzero"` // by UDP
+	Stream netip.AddrPort `json:"stream,omitzero"` // by TCP
 	Relay  wire.RelayID   `json:"relay,omitempty"`
 }
 
-// IsDirect reports whether data goes straight to the peer.
-func (r Route) IsDirect() bool { return r.Direct.IsValid() }
+// IsDirect reports whether data goes straight to the peer, by UDP or by TCP.
+func (r Route) IsDirect() bool { return r.Direct.IsValid() || r.Stream.IsValid() }
 
 // IsNone reports whether there is no way to the peer.
 func (r Route) IsNone() bool { return !r.IsDirect() && r.Relay == "" }
 
-// String is the route in the words of status: an address, relay NAME, or none.
+// String is the route in the words of status: an address, tcp and one, relay NAME, or none.
 func (r Route) String() string {
 	switch {
-	case r.IsDirect():
+	case r.Direct.IsValid():
 		return r.Direct.String()
+	case r.Stream.IsValid():
+		return "tcp " + r.Stream.String()
 	case r.Relay != "":
 		return "relay " + string(r.Relay)
 	}
 	return "none"
 }
 
-// Why says why a pair is not direct. Empty means that it is.
+// Why says why a pair is not direct by UDP. Empty means that it is.
 type Why string
 
 // The reasons. The codes are stable for scripts; Sentence says them to people.

@@ -18,7 +18,8 @@ type Ping struct {
 // Output is what a Step asks for.
 type Output struct {
 	Pings     []Ping
-	CallMe    bool             // send the peer a call-me through the relay
+	CallMe    bool             // send the peer a call-me through the relay, or the stream
+	Dial      []netip.AddrPort // look for the peer at these by TCP
 	Route     Route            // for data, from now on
 	Changed   bool             // the route is not that of the step before
 	Lost      bool             // a direct route fell silent, or turned out to be too narrow
@@ -45,6 +46,7 @@ func (p *Peer) Step(now time.Time) Output {
 	p.probe(now, &out)
 	p.sizePings(now, &out)
 	p.sendGuess(now, &out)
+	out.Dial = p.seekStream(now)
 	out.Size = p.Size()
 	out.Resized, p.size = out.Size != p.size, out.Size
 
@@ -52,6 +54,8 @@ func (p *Peer) Step(now time.Time) Output {
 	out.Route.Relay = p.relay
 	if p.route != nil {
 		out.Route.Direct = p.route.addr
+	} else {
+		out.Route.Stream = p.stream.up
 	}
 	if out.Changed = out.Route != p.last; out.Changed {
 		p.since, p.before, p.last = now, p.last, out.Route
@@ -92,7 +96,7 @@ func (p *Peer) lose(now time.Time) {
 	p.route.losses++
 	p.route.proof = 0
 	p.route = nil
-	p.lost = now
+	p.lost, p.stream.alone = now, now
 	p.again()
 }
 
@@ -130,7 +134,7 @@ func (p *Peer) schedule(now time.Time, out *Output) {
 	if !ours {
 		return // a round that the peer called for does not put off our own call
 	}
-	out.CallMe = p.relay != "" && called
+	out.CallMe = (p.relay != "" || p.stream.up.IsValid()) && called
 	p.nextRound = now.Add(p.jitter(p.backoff))
 	p.backoff = min(2*p.backoff, lastRetry)
 }
@@ -227,6 +231,9 @@ func (p *Peer) next(now time.Time) time.Time {
 	p.sizeDue(now, sooner)
 	if len(p.guesses) > 0 {
 		sooner(p.guessAt)
+	}
+	if at, ok := p.streamDue(now); ok {
+		sooner(at)
 	}
 	for _, c := range p.cands {
 		if c.from == 0 && c != p.route {
