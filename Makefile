@@ -18,9 +18,11 @@ test:
 race:
 	CGO_ENABLED=1 go test -race -short ./...
 
-# What takes too long for every change: 100 kills of the real process under load.
+# What takes too long for every change: 100 kills of the real process under load, and paths
+# over ten internets that nobody has seen before (each run prints its seed).
 long:
 	ENCLAVE_KILLS=100 go test ./e2e -count=1 -timeout 30m -v -run 'TestKilledUnderLoad'
+	env -u PATHS_SEED go test ./e2e/paths -count=10 -timeout 60m
 
 # 30 s for each parser.
 fuzz:

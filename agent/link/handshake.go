@@ -36,6 +36,14 @@ const (
 	repeatFor = 5 * time.Second
 )
 
+// twinFor is how long a second copy of a message is not passed on. The device handles
+// handshakes on several goroutines, and two copies that come at once can both get past its
+// check for replays: each is answered with a session of its own, of which the other side
+// takes one and this side keeps the other, and what is sent by it is lost until somebody
+// misses it. It is less than the first of repeatAt, so that one that the device had no
+// room for is passed on the next time.
+const twinFor = 400 * time.Millisecond
+
 // repeatAt is when an unanswered initiation is sent again, after it was first sent.
 var repeatAt = [...]time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3 * time.Second}
 
@@ -54,6 +62,30 @@ type handshake struct {
 
 	answer   [responseLen]byte
 	answered int64 // like counter.last; 0: no answer yet
+
+	asked, told passed // the last initiation and the last response that the device was given
+}
+
+// passed is a message that was passed on.
+type passed struct {
+	msg [initiationLen]byte
+	at  int64 // like counter.last; 0: there was none
+}
+
+// twin reports whether b was passed on just now, and remembers it if not.
+func (h *handshake) twin(l *Link, b []byte, last *passed) bool {
+	if len(b) > len(last.msg) {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := l.sinceBase()
+	if last.at != 0 && time.Duration(now-last.at) < twinFor && bytes.Equal(last.msg[:len(b)], b) {
+		return true
+	}
+	copy(last.msg[:], b)
+	last.at = now
+	return false
 }
 
 // keepHandshake looks at what WireGuard sends; handshakes come alone.
@@ -144,9 +176,10 @@ func (h *handshake) again(l *Link) []byte {
 	return bytes.Clone(h.msg[:])
 }
 
-// glare looks at what comes for WireGuard. It reports whether b is an initiation that
-// crossed one of ours and has to give way, or that was answered before. WireGuard answers an initiation by forgetting its own, so when two cross, each
-// side answers and neither takes the answer. Both try again 5 s after their own
+// glare looks at what comes for WireGuard. It reports whether b is not to be passed on: a
+// second copy, an initiation that was answered before, or one that crossed one of ours and
+// has to give way. WireGuard answers an initiation by forgetting its own, so when two
+// cross, each side answers and neither takes the answer. Both try again 5 s after their own
 // initiation, which is as far apart as before: two systems that begin to talk within
 // one one-way delay of each other would never get to a session. So of two that cross,
 // the one of the lower key stands. It is a choice among packets that may be lost
@@ -155,12 +188,16 @@ func (l *Link) glare(p *peer, b []byte) bool {
 	switch b[0] {
 	case response:
 		p.shake.hear(b)
+		return p.shake.twin(l, b, &p.shake.told)
 	case initiation:
 		if again := p.shake.given(l, b); again != nil {
 			l.sendHandshake(p, again)
 			return true
 		}
-		return l.sinceBase() < p.shake.until.Load() && bytes.Compare(l.cfg.WireGuard[:], p.wg[:]) < 0
+		if l.sinceBase() < p.shake.until.Load() && bytes.Compare(l.cfg.WireGuard[:], p.wg[:]) < 0 {
+			return true
+		}
+		return p.shake.twin(l, b, &p.shake.asked)
 	}
 	return false
 }

@@ -122,6 +122,7 @@ func TestAnswerIsGivenAgain(t *testing.T) {
 		w.alice.sendRaw(ask)
 		time.Sleep(100 * time.Millisecond)
 		w.bob.sendRaw(answer)
+		time.Sleep(twinFor) // the first may have been lost behind the link
 		w.alice.sendRaw(ask)
 		time.Sleep(100 * time.Millisecond)
 		if got := w.alice.heard(answer); got != 2 || w.bob.heard(ask) != 1 {
@@ -132,6 +133,31 @@ func TestAnswerIsGivenAgain(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		if got := w.alice.heard(answer); got != 2 {
 			t.Errorf("an old answer was given again")
+		}
+	})
+}
+
+// TestSecondCopiesAreKeptFromTheDevice: two at once could both pass its check for replays.
+func TestSecondCopiesAreKeptFromTheDevice(t *testing.T) {
+	run(t, "easy", "easy", 1, func(w *world) {
+		w.until(5*time.Second, "direct", w.direct)
+		ask := initiationOf("\x01\x02\x03\x04 asks")
+		for _, b := range [][]byte{ask, responseTo(initiationOf("\x05\x06\x07\x08"))} {
+			w.alice.sendRaw(b)
+			w.alice.sendRaw(b)
+			time.Sleep(100 * time.Millisecond)
+			if n := w.bob.heard(b); n != 1 {
+				t.Errorf("type %d came twice, and the device had it %d times", b[0], n)
+			}
+		}
+		changed := bytes.Clone(ask)
+		changed[initiationLen-1]++ // whoever saw one go by must not be able to keep it out
+		w.alice.sendRaw(changed)
+		time.Sleep(twinFor)
+		w.alice.sendRaw(ask)
+		time.Sleep(100 * time.Millisecond)
+		if w.bob.heard(changed) != 1 || w.bob.heard(ask) < 2 {
+			t.Errorf("another message came %d times, the same after %v %d times", w.bob.heard(changed), twinFor, w.bob.heard(ask))
 		}
 	})
 }
