@@ -60,7 +60,7 @@ func (a *app) systemList() *cobra.Command {
 			table(w, rows...)
 		})
 	}}
-	c.Flags().StringVar(&search, "search", "", "only systems whose name, ID, hostname or address contains `TEXT`")
+	c.Flags().StringVar(&search, "search", "", "only systems whose name, hostname, tags or notes contain `TEXT`, or whose ID or address begins with it")
 	c.Flags().StringVar(&tag, "tag", "", "only systems with this `TAG`")
 	c.Flags().StringVar(&state, "state-is", "", "only systems in this `STATE`: "+strings.Join(states(), ", "))
 	return completing(c, map[string]completion{"tag": a.completeTags(), "state-is": words(states()...)})

@@ -135,6 +135,8 @@ func TestEveryRouteWorks(t *testing.T) {
 		{"seal-remove", "/seal/recipients/remove", api.SealRemove{Recipient: another}, lacks(another)},
 		{"health", "/health", nil, has(`"checked":false`)},
 		{"system-list", "/systems?state=pending&search=BO&limit=1", nil, has(`"name":"bob"`)},
+		{"system-list", "/systems?search=fd", nil, lacks(`"name":`)}, // every IPv6 address begins so
+		{"system-list", "/systems?search=BO+pend", nil, lacks(`"name":`)},
 		{"system-get", "/systems/alice", nil, has(`"state":"disconnected"`)},
 		{"system-update", "/systems/alice", map[string]any{"name": "ally", "notes": "n", "expires_at": until}, has(`"name":"ally"`)},
 		{"system-update", "/systems/ally", map[string]any{"expires_at": nil}, lacks(`expires_at`)},

@@ -184,7 +184,7 @@ func (p *process) line(within time.Duration) string {
 	select {
 	case s := <-got:
 		return s
-	case <-time.After(within):
+	case <-time.After(max(within, patience)):
 		p.t.Fatalf("%s prints no line within %s:\n%s", p.name, within, p.stderr())
 		return ""
 	}
@@ -212,7 +212,7 @@ func (p *process) exits(within time.Duration) int {
 	go func() { _ = p.cmd.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(within):
+	case <-time.After(max(within, patience)):
 		p.t.Fatalf("%s does not end within %s:\n%s", p.name, within, p.stderr())
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -307,10 +307,15 @@ func (l *lab) agent(name string, more ...string) *process {
 	return l.start(name, args...)
 }
 
+// patience is the least that anything is waited for: a loaded machine holds a process up
+// for longer than any figure that says how fast it usually is, and who gets what he waits
+// for does not wait longer.
+const patience = time.Minute
+
 // until polls ok; separate processes leave no one event to wait for.
 func until(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(within); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(max(within, patience)); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not within %s", what, within)
 		}

@@ -6,6 +6,7 @@ import (
 	"enclave/tui/keys"
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire/find"
 )
 
 // palette finds an action by its words. It is made of the bindings, so it knows each.
@@ -36,7 +37,7 @@ func newPalette() *palette {
 func (m *Model) actions() []action {
 	var out []action
 	add := func(a action) {
-		if screen.Has(m.palette.input.Value(), a.text) {
+		if t := (find.Thing{Names: []string{a.text}}); t.Found(m.palette.input.Value()) {
 			out = append(out, a)
 		}
 	}

@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 type (
@@ -32,7 +33,7 @@ type (
 
 	systemQuery struct {
 		Paging
-		Search string           `query:"search" maxLength:"128" doc:"Part of the ID, name, hostname, address or notes"`
+		Search string           `query:"search" maxLength:"128" doc:"Words, each a part of the name, hostname, a tag or the notes, or the beginning of the ID (from 3 characters) or of an address (with its first dot or colon)"`
 		Tag    string           `query:"tag" maxLength:"64"`
 		State  wire.SystemState `query:"state" enum:"pending,connected,disconnected,disabled,revoked"`
 	}
@@ -291,12 +292,11 @@ func (q *systemQuery) matches(s *store.System, now time.Time) bool {
 	if q.Search == "" {
 		return true
 	}
-	for _, text := range []string{string(s.ID), s.Name, s.Host.Hostname, s.IPv4.String(), s.IPv6.String(), s.Notes} {
-		if strings.Contains(strings.ToLower(text), strings.ToLower(q.Search)) {
-			return true
-		}
+	t := find.Thing{Names: []string{s.Name, s.Host.Hostname}, Texts: []string{s.Notes}, IDs: []string{string(s.ID)}, Addrs: []netip.Addr{s.IPv4, s.IPv6}}
+	for _, tag := range s.Tags {
+		t.Texts = append(t.Texts, string(tag))
 	}
-	return false
+	return t.Found(q.Search)
 }
 
 // withLive replaces what the store says of where a system is by what the control plane

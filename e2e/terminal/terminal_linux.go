@@ -32,6 +32,7 @@ type Terminal struct {
 	exited  chan struct{} // closed when the program has ended
 	err     error         // of its end
 	asked   int           // questions to the terminal
+	missed  error         // what WaitFor waited for in vain
 }
 
 // Start runs cmd on a terminal of w by h cells.
@@ -203,7 +204,8 @@ func (t *Terminal) Settle(within time.Duration) {
 // ErrEnded is returned by WaitFor when the program has ended first.
 var ErrEnded = errors.New("the program has ended")
 
-// WaitFor waits until the screen matches.
+// WaitFor waits until the screen matches. Once it has waited in vain it waits no more, and
+// says the same: what comes after rests on it.
 func (t *Terminal) WaitFor(pattern string, within time.Duration) error {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
@@ -213,8 +215,11 @@ func (t *Terminal) WaitFor(pattern string, within time.Duration) error {
 	defer late.Stop()
 	for exited := t.exited; ; {
 		t.mu.Lock()
-		text, changed := t.text(), t.changed
+		text, changed, missed := t.text(), t.changed, t.missed
 		t.mu.Unlock()
+		if missed != nil {
+			return missed
+		}
 		if re.MatchString(text) {
 			return nil
 		}
@@ -227,7 +232,11 @@ func (t *Terminal) WaitFor(pattern string, within time.Duration) error {
 			if exited == nil {
 				return fmt.Errorf("no %q: %w: %v; the screen:\n%s", pattern, ErrEnded, t.err, t.Text())
 			}
-			return fmt.Errorf("no %q within %s; the screen:\n%s", pattern, within, t.Text())
+			err := fmt.Errorf("no %q within %s; the screen:\n%s", pattern, within, t.Text())
+			t.mu.Lock()
+			t.missed = err
+			t.mu.Unlock()
+			return err
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package screen
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
-	"strings"
 
 	tea "github.com/charmbracelet/bubbletea"
 
 	"enclave/tui/keys"
+	"enclave/wire/find"
 )
 
 // List is a cursor and a window over rows that others own. Move it only through Move and
@@ -79,18 +81,24 @@ func (l *List) Window(n, h int) (from, to int) {
 	return l.top, min(n, l.top+h)
 }
 
-// Has reports whether one of the texts contains the search, in any case.
-func Has(search string, texts ...string) bool {
-	if search == "" {
-		return true
-	}
-	search = strings.ToLower(search)
-	for _, t := range texts {
-		if strings.Contains(strings.ToLower(t), search) {
-			return true
+// Search returns the rows that a search finds, what is called so first; without a search
+// all, as they are.
+func Search[T any](search string, rows []T, as func(*T) find.Thing) []*T {
+	out, ranks := make([]*T, 0, len(rows)), make(map[*T]find.Rank)
+	for i := range rows {
+		row := &rows[i]
+		if search != "" {
+			t := as(row)
+			if ranks[row] = t.Rank(search); ranks[row] == find.None {
+				continue
+			}
 		}
+		out = append(out, row)
 	}
-	return false
+	if search != "" {
+		slices.SortStableFunc(out, func(a, b *T) int { return cmp.Compare(ranks[b], ranks[a]) })
+	}
+	return out
 }
 
 // Count writes how many things of a name there are.

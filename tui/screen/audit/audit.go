@@ -13,6 +13,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/tui/theme"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -56,16 +57,31 @@ func (m *Model) Keys() []keys.Binding {
 // Typing is so while a filter is typed.
 func (m *Model) Typing() bool { return m.search.Focused() }
 
+// thing is what a search looks at in a record: "system:k3v9q" is found by system, by the
+// system's name, and by its ID from the beginning; "tag:web" by all of it.
+func thing(s *screen.State, r *api.AuditRecord) find.Thing {
+	t := find.Thing{Texts: []string{r.Action, r.Outcome}}
+	for _, who := range []string{r.Actor, r.Object} {
+		kind, id, _ := strings.Cut(who, ":")
+		switch kind {
+		case "system", "policy", "key", "relay", "run", "session":
+			t.Names, t.Texts, t.IDs = append(t.Names, r.ObjectName), append(t.Texts, kind), append(t.IDs, id, who)
+			if name := s.Named(who); name != who {
+				t.Names = append(t.Names, name)
+			}
+		default:
+			t.Texts = append(t.Texts, who)
+		}
+	}
+	return t
+}
+
 // seen returns what passes the filter, the newest first.
 func (m *Model) seen(s *screen.State) []*api.AuditRecord {
 	var out []*api.AuditRecord
 	for i := len(s.Audit) - 1; i >= 0; i-- {
 		r := &s.Audit[i]
-		ok := true
-		for word := range strings.FieldsSeq(m.search.Value()) {
-			ok = ok && screen.Has(word, r.Actor, r.Action, r.Object, s.Named(r.Object), r.Outcome)
-		}
-		if ok {
+		if thing := thing(s, r); thing.Found(m.search.Value()) {
 			out = append(out, r)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -49,7 +50,9 @@ func New() *Model {
 		Cells: func(s *screen.State, k *api.Key) []string {
 			return []string{theme.Clean(k.Name), s.Theme.State(state(k, s.Now)), theme.Clean(k.Kind), used(k), tags(k.Tags), theme.Clean(k.Approval), expires(k), theme.Clean(string(k.ID))}
 		},
-		Words: func(k *api.Key) []string { return []string{k.Name, string(k.ID), k.Kind, tags(k.Tags)} },
+		Words: func(k *api.Key) find.Thing {
+			return find.Thing{Names: []string{k.Name}, Texts: []string{k.Kind, tags(k.Tags)}, IDs: []string{string(k.ID)}}
+		},
 		Head:  func(_ *screen.State, shown, of int) string { return fmt.Sprintf("%d of %d enrolment keys", shown, of) },
 		Empty: "no key: n makes one", Detail: detail,
 	})}

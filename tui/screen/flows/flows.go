@@ -15,6 +15,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // MaxFlows is how many are kept of one reading.
@@ -236,7 +237,8 @@ func (m *Model) flows() []*api.LiveFlow {
 	}
 	m.key, m.fresh, m.rows = want, true, m.rows[:0]
 	for _, f := range m.sorted {
-		if want == "" || screen.Has(want, f.Names[0], f.Names[1], f.PolicyName, f.Proto.String(), f.Run) || screen.Has(want, f.Src.String(), f.Dst.String()) {
+		t := find.Thing{Names: f.Names[:], Texts: []string{f.PolicyName, f.Proto.String()}, IDs: []string{f.Run}, Ports: []netip.AddrPort{f.Src, f.Dst}}
+		if want == "" || t.Found(want) {
 			m.rows = append(m.rows, f)
 		}
 	}
@@ -247,7 +249,8 @@ func (m *Model) denials() []*api.Denied {
 	out := make([]*api.Denied, 0, len(m.refused.all))
 	for i := range m.refused.all {
 		d := &m.refused.all[i]
-		if m.search.Value() == "" || screen.Has(m.search.Value(), d.AtName, d.Names[0], d.Names[1], d.Proto.String(), d.Src.String(), d.Dst.String(), d.Reason) {
+		t := find.Thing{Names: []string{d.AtName, d.Names[0], d.Names[1]}, Texts: []string{d.Proto.String(), d.Reason}, Addrs: []netip.Addr{d.Src}, Ports: []netip.AddrPort{d.Dst}}
+		if t.Found(m.search.Value()) {
 			out = append(out, d)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"enclave/tui/keys"
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire/find"
 )
 
 // List shows rows of T. The fields that are functions are set once.
@@ -19,7 +20,7 @@ type List[T any] struct {
 	Ask     func(ctx context.Context, c screen.Client) ([]T, error)
 	Columns []theme.Column
 	Cells   func(s *screen.State, row *T) []string // a cell each column, safe to draw
-	Words   func(row *T) []string                  // what a search looks at
+	Words   func(row *T) find.Thing                // what a search looks at
 	Detail  func(s *screen.State, row *T, w int) []string
 	Head    func(s *screen.State, shown, of int) string // the first line
 	Empty   string                                      // said where there is nothing
@@ -109,6 +110,7 @@ func (l *List[T]) pressed(k tea.KeyMsg) {
 	switch {
 	case l.search.Focused():
 		l.search.Search(k)
+		l.list.At = 0 // what is searched is under the cursor
 	case search.Is(k):
 		l.search.Focus()
 		l.detail = false
@@ -129,13 +131,7 @@ func (l *List[T]) pressed(k tea.KeyMsg) {
 }
 
 func (l *List[T]) seen() []*T {
-	out := make([]*T, 0, len(l.rows))
-	for i := range l.rows {
-		if screen.Has(l.search.Value(), l.Words(&l.rows[i])...) {
-			out = append(out, &l.rows[i])
-		}
-	}
-	return out
+	return screen.Search(l.search.Value(), l.rows, l.Words)
 }
 
 // Chosen is the row under the cursor; nil where there is none.

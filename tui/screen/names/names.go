@@ -19,6 +19,7 @@ import (
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // entry is a zone or a record.
@@ -54,7 +55,7 @@ func New() *Model {
 			}
 			return []string{theme.Clean(name), what(e), theme.Clean(targets(s, e))}
 		},
-		Words: func(e *entry) []string { return []string{e.name, what(e)} },
+		Words: func(e *entry) find.Thing { return find.Thing{Names: []string{e.name}, Texts: []string{what(e)}} },
 		Head: func(_ *screen.State, shown, of int) string {
 			return fmt.Sprintf("%d of %d zones and records", shown, of)
 		},

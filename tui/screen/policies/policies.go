@@ -13,6 +13,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -66,18 +67,13 @@ func (m *Model) Keys() []keys.Binding {
 func (m *Model) Typing() bool { return m.form != nil || m.search.Focused() || m.until != nil }
 
 func (m *Model) seen(s *screen.State) []*api.Policy {
-	var out []*api.Policy
-	for i := range s.Org.Policies {
-		p := &s.Org.Policies[i]
-		texts := []string{p.Name, string(p.ID), p.State}
-		for _, t := range slices.Concat(p.SenderTags, p.ReceiverTags) {
-			texts = append(texts, string(t))
+	return screen.Search(m.search.Value(), s.Org.Policies, func(p *api.Policy) find.Thing {
+		t := find.Thing{Names: []string{p.Name}, Texts: []string{p.State}, IDs: []string{string(p.ID)}}
+		for _, tag := range slices.Concat(p.SenderTags, p.ReceiverTags) {
+			t.Texts = append(t.Texts, string(tag))
 		}
-		if screen.Has(m.search.Value(), texts...) {
-			out = append(out, p)
-		}
-	}
-	return out
+		return t
+	})
 }
 
 // Saved tells the form that what it asked for was done.
@@ -133,6 +129,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 		return m.timed(k, s, rows)
 	case m.search.Focused():
 		m.search.Search(k)
+		m.list.At = 0 // what is searched is under the cursor
 		return nil
 	case m.list.Move(k, len(rows), m.page):
 		return nil

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"strings"
 
-	"enclave/tui/screen"
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // chart is an answer as rows that open to columns.
@@ -191,10 +191,11 @@ func pick(list []*node, keep func(*node) bool) (out []*node) {
 }
 
 func (n *node) matches(word string) bool {
-	if screen.Has(word, n.label, n.id) {
-		return true
+	t := find.Thing{Names: []string{n.label}, IDs: []string{n.id}}
+	for _, tag := range n.tags {
+		t.Texts = append(t.Texts, string(tag))
 	}
-	return slices.ContainsFunc(n.tags, func(t wire.Tag) bool { return screen.Has(word, string(t)) })
+	return t.Found(word)
 }
 
 // line is one thing that a row may open, with all columns at which it may.

@@ -15,6 +15,7 @@ import (
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen. It only reads: a relay comes with an enrolment key of its kind.
@@ -29,7 +30,7 @@ func New() *Model {
 			at := listening(s, r)
 			return []string{theme.Clean(string(r.ID)), s.Theme.State(state(len(at))), fmt.Sprint(len(at)), theme.Clean(r.Addr), r.EnrolledAt.UTC().Format("2006-01-02 15:04")}
 		},
-		Words: func(r *api.Relay) []string { return []string{string(r.ID), r.Addr} },
+		Words: func(r *api.Relay) find.Thing { return find.Thing{Names: []string{r.Addr}, IDs: []string{string(r.ID)}} },
 		Head: func(s *screen.State, shown, of int) string {
 			lost := 0
 			for i := range s.Org.Systems {

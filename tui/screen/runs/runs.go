@@ -22,6 +22,7 @@ import (
 	"enclave/tui/screen/listing"
 	"enclave/tui/theme"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // run is what the trail and the server tell of one.
@@ -56,7 +57,9 @@ func New() *Model {
 		Cells: func(s *screen.State, r *run) []string {
 			return []string{theme.Clean(r.id), s.Theme.State(r.state), theme.Clean(cmp.Or(r.level, "-")), r.risk(), theme.Clean(r.tools()), r.began.In(s.Now.Location()).Format("15:04:05"), r.took(s.Now), theme.Clean(r.user)}
 		},
-		Words: func(r *run) []string { return []string{r.id, r.user, r.level, r.state, r.tools()} },
+		Words: func(r *run) find.Thing {
+			return find.Thing{Names: []string{r.user}, Texts: []string{r.level, r.state, r.tools()}, IDs: []string{r.id}}
+		},
 		Head:  func(_ *screen.State, shown, of int) string { return fmt.Sprintf("%d of the newest %d runs", shown, of) },
 		Empty: "no run is in the audit trail: \"enclave sandbox run --join\" makes one", Detail: detail,
 	})}

@@ -15,6 +15,7 @@ import (
 	"enclave/tui/screen/listing"
 	"enclave/tui/theme"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -41,7 +42,9 @@ func New() *Model {
 		Cells: func(_ *screen.State, r *api.SealRecipient) []string {
 			return []string{theme.Clean(r.Kind), theme.Clean(r.Recipient)}
 		},
-		Words: func(r *api.SealRecipient) []string { return []string{r.Kind, r.Recipient} },
+		Words: func(r *api.SealRecipient) find.Thing {
+			return find.Thing{Names: []string{r.Kind}, IDs: []string{r.Recipient}}
+		},
 		Head:  func(*screen.State, int, int) string { return "Who can open it" },
 		Empty: "nobody is told: the state is locked, or this token may not see it",
 		Detail: func(s *screen.State, r *api.SealRecipient, w int) []string {

@@ -5,6 +5,7 @@ package systems
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -35,6 +37,7 @@ type Model struct {
 	rows []*api.System // those that are seen, valid until the next reading
 	of   []api.System  // the reading that rows are of
 	key  string        // the search and order that rows are of
+	want string        // the search alone
 }
 
 // New makes the screen.
@@ -111,16 +114,21 @@ func (m *Model) seen(s *screen.State) []*api.System {
 		return m.rows
 	}
 	at := m.current()
-	m.of, m.key, m.rows = s.Org.Systems, key, m.rows[:0]
+	if want := m.search.Value(); want != "" && want != m.want {
+		at, m.list.At = nil, 0 // what is searched is under the cursor, not what was
+	}
+	m.of, m.key, m.want, m.rows = s.Org.Systems, key, m.search.Value(), m.rows[:0]
+	ranks := make(map[wire.SystemID]find.Rank, len(m.of))
 	for i := range m.of {
 		sys := &m.of[i]
-		if match(sys, m.search.Value()) {
+		if r := match(sys, m.want); r != find.None {
 			m.rows = append(m.rows, sys)
+			ranks[sys.ID] = r
 		}
 	}
 	by := orders[m.order].cmp
 	slices.SortStableFunc(m.rows, func(a, b *api.System) int {
-		return cmp.Or(by(a, b), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(ranks[b.ID], ranks[a.ID]), by(a, b), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	for i, sys := range m.rows { // the cursor stays on its system, not on its line
 		if at != nil && sys.ID == at.ID {
@@ -132,24 +140,25 @@ func (m *Model) seen(s *screen.State) []*api.System {
 
 // match wants every word somewhere, or behind one of the API's keys: tag:web
 // state:pending kind:run.
-func match(sys *api.System, search string) bool {
+func match(sys *api.System, search string) find.Rank {
+	var words []string
 	for word := range strings.FieldsSeq(search) {
 		if key, value, has := strings.Cut(word, ":"); has {
 			if found, known := keyed(sys, key, value); known {
 				if !found {
-					return false
+					return find.None
 				}
 				continue
 			}
 		}
-		if screen.Has(word, sys.Name, string(sys.ID), string(sys.State), sys.Host.Hostname, sys.IPv4.String(), sys.IPv6.String(), sys.Notes) {
-			continue
-		}
-		if !slices.ContainsFunc(sys.Tags, func(t wire.Tag) bool { return screen.Has(word, string(t)) }) {
-			return false
-		}
+		words = append(words, word)
 	}
-	return true
+	t := find.Thing{Names: []string{sys.Name, sys.Host.Hostname}, Texts: []string{string(sys.State), sys.Notes},
+		IDs: []string{string(sys.ID)}, Addrs: []netip.Addr{sys.IPv4, sys.IPv6}}
+	for _, tag := range sys.Tags {
+		t.Texts = append(t.Texts, string(tag))
+	}
+	return t.Rank(strings.Join(words, " "))
 }
 
 // keyed reports whether a key of a search has a value, and whether there is such a key.

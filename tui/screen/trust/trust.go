@@ -17,6 +17,7 @@ import (
 	"enclave/tui/theme"
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/find"
 )
 
 // Model is the screen.
@@ -39,8 +40,8 @@ func New() *Model {
 		Cells: func(s *screen.State, r *api.Requirement) []string {
 			return []string{theme.Clean(r.ID), kind(r), fmt.Sprint(len(marks(s, r.ID))), theme.Clean(asks(r))}
 		},
-		Words: func(r *api.Requirement) []string {
-			return []string{r.ID, string(r.Kind), r.Authority, r.Description, asks(r)}
+		Words: func(r *api.Requirement) find.Thing {
+			return find.Thing{Names: []string{r.ID}, Texts: []string{string(r.Kind), r.Authority, r.Description, asks(r)}}
 		},
 		Head: func(_ *screen.State, shown, of int) string {
 			return fmt.Sprintf("%d of %d trust requirements", shown, of)
