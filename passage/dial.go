@@ -77,7 +77,7 @@ func secure(ctx context.Context, raw net.Conn, addr string, cfg *tls.Config, sha
 		stop()
 		return nil, err
 	}
-	c := tls.Client(inner, cfg)
+	c := tls.Client(NewBulk(inner), cfg)
 	err = c.HandshakeContext(ctx)
 	if !stop() && err == nil {
 		err = ctx.Err()

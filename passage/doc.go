@@ -8,6 +8,8 @@
 // root of its own, as the middleboxes of companies do, sees the same ciphertext as any
 // router. The outer TLS is therefore not verified and nothing is believed because of it.
 //
+// Below that TLS is a Bulk, with which both ends move many records at once.
+//
 // It refuses what is no binary stream, requests of browsers (those carry an Origin), and
 // heads longer than its limits. It knows no policy and no identity. Decision: 0016.
 package passage

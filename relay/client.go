@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"enclave/passage"
 	"enclave/wire/frame"
 	"enclave/wire/ticket"
 )
@@ -21,7 +22,8 @@ type client struct {
 	srv     *Server
 	id      frame.ID
 	conn    *tls.Conn
-	certEnd time.Time // of the certificate it came with; the connection ends then
+	bulk    *passage.Bulk // below conn; nil when a listener that others share has none
+	certEnd time.Time     // of the certificate it came with; the connection ends then
 	queue   queue
 	sending *rate.Limiter // bytes; the reader waits for it, so the client's own TCP slows down
 	notices *rate.Limiter // refusals and departures; beyond it they are left out
@@ -93,11 +95,15 @@ func (c *client) run(ctx context.Context, r *frame.Reader) event {
 	return c.ending
 }
 
-// read handles frames until the connection ends. What one read brought is one batch.
+// read handles frames until the connection ends. What one read of the kernel brought is
+// one batch; without a Bulk, what one record did.
 func (c *client) read(ctx context.Context, r *frame.Reader) (event, error) {
 	defer c.settle()
+	if c.bulk != nil {
+		c.bulk.BeforeRead = c.settle
+	}
 	for {
-		if !r.Ready() {
+		if c.bulk == nil && !r.Ready() {
 			c.settle()
 		}
 		t, body, err := r.Next()

@@ -101,7 +101,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		conn, err := l.Accept()
 		if err == nil {
 			wait = 0
-			conns.Go(func() { s.ServeConn(ctx, tls.Server(conn, s.tlsConfig())) })
+			conns.Go(func() { s.ServeConn(ctx, tls.Server(passage.NewBulk(conn), s.tlsConfig())) })
 			continue
 		}
 		if ctx.Err() != nil || s.draining.Err() != nil {
@@ -152,7 +152,7 @@ func (s *Server) unwrap(ctx context.Context, outer *tls.Conn) (*tls.Conn, error)
 		return nil, err
 	}
 	s.count(wrapped, 1)
-	c := tls.Server(inner, s.tlsConfig())
+	c := tls.Server(passage.NewBulk(inner), s.tlsConfig())
 	return c, c.HandshakeContext(ctx)
 }
 
@@ -261,6 +261,7 @@ func (s *Server) welcome(ctx context.Context, conn *tls.Conn) (*client, *frame.R
 		srv:     s,
 		id:      id,
 		conn:    conn,
+		bulk:    passage.BulkOf(conn),
 		certEnd: leaf.NotAfter,
 		queue:   newQueue(s.pool, &s.limits),
 		slot:    uint8(rand.Uint32()),

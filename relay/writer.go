@@ -73,7 +73,11 @@ func (c *client) send(b []byte) error {
 		chunk := b[:min(len(b), writeChunk)]
 		b = b[len(chunk):]
 		c.deadline()
+		c.bulk.Hold() // the records of a chunk are one system call
 		if _, err := c.conn.Write(chunk); err != nil {
+			return err
+		}
+		if err := c.bulk.Flush(); err != nil {
 			return err
 		}
 	}
