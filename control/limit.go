@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"enclave/passage"
 )
 
 // limitListener bounds the connections one address may hold. A connection over the
@@ -31,7 +33,8 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		}
 		from := host(c.RemoteAddr().String())
 		if l.enter(from) {
-			return &limitConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(from) })}, nil
+			// A Bulk, since the port may be shared with the relay's.
+			return passage.NewBulk(&limitConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(from) })}), nil
 		}
 		_ = c.Close() // nothing was sent on it
 		l.refused(from)

@@ -72,6 +72,7 @@ func paths(tb testing.TB) map[string]func() {
 		}
 	}
 	id, _ := frame.IDOf(p.id)
+	var incoming incoming
 	return map[string]func(){
 		"send direct": func() {
 			p.route.Store(direct)
@@ -80,11 +81,12 @@ func paths(tb testing.TB) map[string]func() {
 		"send relayed": func() {
 			p.route.Store(relayed)
 			l.Send(out, ep)
-			(<-rc.out).free()
+			rc.out.drop()
 		},
 		"receive direct": func() { receive(fns[0]) },
 		"receive relayed": func() {
-			l.hearRelayed(rc, id, c.packet)
+			l.hearRelayed(rc, &incoming, id, c.packet)
+			incoming.settle(l)
 			receive(fns[1])
 		},
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
@@ -21,28 +20,6 @@ import (
 // batch is how many packets the device hands over and takes at once: what one system
 // call and one wake-up of each of WireGuard's goroutines pay for.
 const batch = conn.IdealBatchSize
-
-// inboxLen bounds the relayed messages that wait for the device: some 10 ms of a
-// fast relay. Beyond it they are dropped, as a socket would.
-const inboxLen = 512
-
-// packet is a message on its way to or from a relay; from is nil on the way out.
-type packet struct {
-	b    []byte
-	from *peer
-}
-
-// packets recycles them. A buffer that had to grow beyond what WireGuard sends is
-// not worth keeping.
-var packets = sync.Pool{New: func() any { return &packet{b: make([]byte, 0, packetCap)} }}
-
-const packetCap = 2 << 10
-
-func (p *packet) free() {
-	if p.from = nil; cap(p.b) <= 2*packetCap {
-		packets.Put(p)
-	}
-}
 
 // Open attaches a device. The socket is the link's own and may be open already;
 // port matters only when it is not.
@@ -143,12 +120,29 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 				}
 			}
 		}
-		if r.relay != nil && r.relay.sendData(p, bufs[0]) {
-			p.tx.count(l, len(bufs[0]))
+		if r.relay == nil {
+			bufs = bufs[1:]
+			continue
 		}
-		bufs = bufs[1:]
+		some := r.relayed(bufs)
+		n := r.relay.sendData(p, bufs[:some])
+		p.tx.countAll(l, bufs[:n])
+		bufs = bufs[some:]
 	}
 	return nil
+}
+
+// relayed is how many of bufs, from the first, go by the relay: all, or those that are too
+// large for the direct path.
+func (r *route) relayed(bufs [][]byte) int {
+	if !r.direct.IsValid() {
+		return len(bufs)
+	}
+	n := 1
+	for n < len(bufs) && len(bufs[n]) > r.size {
+		n++
+	}
+	return n
 }
 
 // fits is how many of bufs, from the first, go straight to the peer. What is too large for
@@ -248,29 +242,55 @@ func (b *binding) isClosed() bool {
 }
 
 func (l *Link) receiveRelayed(b *binding, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	var first *packet
-	select {
-	case <-b.closed:
-		return 0, net.ErrClosed
-	case first = <-l.inbox:
-	}
-	l.patient.taken()
-	n := 0
-	for pkt := first; ; {
-		if !pkt.from.isGone() && len(pkt.b) <= len(bufs[n]) {
-			sizes[n], eps[n] = copy(bufs[n], pkt.b), pkt.from
-			n++
+	u := &l.unread
+	for {
+		if b.isClosed() {
+			return 0, net.ErrClosed
 		}
-		pkt.free()
-		if n == len(bufs) {
+		if n := u.read(bufs, sizes, eps); n > 0 {
 			return n, nil
+		}
+		if u.pile = l.inbox.take(); u.pile != nil {
+			continue
 		}
 		select {
-		case pkt = <-l.inbox:
-		default:
-			return n, nil
+		case <-b.closed:
+			return 0, net.ErrClosed
+		case <-l.inbox.ready:
 		}
 	}
+}
+
+// unread is what the device took from the inbox and had no room for yet. It belongs to
+// the device's receive function.
+type unread struct {
+	*pile
+	packets, bytes int // of it that were read
+}
+
+// read copies packets into bufs until those are full or none is left. What a peer sent who
+// is gone is left out.
+func (u *unread) read(bufs [][]byte, sizes []int, eps []conn.Endpoint) (n int) {
+	if u.pile == nil {
+		return 0
+	}
+	var p *peer // of the packet before
+	for ; u.packets < len(u.from) && n < len(bufs); u.packets++ {
+		o := u.from[u.packets]
+		b := u.b[u.bytes : u.bytes+o.size]
+		u.bytes += o.size
+		if o.p != p && o.p.isGone() || o.size > len(bufs[n]) {
+			continue
+		}
+		p = o.p
+		sizes[n], eps[n] = copy(bufs[n], b), o.p
+		n++
+	}
+	if u.packets == len(u.from) {
+		u.free()
+		*u = unread{}
+	}
+	return n
 }
 
 // isGone asks the table, since gone itself belongs to Link.mu.
@@ -303,7 +323,15 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 }
 
 func (l *Link) received(p *peer, sizes ...int) {
-	p.rx.count(l, sizes...)
+	n := 0
+	for _, size := range sizes {
+		n += size
+	}
+	l.receivedSome(p, len(sizes), n)
+}
+
+func (l *Link) receivedSome(p *peer, packets, bytes int) {
+	p.rx.add(l, packets, bytes)
 	if p.quiet.Load() {
 		l.touch(p)
 	}
@@ -315,12 +343,14 @@ func isWireGuard(b []byte) bool {
 	return len(b) >= 32 && b[0] >= 1 && b[0] <= 4 && b[1]|b[2]|b[3] == 0
 }
 
-// hearRelayed takes the payload of a Recv frame. It belongs to the reader of rc.
-func (l *Link) hearRelayed(rc *relayConn, from frame.ID, b []byte) {
-	p := l.table.byID(from)
-	if p == nil {
-		l.drops.unknownSender.Add(1)
-		return
+// hearRelayed takes the payload of a Recv frame. It belongs to the reader of rc, as in does.
+func (l *Link) hearRelayed(rc *relayConn, in *incoming, from frame.ID, b []byte) {
+	p := in.p
+	if p == nil || p.fid != from { // asked once for a run; the device asks again
+		if p = l.table.byID(from); p == nil {
+			l.drops.unknownSender.Add(1)
+			return
+		}
 	}
 	if p.absent.Load() {
 		rc.hearPresence(from, true)
@@ -331,14 +361,18 @@ func (l *Link) hearRelayed(rc *relayConn, from frame.ID, b []byte) {
 		if bind == nil || l.glare(p, b) {
 			return
 		}
-		pkt := packets.Get().(*packet)
-		pkt.b, pkt.from = append(pkt.b[:0], b...), p
-		if trySend(l.inbox, pkt) || l.patient.send(l.inbox, pkt, bind.closed) {
-			l.received(p, len(b))
+		if !l.inbox.add(p, b, bind.closed) {
+			l.drops.queueFull.Add(1)
 			return
 		}
-		l.drops.queueFull.Add(1)
-		pkt.free()
+		if in.p != p {
+			if in.count > 0 {
+				l.receivedSome(in.p, in.count, in.size)
+			}
+			in.p, in.count, in.size = p, 0, 0
+		}
+		in.count++
+		in.size += len(b)
 	case disco.LooksLike(b):
 		l.hearDisco(b, p, netip.AddrPort{}, rc)
 	default:

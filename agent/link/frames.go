@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"enclave/passage"
 	"enclave/wire/frame"
 )
 
@@ -16,14 +17,14 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 	var pinged int64  // when the ping that waits was sent; 0: none waits
 	var before uint64 // frames that had come by then
 	suspect := false
-	buf := make([]byte, 0, flushBytes+packetCap)
+	bulk := passage.BulkOf(c)
+	var buf []byte
 	for {
-		var pkt *packet
 		check := false
 		select {
 		case <-done:
 			return nil
-		case pkt = <-rc.out:
+		case <-rc.out.ready:
 		case <-rc.urgent:
 		case <-rc.again:
 			if rc.l.lost(c.LocalAddr()) {
@@ -41,15 +42,11 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		rc.ctlMu.Lock()
 		buf, rc.ctl = append(buf, rc.ctl...), rc.ctl[:0]
 		rc.ctlMu.Unlock()
-		if pkt != nil {
-			rc.patient.taken()
-			rc.sent.Store(rc.l.sinceBase())
-		}
-		for ; pkt != nil; pkt = rc.nextPacket(buf) {
-			buf = append(buf, pkt.b...)
-			pkt.free()
-		}
+		data := rc.out.take()
 		now := rc.l.sinceBase()
+		if data != nil {
+			rc.sent.Store(now)
+		}
 		quiet, busy := time.Duration(now-rc.heard.Load()), rc.silence() < busyFor
 		switch waits := time.Duration(now - pinged); {
 		case pinged != 0 && rc.frames.Load() != before:
@@ -64,17 +61,40 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 			pinged, before = now, rc.frames.Load()
 			buf = frame.AppendPing(buf, [8]byte(binary.BigEndian.AppendUint64(nil, uint64(now))))
 		}
-		if len(buf) == 0 {
-			continue
+		err := flush(c, bulk, buf)
+		if data != nil {
+			if err == nil {
+				err = flush(c, bulk, data.b)
+			}
+			data.free()
 		}
-		_ = c.SetWriteDeadline(time.Now().Add(writeIn))
-		if _, err := c.Write(buf); err != nil {
+		if err != nil {
 			return err
 		}
-		if cap(buf) > 4*flushBytes {
-			buf = make([]byte, 0, flushBytes+packetCap)
+		if cap(buf) > maxKept {
+			buf = nil
 		}
 	}
+}
+
+// maxKept is how much room for frames about the connection is kept.
+const maxKept = 4 << 10
+
+// flush writes b, flushBytes at once.
+func flush(c net.Conn, bulk *passage.Bulk, b []byte) error {
+	for len(b) > 0 {
+		some := b[:min(len(b), flushBytes)]
+		b = b[len(some):]
+		_ = c.SetWriteDeadline(time.Now().Add(writeIn))
+		bulk.Hold()
+		if _, err := c.Write(some); err != nil {
+			return err
+		}
+		if err := bulk.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // suspected records that an answer is overdue, or came after all: then another relay is
@@ -90,43 +110,54 @@ func (rc *relayConn) suspected(yes bool) bool {
 	return yes
 }
 
-// nextPacket returns another packet for the same flush, nil when it is full or none
-// waits.
-func (rc *relayConn) nextPacket(buf []byte) *packet {
-	if len(buf) >= flushBytes {
-		return nil
-	}
-	select {
-	case pkt := <-rc.out:
-		return pkt
-	default:
-		return nil
-	}
+// incoming is what the reader of a relay owes when all that one read brought is handled:
+// the clock is asked once for it, a peer is counted for once, and the device is woken once.
+type incoming struct {
+	began       bool // something of this read was handled
+	data        bool // data among it
+	p           *peer
+	count, size int // of p's data
 }
 
-func (rc *relayConn) readFrames(r *frame.Reader) error {
-	marked := false // this read's data is recorded
+// settle pays it.
+func (in *incoming) settle(l *Link) {
+	if in.count > 0 {
+		l.receivedSome(in.p, in.count, in.size)
+		l.inbox.wake()
+	}
+	*in = incoming{}
+}
+
+func (rc *relayConn) readFrames(r *frame.Reader, bulk *passage.Bulk) error {
+	var in incoming
+	settle := func() { in.settle(rc.l) }
+	defer settle()
+	if bulk != nil {
+		bulk.BeforeRead = settle
+	}
 	for {
-		fresh := !r.Ready()
+		if bulk == nil && !r.Ready() {
+			settle()
+		}
 		t, body, err := r.Next()
 		if err != nil {
 			return err
 		}
-		if fresh { // the clock is asked once for all that one read brought
+		if !in.began {
+			in.began = true
 			rc.heard.Store(rc.l.sinceBase())
-			marked = false
 		}
 		rc.frames.Add(1)
 		if t == frame.Recv {
-			if !marked {
+			if !in.data {
+				in.data = true
 				rc.got.Store(rc.heard.Load())
-				marked = true
 			}
 			from, payload, err := frame.ParsePacket(body)
 			if err != nil {
 				return err
 			}
-			rc.l.hearRelayed(rc, from, payload)
+			rc.l.hearRelayed(rc, &in, from, payload)
 			continue
 		}
 		if err := rc.hear(t, body); err != nil {

@@ -31,17 +31,17 @@ var _ conn.Bind = (*Link)(nil)
 
 // Link carries packets between this system and its peers.
 type Link struct {
-	cfg     Config
-	log     *slog.Logger
-	base    time.Time // the data path counts time from here
-	drops   drops
-	table   table
-	udp     udp
-	shield  shield
-	inbox   chan *packet  // relayed WireGuard messages, to the device
-	patient patient       // of the readers of relays, for inbox
-	kick    chan struct{} // wakes loop; capacity 1: one wake is as good as many
-	probe   chan struct{} // wakes the STUN rounds; capacity 1, likewise
+	cfg    Config
+	log    *slog.Logger
+	base   time.Time // the data path counts time from here
+	drops  drops
+	table  table
+	udp    udp
+	shield shield
+	inbox  backlog       // relayed WireGuard messages, to the device
+	unread unread        // of those that the device took
+	kick   chan struct{} // wakes loop; capacity 1: one wake is as good as many
+	probe  chan struct{} // wakes the STUN rounds; capacity 1, likewise
 
 	// mu guards what follows. It is held to decide, never while sending, dialling or
 	// calling back: what to send is collected and done after it is released.
@@ -75,7 +75,7 @@ func New(cfg Config) (*Link, error) {
 		cfg:    cfg,
 		log:    cfg.Logger,
 		base:   time.Now().Add(-time.Nanosecond), // so that no instant counts as never
-		inbox:  make(chan *packet, inboxLen),
+		inbox:  newBacklog(inLimit),
 		kick:   make(chan struct{}, 1),
 		probe:  make(chan struct{}, 1),
 		remap:  make(chan struct{}, 1),

@@ -22,9 +22,8 @@ type relayConn struct {
 	l  *Link
 	id wire.RelayID
 
-	out     chan *packet  // Send frames; full means dropped
-	patient patient       // of who sends data to out
-	again   chan struct{} // dial or check now: the network changed; capacity 1
+	out   backlog       // Send frames; full means dropped
+	again chan struct{} // dial or check now: the network changed; capacity 1
 
 	// ctl are frames about the connection. They go before what waits in out, so that
 	// an Open is never overtaken by the Send it is for. Its length is bounded by the
@@ -60,11 +59,10 @@ type relayConn struct {
 }
 
 const (
-	relayQueue  = 256              // packets; about 40 ms at 100 Mbit/s
 	ctlMax      = 64 << 10         // bytes of answers that a relay may make us hold
 	dialIn      = 10 * time.Second // TCP, TLS and Hello together
 	writeIn     = 10 * time.Second // one flush; a relay that takes nothing is dead
-	flushBytes  = 16 << 10         // one TLS record
+	flushBytes  = 64 << 10         // of a write, which is one system call and has one deadline
 	redialMin   = 250 * time.Millisecond
 	redialMax   = 30 * time.Second
 	steadyAfter = 30 * time.Second // a connection that lasted forgives earlier failures
@@ -91,7 +89,7 @@ var (
 func newRelayConn(l *Link, id wire.RelayID, addr string) *relayConn {
 	return &relayConn{
 		l: l, id: id, addr: addr,
-		out:    make(chan *packet, relayQueue),
+		out:    newBacklog(outLimit),
 		again:  make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1),
 		opened: make(map[wire.SystemID][]byte),
@@ -99,22 +97,24 @@ func newRelayConn(l *Link, id wire.RelayID, addr string) *relayConn {
 }
 
 // send queues b for p. It copies b, never waits, and reports whether there was room.
-func (rc *relayConn) send(p *peer, b []byte) bool { return rc.queue(p, b, false) }
-
-// sendData is send for the data path, which waits a moment for room: then the stack
-// slows down where a loss would have it start again (decision 0035).
-func (rc *relayConn) sendData(p *peer, b []byte) bool { return rc.queue(p, b, true) }
-
-func (rc *relayConn) queue(p *peer, b []byte, waits bool) bool {
-	pkt := packets.Get().(*packet)
-	var err error
-	pkt.b, err = frame.AppendSend(pkt.b[:0], p.fid, b)
-	if err == nil && (trySend(rc.out, pkt) || waits && rc.patient.send(rc.out, pkt, nil)) {
+func (rc *relayConn) send(p *peer, b []byte) bool {
+	one := [1][]byte{b}
+	if rc.out.frames(p.fid, one[:], false) == 1 {
 		return true
 	}
 	rc.l.drops.queueFull.Add(1)
-	pkt.free()
 	return false
+}
+
+// sendData queues a batch of the data path, which waits a moment for room: then the stack
+// slows down where a loss would have it start again (decision 0035). It returns how many
+// there was room for.
+func (rc *relayConn) sendData(p *peer, bufs [][]byte) int {
+	n := rc.out.frames(p.fid, bufs, true)
+	if lost := len(bufs) - n; lost > 0 {
+		rc.l.drops.queueFull.Add(uint64(lost))
+	}
+	return n
 }
 
 // run keeps the connection until ctx ends.
@@ -139,19 +139,7 @@ func (rc *relayConn) run(ctx context.Context) {
 		wait = min(2*wait, redialMax)
 	}
 	rc.down(nil)
-	rc.drain()
-}
-
-// drain drops what waits: it would arrive too late to be of use.
-func (rc *relayConn) drain() {
-	for {
-		select {
-		case pkt := <-rc.out:
-			pkt.free()
-		default:
-			return
-		}
-	}
+	rc.out.drop()
 }
 
 // down records the end of a session or attempt and reports whether it had been up.
@@ -175,7 +163,7 @@ func (rc *relayConn) down(err error) (was bool) {
 			rc.failing, rc.failed, rc.told = true, now, false
 			l.wake()
 		}
-		rc.drain()
+		rc.out.drop()
 	}
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now)
@@ -219,7 +207,7 @@ func (rc *relayConn) session(ctx context.Context) error {
 		writeErr = rc.writeFrames(c, done)
 		c.Close() // the reader notices
 	})
-	err = rc.readFrames(r)
+	err = rc.readFrames(r, passage.BulkOf(c))
 	close(done)
 	writer.Wait()
 	return cmpErr(writeErr, err)
