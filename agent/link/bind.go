@@ -322,6 +322,7 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 	return nil
 }
 
+// received counts what came from a peer, and wakes path when the peer was quiet.
 func (l *Link) received(p *peer, sizes ...int) {
 	n := 0
 	for _, size := range sizes {

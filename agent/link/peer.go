@@ -62,14 +62,6 @@ type counter struct {
 	last           atomic.Int64 // nanoseconds since Link.base; 0: never
 }
 
-func (c *counter) count(l *Link, sizes ...int) {
-	n := 0
-	for _, size := range sizes {
-		n += size
-	}
-	c.add(l, len(sizes), n)
-}
-
 func (c *counter) countAll(l *Link, bufs [][]byte) {
 	n := 0
 	for _, b := range bufs {
