@@ -95,11 +95,20 @@ func (l *Link) keepHandshake(p *peer, b []byte, sent bool) {
 		p.shake.keep(l, b, sent)
 		l.awaitAnswer(p)
 	case b[0] == response && len(b) == responseLen:
-		p.shake.mu.Lock()
-		defer p.shake.mu.Unlock()
-		copy(p.shake.answer[:], b)
-		p.shake.answered = l.sinceBase()
+		p.shake.answers(l, b)
 	}
+}
+
+// answers takes the answer that WireGuard gives to an initiation of the peer. It has only
+// one handshake with a peer in its hands, so it has forgotten its own: to send that again
+// would have the peer answer it and forget its own in turn.
+func (h *handshake) answers(l *Link, b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	copy(h.answer[:], b)
+	h.answered = l.sinceBase()
+	h.waits.Store(false)
+	h.until.Store(0)
 }
 
 // given returns the answer that the initiation b has had already, by the index that both

@@ -161,3 +161,20 @@ func TestSecondCopiesAreKeptFromTheDevice(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoAnswersAsksNoMore: WireGuard has forgotten its initiation when it answers one.
+func TestWhoAnswersAsksNoMore(t *testing.T) {
+	run(t, "easy", "easy", 1, func(w *world) {
+		w.until(5*time.Second, "direct", w.direct)
+		ours, theirs := initiationOf("\x01\x02\x03\x04 ours"), initiationOf("\x05\x06\x07\x08 theirs")
+		w.alice.sendRaw(ours)
+		time.Sleep(100 * time.Millisecond)
+		w.bob.sendRaw(theirs)
+		time.Sleep(100 * time.Millisecond)
+		w.alice.sendRaw(responseTo(theirs))
+		time.Sleep(10 * time.Second)
+		if n := w.bob.heard(ours); n != 1 {
+			t.Errorf("an initiation that nobody waits for any more came %d times", n)
+		}
+	})
+}
