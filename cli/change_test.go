@@ -107,6 +107,11 @@ func TestPoliciesAreEdited(t *testing.T) {
 func TestTokensAreShownOnce(t *testing.T) {
 	s := newSite(t, nil)
 	file := filepath.Join(privateDir(t), "ci.token")
+	const nothing = "0 gained, 0 lost"
+	s.says(s.ok("token", "create", "ci", "--scope", "read", "--out", file, "--dry-run"), nothing)
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a dry run has left a file")
+	}
 	out := s.ok("token", "create", "ci", "--scope", "read", "--expires", "1h", "--out", file)
 	if strings.Contains(out, "enctok_") {
 		t.Errorf("the secret is printed: %s", out)
@@ -123,7 +128,10 @@ func TestTokensAreShownOnce(t *testing.T) {
 	s.refused(exitForbidden, "policy", "create", "x", "--from", "a", "--to", "b", "--allow", "any")
 	s.refused(exitForbidden, "token", "list")
 	delete(s.env, "ENCLAVE_TOKEN_FILE")
-	s.ok("token", "revoke", "ci")
+	s.says(s.ok("token", "revoke", "ci", "--dry-run"), nothing)
+	s.says(s.ok("token", "list"), "ci")
+	s.ok("token", "revoke", "ci", "--reason", "it leaked")
+	s.says(s.ok("audit", "list"), "it leaked")
 	s.env["ENCLAVE_TOKEN_FILE"] = file
 	s.refused(exitSignIn, "policy", "list")
 	delete(s.env, "ENCLAVE_TOKEN_FILE")

@@ -308,7 +308,13 @@ func TestKeysThatDoNotEnrol(t *testing.T) {
 	_, usedUp := create("--uses", "1")
 	s.first.EnrolmentKey = strings.TrimSpace(read(t, usedUp))
 	s.mustEnrol("first")
+	if out := s.ok("key", "create", "--name", "tried", "--dry-run") + s.ok("key", "list"); !strings.Contains(out, "0 gained") || strings.Contains(out, "tried") {
+		t.Errorf("a dry run: %s", out)
+	}
 	off, disabled := create()
+	for _, verb := range []string{"disable", "delete"} {
+		s.ok("key", verb, off, "--dry-run")
+	}
 	s.ok("key", "disable", off)
 	gone, deleted := create()
 	s.ok("key", "delete", gone)

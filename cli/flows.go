@@ -172,17 +172,7 @@ func (a *app) systemAccess() *cobra.Command {
 			return a.print(out, func(w io.Writer) {
 				rows := [][]string{{"FROM", "TO", "WHAT", "POLICY", "RULE"}}
 				for _, x := range out.Items {
-					what := x.Proto.String()
-					if x.Ports != nil {
-						what += "/" + x.Ports.String()
-					}
-					for _, p := range x.Subnets {
-						what += " " + p.String()
-					}
-					for _, h := range x.Hosts {
-						what += " " + clean(h)
-					}
-					rows = append(rows, []string{clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, clean(first(x.PolicyName, string(x.Policy))), num(x.Rule)})
+					rows = append(rows, []string{clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), clean(x.What()), clean(first(x.PolicyName, string(x.Policy))), num(x.Rule)})
 				}
 				table(w, rows...)
 			})

@@ -19,14 +19,15 @@ var approvals = []string{"manual", "automatic"}
 
 func (a *app) key() *cobra.Command {
 	verb := func(verb, short, past string) *cobra.Command {
-		return &cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), ValidArgsFunction: a.completeKeys(), RunE: func(c *cobra.Command, args []string) error {
-			return a.change(c, changing{}, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
+		var w changing
+		return trying(&cobra.Command{Use: verb + " KEY", Short: short, Args: exactly("KEY"), ValidArgsFunction: a.completeKeys(), RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, past+" "+args[0], func(cl *client.Client) (api.Changed, error) {
 				if verb == "delete" {
 					return cl.DeleteKey(c.Context(), args[0])
 				}
 				return cl.KeyDo(c.Context(), args[0], verb)
 			})
-		}}
+		}}, &w.wish)
 	}
 	return a.group("key", "Manage enrolment keys", a.keyCreate(), a.keyList(),
 		verb("enable", "Let an enrolment key be used again", "enabled"),
@@ -43,6 +44,7 @@ func (a *app) keyCreate() *cobra.Command {
 		ephemeral, isRelay bool
 		retention          time.Duration
 		end                expiring
+		wish               client.Wish
 	)
 	c := &cobra.Command{Use: "create --name NAME", Short: "Create an enrolment key; its secret is shown this once",
 		Example: "  enclave key create --name laptops --tag developers --uses 10 --expires 24h\n" +
@@ -89,9 +91,9 @@ func (a *app) keyCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := cl.CreateKey(c.Context(), k)
+			out, err := cl.With(wish).CreateKey(c.Context(), k)
 			if err != nil {
-				return err
+				return a.trial(err)
 			}
 			return a.print(out, func(io.Writer) {
 				a.printf("%s\n", out.Secret)
@@ -108,7 +110,7 @@ func (a *app) keyCreate() *cobra.Command {
 	f.StringVar(&k.Approval, "approve", "", "manual or automatic: `HOW` its systems get in (default manual, automatic for ephemeral)")
 	f.StringArrayVar(&k.Sources, "from-ip", nil, "it enrols from this `ADDRESS`, prefix or range only; may be given several times")
 	end.flags(c)
-	return completing(c, map[string]completion{"approve": words(approvals...), "tag": a.completeTags()})
+	return completing(trying(c, &wish), map[string]completion{"approve": words(approvals...), "tag": a.completeTags()})
 }
 
 func (a *app) keyList() *cobra.Command {

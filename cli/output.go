@@ -91,6 +91,15 @@ func (w *changing) flags(c *cobra.Command) *cobra.Command {
 	return c
 }
 
+// trying are the flags of changes that no map shows, of keys and tokens: nobody has to
+// apply them, and no test can break.
+func trying(c *cobra.Command, w *client.Wish) *cobra.Command {
+	f := c.Flags()
+	f.BoolVar(&w.DryRun, "dry-run", false, "say whether it would be done and change nothing")
+	f.StringVar(&w.Reason, "reason", "", "why, for the activity log: `TEXT`")
+	return c
+}
+
 // outcome is what a change prints.
 type outcome struct {
 	Revision wire.Revision  `json:"revision"`

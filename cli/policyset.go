@@ -76,11 +76,7 @@ func (a *app) trial(err error) error {
 func impactText(w io.Writer, im *api.Impact) {
 	access := func(sign string, list []api.Access, count int) {
 		for _, x := range list {
-			what := x.Proto.String()
-			if x.Ports != nil {
-				what += "/" + x.Ports.String()
-			}
-			fmt.Fprintf(w, "%s %s → %s %s  (policy %s, rule %d)\n", sign, clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), what, clean(first(x.PolicyName, string(x.Policy))), x.Rule)
+			fmt.Fprintf(w, "%s %s → %s %s  (policy %s, rule %d)\n", sign, clean(first(x.Names[0], string(x.From))), clean(first(x.Names[1], string(x.To))), clean(x.What()), clean(first(x.PolicyName, string(x.Policy))), x.Rule)
 		}
 		if more := count - len(list); more > 0 {
 			fmt.Fprintf(w, "%s … and %d more\n", sign, more)

@@ -14,11 +14,12 @@ import (
 )
 
 func (a *app) token() *cobra.Command {
+	var w changing
 	return a.group("token", "Manage tokens for the API", a.tokenCreate(), a.tokenList(),
-		&cobra.Command{Use: "revoke TOKEN", Short: "End a token at once", Args: exactly("TOKEN"), ValidArgsFunction: a.completeTokens(),
+		trying(&cobra.Command{Use: "revoke TOKEN", Short: "End a token at once", Args: exactly("TOKEN"), ValidArgsFunction: a.completeTokens(),
 			RunE: func(c *cobra.Command, args []string) error {
-				return a.change(c, changing{}, "revoked "+args[0], func(cl *client.Client) (api.Changed, error) { return cl.RevokeToken(c.Context(), args[0]) })
-			}})
+				return a.change(c, w, "revoked "+args[0], func(cl *client.Client) (api.Changed, error) { return cl.RevokeToken(c.Context(), args[0]) })
+			}}, &w.wish))
 }
 
 // scopes are what --scope takes.
@@ -32,6 +33,7 @@ func scopes() (out []string) {
 func (a *app) tokenCreate() *cobra.Command {
 	var t api.TokenCreate
 	var expires, file string
+	var wish client.Wish
 	c := &cobra.Command{Use: "create NAME --scope SCOPE", Short: "Create a token; its secret is shown this once, or goes into a file",
 		Example: "  enclave token create ci --scope read --scope policies --expires 90d --out ci.token\n" +
 			"  ENCLAVE_TOKEN_FILE=ci.token ENCLAVE_URL=https://127.0.0.1:8443 enclave policy list",
@@ -50,7 +52,7 @@ func (a *app) tokenCreate() *cobra.Command {
 			} else if !at.IsZero() {
 				t.ExpiresAt = &at
 			}
-			if file != "" {
+			if file != "" && !wish.DryRun {
 				// Before it is made: a secret that cannot be kept would be lost.
 				if err := writeFile(file, nil); err != nil {
 					return usage("--out: %v", err)
@@ -60,9 +62,9 @@ func (a *app) tokenCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out, err := cl.CreateToken(c.Context(), t)
+			out, err := cl.With(wish).CreateToken(c.Context(), t)
 			if err != nil {
-				return err
+				return a.trial(err)
 			}
 			if file != "" {
 				if err := writeFile(file, []byte(out.Secret+"\n")); err != nil {
@@ -84,7 +86,7 @@ func (a *app) tokenCreate() *cobra.Command {
 	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 90d) or an instant, `WHEN` (default never)")
 	f.StringVar(&file, "out", "", "put the secret into a `FILE` that only you can read, and print none")
 	_ = c.MarkFlagFilename("out")
-	return completing(c, map[string]completion{"scope": words(scopes()...)})
+	return completing(trying(c, &wish), map[string]completion{"scope": words(scopes()...)})
 }
 
 func (a *app) tokenList() *cobra.Command {

@@ -11,18 +11,16 @@ import (
 	"enclave/wire/api"
 )
 
-// KeyVerb enables, disables or deletes an enrolment key. The API has no dry run of it.
+// KeyVerb enables, disables or deletes an enrolment key.
 func (t tuiClient) KeyVerb(ctx context.Context, dry bool, id, verb string) (api.Impact, error) {
-	if dry {
-		return api.Impact{}, nil
-	}
-	var err error
-	if verb == "delete" {
-		_, err = t.DeleteKey(ctx, id)
-	} else {
-		_, err = t.KeyDo(ctx, id, verb)
-	}
-	return api.Impact{}, err
+	return t.try(dry, func(c *client.Client) (err error) {
+		if verb == "delete" {
+			_, err = c.DeleteKey(ctx, id)
+		} else {
+			_, err = c.KeyDo(ctx, id, verb)
+		}
+		return err
+	})
 }
 
 // Mark says that a system meets a requirement.

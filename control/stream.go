@@ -89,7 +89,7 @@ func (s *sender) heartbeat(now time.Time) *wire.Message {
 	return &wire.Message{Heartbeat: &wire.Heartbeat{Now: now, Revision: s.told.Revision(), ValidUntil: s.hub.validUntil(now)}}
 }
 
-// run sends until the stream ends. until is when the agent's SVID does.
+// run sends until the stream ends, and returns why. until is when the agent's SVID ends.
 func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until time.Time) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
@@ -109,7 +109,10 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 			if m.Bye == nil { // before the write: the agent may answer before it returns
 				s.hub.sent(s.st, s.told.Revision(), s.told.Revision())
 			}
-			if err := out.write(m); err != nil || m.Bye != nil {
+			if m.Bye != nil {
+				return out.leave(m.Bye)
+			}
+			if err := out.write(m); err != nil {
 				return err
 			}
 		}
@@ -119,9 +122,9 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 			case <-ctx.Done():
 				return ctx.Err()
 			case bye := <-s.st.bye:
-				return out.write(&wire.Message{Bye: &bye})
+				return out.leave(&bye)
 			case <-expired.C:
-				return out.write(&wire.Message{Bye: &wire.Bye{Code: wire.ByeRestart, Message: "the certificate of this connection has ended; renew and reconnect"}})
+				return out.leave(&wire.Bye{Code: wire.ByeRestart, Message: "the certificate of this connection has ended; renew and reconnect"})
 			case <-s.st.wake:
 				break wait
 			case ask := <-s.st.asks:
@@ -147,6 +150,14 @@ type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
+}
+
+// leave says goodbye. It returns why the stream is over, also when that could be said.
+func (l *lines) leave(bye *wire.Bye) error {
+	if err := l.write(&wire.Message{Bye: bye}); err != nil {
+		return err
+	}
+	return fmt.Errorf("said goodbye (%s): %s", bye.Code, bye.Message)
 }
 
 func (l *lines) write(m *wire.Message) error {

@@ -25,9 +25,9 @@ type Tag struct {
 // whatever Explicit says: a requirement that vanished with the last use of its tag
 // would be missing at the next.
 type TagSettings struct {
-	Explicit bool
-	Notes    string
-	Trust    []string
+	Explicit bool     `json:"explicit"`
+	Notes    string   `json:"notes,omitempty"`
+	Trust    []string `json:"trust,omitempty"`
 }
 
 // maxTrust is how many requirements one tag may have.

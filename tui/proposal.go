@@ -180,11 +180,7 @@ func (p *proposal) lines(t theme.Theme) []string {
 }
 
 func access(a *api.Access) string {
-	ports := ""
-	if len(a.Ports) > 0 {
-		ports = "/" + a.Ports.String()
-	}
-	return fmt.Sprintf("%s → %s %s%s  by %s", a.Names[0], a.Names[1], a.Proto, ports, a.PolicyName)
+	return fmt.Sprintf("%s → %s %s  by %s", a.Names[0], a.Names[1], a.What(), a.PolicyName)
 }
 
 // failure says what is wrong and what next.

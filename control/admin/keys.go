@@ -17,12 +17,19 @@ type (
 	keyRef struct {
 		Key string `path:"key" maxLength:"128" doc:"ID or name"`
 	}
+	keyVerb struct {
+		Key string `path:"key" maxLength:"128" doc:"ID or name"`
+		Tried
+	}
 	keyList   struct{ Body api.Page[api.Key] }
 	keyBody   struct{ Body api.Key }
-	keyCreate struct{ Body api.KeyCreate }
-	created   struct {
+	keyCreate struct {
+		Tried
+		Body api.KeyCreate
+	}
+	created struct {
 		Status int
-		Body   api.KeyCreated
+		Body   either[api.KeyCreated]
 	}
 )
 
@@ -49,34 +56,21 @@ func (a *API) routeKeys() {
 	route(a, "key-delete", a.keyAction(a.store.DeleteKey))
 }
 
-func (a *API) keyAction(do func(context.Context, store.Change, wire.KeyID) (wire.Revision, error)) func(context.Context, *keyRef) (*changed, error) {
-	return func(ctx context.Context, in *keyRef) (*changed, error) {
-		c, err := change(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+func (a *API) keyAction(do func(context.Context, store.Change, wire.KeyID) (wire.Revision, error)) func(context.Context, *keyVerb) (*outcome, error) {
+	return func(ctx context.Context, in *keyVerb) (*outcome, error) {
+		return asOutcome(in.order(ctx, a, func(ctx context.Context, c store.Change) (wire.Revision, error) {
 			k, err := a.store.FindKey(ctx, in.Key)
 			if err != nil {
-				return Touched{}, 0, err
+				return 0, err
 			}
-			rev, err := do(ctx, c, k.ID)
-			return Touched{}, rev, err // no map shows a key
-		})
-		if err != nil {
-			return nil, refuse(err)
-		}
-		return &changed{out}, nil
+			return do(ctx, c, k.ID)
+		}))
 	}
 }
 
 func (a *API) keyCreate(ctx context.Context, in *keyCreate) (*created, error) {
 	b := &in.Body
-	c, err := change(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	if bad := checkKey(b, c.At); len(bad) > 0 {
+	if bad := checkKey(b, time.Now()); len(bad) > 0 {
 		return nil, invalid(bad...)
 	}
 	secret := enrol.NewSecret()
@@ -89,15 +83,17 @@ func (a *API) keyCreate(ctx context.Context, in *keyCreate) (*created, error) {
 		p.Expires.At = *b.ExpiresAt
 	}
 	var k store.Key
-	_, err = a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
-		var err error
+	o, err := in.order(ctx, a, func(ctx context.Context, c store.Change) (_ wire.Revision, err error) {
 		k, err = a.store.CreateKey(ctx, c, p)
-		return Touched{}, 0, err
+		return 0, err
 	})
-	if err != nil {
-		return nil, refuse(err)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Impact != nil:
+		return &created{http.StatusOK, either[api.KeyCreated]{impact: o.Impact}}, nil
 	}
-	return &created{http.StatusCreated, api.KeyCreated{Key: keyView(&k), Secret: string(secret)}}, nil
+	return &created{http.StatusCreated, either[api.KeyCreated]{done: api.KeyCreated{Key: keyView(&k), Secret: string(secret)}}}, nil
 }
 
 // checkKey returns every mistake of a request for a key.

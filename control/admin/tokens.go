@@ -16,12 +16,16 @@ import (
 type (
 	tokenRef struct {
 		Token string `path:"token" maxLength:"128" doc:"ID or name"`
+		Tried
 	}
 	tokenList   struct{ Body api.Page[api.Token] }
-	tokenCreate struct{ Body api.TokenCreate }
-	tokenMade   struct {
+	tokenCreate struct {
+		Tried
+		Body api.TokenCreate
+	}
+	tokenMade struct {
 		Status int
-		Body   api.TokenCreated
+		Body   either[api.TokenCreated]
 	}
 )
 
@@ -41,11 +45,7 @@ func (a *API) routeTokens() {
 
 func (a *API) tokenCreate(ctx context.Context, in *tokenCreate) (*tokenMade, error) {
 	b := &in.Body
-	c, err := change(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	if bad := checkToken(b, c.At); len(bad) > 0 {
+	if bad := checkToken(b, time.Now()); len(bad) > 0 {
 		return nil, invalid(bad...)
 	}
 	secret := NewToken()
@@ -54,22 +54,25 @@ func (a *API) tokenCreate(ctx context.Context, in *tokenCreate) (*tokenMade, err
 		p.ExpiresAt = *b.ExpiresAt
 	}
 	var t store.Token
-	_, err = a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+	o, err := in.order(ctx, a, func(ctx context.Context, c store.Change) (wire.Revision, error) {
 		all, err := a.store.Tokens(ctx)
 		if err != nil {
-			return Touched{}, 0, err
+			return 0, err
 		}
 		// The activity log names who did something by this.
 		if slices.ContainsFunc(all, func(t store.Token) bool { return t.Name == b.Name }) {
-			return Touched{}, 0, fail(http.StatusConflict, api.CodeConflict, fmt.Sprintf("there is a token %q already", b.Name), "choose another name, or revoke that one first")
+			return 0, fail(http.StatusConflict, api.CodeConflict, fmt.Sprintf("there is a token %q already", b.Name), "choose another name, or revoke that one first")
 		}
 		t, err = a.store.CreateToken(ctx, c, p)
-		return Touched{}, 0, err
+		return 0, err
 	})
-	if err != nil {
-		return nil, refuse(err)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Impact != nil:
+		return &tokenMade{http.StatusOK, either[api.TokenCreated]{impact: o.Impact}}, nil
 	}
-	return &tokenMade{http.StatusCreated, api.TokenCreated{Token: tokenView(&t), Secret: string(secret)}}, nil
+	return &tokenMade{http.StatusCreated, either[api.TokenCreated]{done: api.TokenCreated{Token: tokenView(&t), Secret: string(secret)}}}, nil
 }
 
 // checkToken returns every mistake of a request for a token.
@@ -94,31 +97,23 @@ func checkToken(b *api.TokenCreate, now time.Time) (bad []wire.Problem) {
 	return append(bad, checkEnd(b.ExpiresAt, nil, now)...)
 }
 
-func (a *API) tokenRevoke(ctx context.Context, in *tokenRef) (*changed, error) {
-	c, err := change(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+func (a *API) tokenRevoke(ctx context.Context, in *tokenRef) (*outcome, error) {
+	return asOutcome(in.order(ctx, a, func(ctx context.Context, c store.Change) (wire.Revision, error) {
 		t, err := a.store.FindToken(ctx, in.Token)
 		if err != nil {
-			return Touched{}, 0, err
+			return 0, err
 		}
 		all, err := a.store.Tokens(ctx)
 		if err != nil {
-			return Touched{}, 0, err
+			return 0, err
 		}
 		if t.Allows(string(All)) && !slices.ContainsFunc(all, func(o store.Token) bool {
 			return o.ID != t.ID && o.Allows(string(All)) && !over(o.ExpiresAt, c.At)
 		}) {
-			return Touched{}, 0, fail(http.StatusConflict, api.CodeConflict, "this is the last token that may do everything", "make another with the scope admin first")
+			return 0, fail(http.StatusConflict, api.CodeConflict, "this is the last token that may do everything", "make another with the scope admin first")
 		}
-		return Touched{}, 0, a.store.RevokeToken(ctx, c, t.ID)
-	})
-	if err != nil {
-		return nil, refuse(err)
-	}
-	return &changed{out}, nil
+		return 0, a.store.RevokeToken(ctx, c, t.ID)
+	}))
 }
 
 func tokenCursor(t *store.Token) string {

@@ -21,6 +21,26 @@ type Wanted struct {
 	Reason string   `query:"reason" maxLength:"4096" doc:"Why, for the activity log"`
 }
 
+// Tried is how a change is wanted that no map shows, of keys and tokens: there is no test
+// that it could break.
+type Tried struct {
+	DryRun bool   `query:"dry_run" doc:"Tell whether the change would be made, with an Impact that is empty, and change nothing"`
+	Reason string `query:"reason" maxLength:"4096" doc:"Why, for the activity log"`
+}
+
+// order makes a change of which no map tells, or tries it. do may run twice.
+func (w *Tried) order(ctx context.Context, a *API, do func(context.Context, store.Change) (wire.Revision, error)) (Outcome, error) {
+	c, err := change(ctx, "")
+	if err != nil {
+		return Outcome{}, err
+	}
+	c.Reason = w.Reason
+	return a.order(ctx, How{DryRun: w.DryRun}, func(ctx context.Context) (Touched, wire.Revision, error) {
+		rev, err := do(ctx, c)
+		return Touched{}, rev, err
+	})
+}
+
 func (w *Wanted) how() How { return How{DryRun: w.DryRun, Guard: true, Force: w.Force} }
 
 // change is the store.Change of the request.

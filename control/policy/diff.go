@@ -104,6 +104,7 @@ func beyond(grants, others []wire.Grant) (out []api.Access) {
 		for _, r := range rest {
 			a.Proto, a.Ports, a.Rest = r.proto, r.list(), r.proto == wire.Any
 			a.Subnets, a.Hosts = named(r.to, g.Names)
+			a.Leads = r.leads
 			out = append(out, a)
 		}
 	}

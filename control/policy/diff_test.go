@@ -3,12 +3,14 @@ package policy
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // FuzzDiff asks both worlds about many packets: whatever turns from denied to allowed
@@ -39,14 +41,15 @@ func FuzzDiff(f *testing.F) {
 			if q.Proto == wire.TCP || q.Proto == wire.UDP {
 				q.DstPort = max(q.DstPort, 1)
 			}
-			was, is := before.byWhom(q, at), after.byWhom(q, at)
+			lead := d.toName(&q)
+			was, is := before.byWhom(q, lead, at), after.byWhom(q, lead, at)
 			for to := range is {
-				if got := told(diff.Gained, after, q, to); got != !was[to] {
+				if got := told(diff.Gained, after, q, lead, to); got != !was[to] {
 					t.Fatalf("%+v to %s: before %v after %v, gained %v: %+v", q, to, was, is, got, diff.Gained)
 				}
 			}
 			for to := range was {
-				if got := told(diff.Lost, before, q, to); got != !is[to] {
+				if got := told(diff.Lost, before, q, lead, to); got != !is[to] {
 					t.Fatalf("%+v to %s: before %v after %v, lost %v: %+v", q, to, was, is, got, diff.Lost)
 				}
 			}
@@ -54,9 +57,20 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
-// byWhom returns the systems, receiver or gateways, at which q is accepted.
-func (e *Engine) byWhom(q Packet, at time.Time) map[wire.SystemID]bool {
-	out := map[wire.SystemID]bool{}
+// toName makes some packets go to a name, and draws the address that it leads to.
+func (d dice) toName(q *Packet) netip.Addr {
+	if d.IntN(4) == 0 {
+		q.Src, q.Dst = netip.MustParseAddr([]string{"fd00::2", "fd00::3"}[d.IntN(2)]), names.StandIn("files.example.com")
+	}
+	all := probes()
+	return all[d.IntN(len(all))]
+}
+
+// byWhom returns the systems, receiver or gateways, at which q is accepted; where it goes
+// to a name, those by which the name may lead there.
+func (e *Engine) byWhom(q Packet, lead netip.Addr, at time.Time) map[wire.SystemID]bool {
+	out, named := map[wire.SystemID]bool{}, names.StandIns().Contains(q.Dst)
+	accepted := false
 	src, dst := e.byAddr[q.Src], e.byAddr[q.Dst]
 	if src == nil || q.Src.Is4() != q.Dst.Is4() {
 		return out
@@ -66,28 +80,34 @@ func (e *Engine) byWhom(q Packet, at time.Time) map[wire.SystemID]bool {
 			a := rule{proto: g.Proto, ports: g.Ports}
 			here := dst != nil && dst.ID == to && len(g.Subnets) == 0
 			if a.matches(q) && (here || (dst == nil && covers(g.Subnets, q.Dst))) {
-				out[to] = true
+				accepted = true
+				if !named || covers(g.Within, lead) {
+					out[to] = true
+				}
 			}
 		}
 	}
-	if (len(out) > 0) != e.Evaluate(q, at).Allow {
+	if accepted != e.Evaluate(q, at).Allow {
 		panic("the grants and the verdict differ")
 	}
 	return out
 }
 
-// told reports whether a list names the packet.
-func told(list []api.Access, e *Engine, q Packet, to wire.SystemID) bool {
-	src := e.byAddr[q.Src]
+// told reports whether a list names the packet, and where it leads.
+func told(list []api.Access, e *Engine, q Packet, lead netip.Addr, to wire.SystemID) bool {
+	src, named := e.byAddr[q.Src], names.StandIns().Contains(q.Dst)
 	return slices.ContainsFunc(list, func(a api.Access) bool {
-		if a.From != src.ID || a.To != to || (len(a.Subnets) > 0) != (e.byAddr[q.Dst] == nil) {
+		if a.From != src.ID || a.To != to || (len(a.Subnets)+len(a.Hosts) > 0) != (e.byAddr[q.Dst] == nil) {
 			return false
 		}
 		r := rule{proto: a.Proto, ports: a.Ports}
 		if a.Proto == wire.Any && a.Rest && q.Proto != 0 {
 			return false
 		}
-		return r.matches(q) && (len(a.Subnets) == 0 || covers(a.Subnets, q.Dst))
+		if named {
+			return r.matches(q) && len(a.Hosts) > 0 && covers(a.Leads, lead)
+		}
+		return r.matches(q) && (e.byAddr[q.Dst] != nil || covers(a.Subnets, q.Dst))
 	})
 }
 
@@ -151,6 +171,33 @@ func TestDiffOfSubnets(t *testing.T) {
 	d := Diff(before, after, epoch)
 	if d.GainedCount != 0 || d.LostCount != 1 || label(d.Lost[0]) != "tcp to 10.128.0.0/9" {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestDiffOfWhereNamesLead: a name that stays may still lead to less.
+func TestDiffOfWhereNamesLead(t *testing.T) {
+	gate := func(subnet string) wire.Policy {
+		return wire.Policy{ID: "g", Kind: wire.Gateway, Enabled: true, SenderTags: []wire.Tag{"dev"}, ACLs: []wire.ACL{{Proto: wire.TCP}},
+			Gateways: []wire.GatewayRoute{{System: "podbb", Subnets: []string{subnet}}}, SubnetFilter: []string{"db.test"}}
+	}
+	before := New()
+	before.PutSystem(sys("alice", 1, "dev"), epoch)
+	before.PutSystem(sys("podbb", 2), epoch)
+	after := before.Clone()
+	mustPut(t, before, gate("10.0.0.0/8"), epoch)
+	mustPut(t, after, gate("10.0.0.0/9"), epoch)
+	for _, c := range []struct {
+		before, after *Engine
+		what          string
+	}{{before, after, "tcp db.test at 10.128.0.0/9"}, {New(), before, ""}} {
+		d := Diff(c.before, c.after, epoch)
+		if c.what == "" {
+			c.what = "tcp db.test at 10.0.0.0/8"
+			d.Lost, d.Gained = d.Gained, d.Lost
+		}
+		if len(d.Gained) != 0 || len(d.Lost) != 1 || d.Lost[0].What() != c.what {
+			t.Errorf("%+v, want %s", d, c.what)
+		}
 	}
 }
 

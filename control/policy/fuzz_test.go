@@ -15,7 +15,8 @@ import (
 
 // FuzzChanges plays random changes and passing time on an engine and on the naive
 // evaluator. After each: both give the same pairs and verdicts, an engine built from
-// nothing agrees, and whoever's pairs differ was named.
+// nothing agrees, whoever's pairs differ was named, and what is told to be gained and lost
+// is what the naive evaluator allows now and did not before, and the other way round.
 func FuzzChanges(f *testing.F) {
 	for seed := range uint64(24) {
 		f.Add(seed, uint8(10))
@@ -40,7 +41,7 @@ func play(t *testing.T, seed uint64, steps int) {
 	}
 	for range steps {
 		horizon := now.Add(time.Duration(d.IntN(3*96)) * grid)
-		before := everyPair(e, now, horizon)
+		before, was, baseline := everyPair(e, now, horizon), e.Clone(), w.copied()
 		touched := new(Touched)
 		e.Record(touched)
 		what, later, named := change(t, d, e, w, now)
@@ -62,6 +63,32 @@ func play(t *testing.T, seed uint64, steps int) {
 			t.Fatalf("%s named %s, which never was", what, named[n])
 		}
 		agree(t, d, e, w, now, horizon, what)
+		impact(t, d, was, e, baseline, w, now, what)
+	}
+}
+
+// impact checks what is told of a change against the naive evaluator before and after it.
+func impact(t *testing.T, d dice, before, after *Engine, baseline, w *world, now time.Time, what string) {
+	t.Helper()
+	diff := Diff(before, after, now)
+	for range 30 {
+		q := d.packet()
+		q.Reply = false
+		if q.Proto == wire.TCP || q.Proto == wire.UDP {
+			q.DstPort = max(q.DstPort, 1)
+		}
+		lead := d.toName(&q)
+		was, is := baseline.byWhom(q, lead, now), w.byWhom(q, lead, now)
+		for to := range is {
+			if got := told(diff.Gained, after, q, lead, to); got == was[to] {
+				t.Fatalf("%s: %+v (%v) to %s: before %v after %v, told as gained %v: %+v", what, q, lead, to, was, is, got, diff.Gained)
+			}
+		}
+		for to := range was {
+			if got := told(diff.Lost, before, q, lead, to); got == is[to] {
+				t.Fatalf("%s: %+v (%v) to %s: before %v after %v, told as lost %v: %+v", what, q, lead, to, was, is, got, diff.Lost)
+			}
+		}
 	}
 }
 

@@ -238,6 +238,7 @@ func label(a api.Access) string {
 func access(g wire.Grant) api.Access {
 	a := api.Access{From: g.From, To: g.To, Proto: g.Proto, Ports: g.Ports, Policy: g.Policy, Rule: g.Rule}
 	a.Subnets, a.Hosts = named(g.Subnets, g.Names)
+	a.Leads = g.Within
 	return a
 }
 
@@ -246,12 +247,7 @@ func named(list []netip.Prefix, hosts []string) (subnets []netip.Prefix, found [
 	if len(hosts) == 0 {
 		return list, nil
 	}
-	stands := names.StandIns()
-	for _, p := range list {
-		if !stands.Contains(p.Addr()) {
-			subnets = append(subnets, p)
-		}
-	}
+	subnets, _ = standIns(list)
 	for _, h := range hosts {
 		if covers(list, names.StandIn(h)) {
 			found = append(found, h)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -236,6 +237,41 @@ func (w *world) accept(q Packet, t time.Time) (out []match2) {
 	return out
 }
 
+// byWhom is Engine.byWhom by the formulas.
+func (w *world) byWhom(q Packet, lead netip.Addr, t time.Time) map[wire.SystemID]bool {
+	out, named := map[wire.SystemID]bool{}, names.StandIns().Contains(q.Dst)
+	a, known := w.owner(q.Src)
+	b, direct := w.owner(q.Dst)
+	if !known || q.Src.Is4() != q.Dst.Is4() {
+		return out
+	}
+	if direct && w.mutual(a, b, t) {
+		out[b.ID] = true
+	}
+	for _, p := range w.policies {
+		if !slices.ContainsFunc(p.ACLs, func(a wire.ACL) bool { return matches(a, q) }) {
+			continue
+		}
+		open := p
+		open.SubnetFilter = nil
+		for _, g := range w.systems {
+			switch {
+			case direct && g.ID != b.ID, direct != (p.Kind == wire.Direct), !w.pair(a, g, p, t):
+			case direct, w.reaches(g, p, q.Dst) && (!named || w.reaches(g, open, lead)):
+				out[g.ID] = true
+			}
+		}
+	}
+	return out
+}
+
+// copied is the world as it is now.
+func (w *world) copied() *world {
+	c := newWorld()
+	c.systems, c.tags, c.policies, c.zones = maps.Clone(w.systems), maps.Clone(w.tags), maps.Clone(w.policies), w.zones
+	return c
+}
+
 type match2 struct {
 	policy wire.PolicyID
 	rule   int
@@ -304,13 +340,28 @@ func (w *world) pairs(id wire.SystemID, now, horizon time.Time) []Pair {
 	return out
 }
 
+// order counts the gateways of p, b not among them, that stand before b and carry anything.
+func (w *world) order(b System, p wire.Policy) int {
+	before := map[wire.SystemID]bool{}
+	for _, g := range p.Gateways {
+		if g.System == b.ID {
+			break
+		}
+		if w.reachesSome(System{ID: g.System}, p, "in order") {
+			before[g.System] = true
+		}
+	}
+	return len(before)
+}
+
 func (w *world) grants(a, b System, p wire.Policy, now, horizon time.Time, instants []time.Time) (out []wire.Grant) {
 	if a.ID == b.ID {
 		return nil
 	}
+	order := w.order(b, p)
 	emit := func(from, to time.Time) {
 		for i, acl := range p.ACLs {
-			out = append(out, wire.Grant{From: a.ID, To: b.ID, Proto: acl.Proto, Ports: acl.Ports, Policy: p.ID, Rule: i, NotBefore: from, NotAfter: to})
+			out = append(out, wire.Grant{From: a.ID, To: b.ID, Proto: acl.Proto, Ports: acl.Ports, Policy: p.ID, Rule: i, NotBefore: from, NotAfter: to, Order: order})
 		}
 	}
 	open := w.pair(a, b, p, now)

@@ -6,14 +6,16 @@ import (
 	"slices"
 
 	"enclave/wire"
+	"enclave/wire/names"
 )
 
 // region is a set of flows between two systems: a protocol, ports, and addresses behind
 // the receiver, or with none the receiver itself. Any is here what no other name covers.
+// Where to stands for DNS names, leads are the addresses that they may lead to.
 type region struct {
-	proto wire.Proto
-	ports []portSpan
-	to    []netip.Prefix
+	proto     wire.Proto
+	ports     []portSpan
+	to, leads []netip.Prefix
 }
 
 // portSpan includes both ends; int lets an end lie outside of what ports there are.
@@ -21,7 +23,7 @@ type portSpan struct{ lo, hi int }
 
 func regions(grants []wire.Grant) (out []region) {
 	for _, g := range grants {
-		r := region{proto: g.Proto, ports: []portSpan{{0, 65535}}, to: g.Subnets}
+		r := region{proto: g.Proto, ports: []portSpan{{0, 65535}}}
 		if g.Ports != nil {
 			r.ports = nil
 			for _, p := range g.Ports {
@@ -29,15 +31,39 @@ func regions(grants []wire.Grant) (out []region) {
 			}
 			r.ports = merge(r.ports)
 		}
-		out = append(out, r)
+		protos := []wire.Proto{g.Proto}
 		if g.Proto == wire.Any {
-			for _, p := range []wire.Proto{wire.TCP, wire.UDP, wire.ICMP} {
-				r.proto = p
+			protos = append(protos, wire.TCP, wire.UDP, wire.ICMP)
+		}
+		for _, r.proto = range protos {
+			if len(g.Names) == 0 {
+				r.to = g.Subnets
+				out = append(out, r)
+				continue
+			}
+			plain, stand := standIns(g.Subnets)
+			if len(plain) > 0 {
+				r.to, r.leads = plain, nil
 				out = append(out, r)
 			}
+			r.to, r.leads = stand, g.Within
+			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// standIns divides addresses into those that stand for themselves and for names.
+func standIns(list []netip.Prefix) (plain, stand []netip.Prefix) {
+	all := names.StandIns()
+	for _, p := range list {
+		if all.Contains(p.Addr()) {
+			stand = append(stand, p)
+		} else {
+			plain = append(plain, p)
+		}
+	}
+	return plain, stand
 }
 
 func merge(in []portSpan) []portSpan {
@@ -54,7 +80,7 @@ func merge(in []portSpan) []portSpan {
 }
 
 func (r region) equal(o region) bool {
-	return r.proto == o.proto && slices.Equal(r.ports, o.ports) && slices.Equal(r.to, o.to)
+	return r.proto == o.proto && slices.Equal(r.ports, o.ports) && slices.Equal(r.to, o.to) && slices.Equal(r.leads, o.leads)
 }
 
 // list is the ports as a rule writes them.
@@ -79,7 +105,8 @@ func minus(regions, covered []region) []region {
 	return regions
 }
 
-// less appends r less c: other ports to the same addresses, the same ports to others.
+// less appends r less c: other ports to the same addresses, the same ports to others, the
+// same names where they lead elsewhere.
 func (r region) less(out []region, c region) []region {
 	if r.proto != c.proto || (len(r.to) == 0) != (len(c.to) == 0) {
 		return append(out, r)
@@ -101,11 +128,15 @@ func (r region) less(out []region, c region) []region {
 		}
 	}
 	if other = slices.DeleteFunc(other, func(p portSpan) bool { return p.hi == 0 }); len(other) > 0 {
-		out = append(out, region{r.proto, other, r.to})
+		out = append(out, region{r.proto, other, r.to, r.leads})
 	}
 	if len(same) > 0 && len(r.to) > 0 {
 		if to := tidy(subtract(r.to, c.to)); len(to) > 0 {
-			out = append(out, region{r.proto, same, to})
+			out = append(out, region{r.proto, same, to, r.leads})
+		}
+		both := intersect(r.to, c.to)
+		if leads := subtract(r.leads, c.leads); len(both) > 0 && len(leads) > 0 {
+			out = append(out, region{r.proto, same, both, tidy(slices.Clone(leads))})
 		}
 	}
 	return out

@@ -31,14 +31,9 @@ func globalsOf(l Level) []string {
 	return g
 }
 
-// DangerousKeys are the property names that lead from a value to the machinery
-// behind it. No script reads or writes them, by any spelling; the engine's key
+// IsDangerousKey reports whether key is a property name that leads from a value to the
+// machinery behind it. No script reads or writes one, by any spelling; the engine's key
 // guard refuses them at run time.
-func DangerousKeys() []string {
-	return []string{"constructor", "prototype", "__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
-}
-
-// IsDangerousKey reports whether key is one of DangerousKeys.
 func IsDangerousKey(key string) bool {
 	switch key {
 	case "constructor", "prototype", "__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__":

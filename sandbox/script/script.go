@@ -15,7 +15,6 @@ package script
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 
 	"github.com/dop251/goja"
 
@@ -109,9 +108,6 @@ type Program struct {
 
 	lines lineIndex
 }
-
-// HashString is the hash of the user's text in hexadecimal.
-func (p *Program) HashString() string { return hex.EncodeToString(p.Hash[:]) }
 
 // Position maps a line and column (in bytes, both from 1) that the runtime reports
 // to those of the user's text (in characters). What lies outside maps to its ends.

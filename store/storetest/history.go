@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -173,6 +174,11 @@ func testApplySet(t *testing.T, l *Lab) {
 	l.must(err)
 	_, err = l.SetTag(l.Ctx, l.C, "dev", store.TagSettings{Trust: []string{"mfa"}, Notes: "people"})
 	l.must(err)
+	log, err := l.Audit(l.Ctx, store.AuditQuery{})
+	l.must(err)
+	if last := log[len(log)-1]; last.Action != "tag.set" || !strings.Contains(last.Clear, `{"explicit":false,"notes":"people","trust":["mfa"]}`) {
+		t.Errorf("recorded %s %s", last.Action, last.Clear)
+	}
 	before, base := l.set()
 
 	want := wire.PolicySet{

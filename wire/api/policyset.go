@@ -1,7 +1,9 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"enclave/wire"
@@ -41,9 +43,46 @@ type Access struct {
 	// DNS names, which it resolves.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
 	Hosts   []string       `json:"hosts,omitempty"`
+	// Leads are the addresses that Hosts may lead to.
+	Leads []netip.Prefix `json:"leads,omitempty"`
 	// Rest says that any stands for the protocols without a name only: of what it
 	// covers besides, something else decides or an entry of its own tells.
 	Rest bool `json:"rest,omitempty"`
+}
+
+// maxShown is how many places What names: 0.0.0.0/0 without what is never reached comes
+// to about thirty subnets.
+const maxShown = 8
+
+// What says what may be opened, and where, on one line: "tcp/443 192.168.1.0/24 db.test".
+// Names in it are as they came: whoever shows it makes it safe for a terminal.
+func (a *Access) What() string {
+	what := a.Proto.String()
+	switch {
+	case a.Rest:
+		what = "any other protocol"
+	case a.Ports != nil:
+		what += "/" + a.Ports.String()
+	}
+	list := func(word string, places []string) {
+		if more := len(places) - maxShown; more > 0 {
+			places = append(places[:maxShown:maxShown], fmt.Sprintf("and %d more", more))
+		}
+		if len(places) > 0 {
+			what += word + strings.Join(places, " ")
+		}
+	}
+	list(" ", texts(a.Subnets))
+	list(" ", a.Hosts)
+	list(" at ", texts(a.Leads))
+	return what
+}
+
+func texts(prefixes []netip.Prefix) (out []string) {
+	for _, p := range prefixes {
+		out = append(out, p.String())
+	}
+	return out
 }
 
 // Impact is what a change would do at an instant. Lists are cut at a documented size;

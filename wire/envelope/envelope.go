@@ -214,9 +214,6 @@ func (s *Sealer) Seal(kind string, text []byte) (Box, uint64, error) {
 // Opener opens the other side's messages, in order. It is not safe for concurrent use.
 type Opener struct{ w way }
 
-// Last is the number of the last message that was opened.
-func (o *Opener) Last() uint64 { return o.w.seq }
-
 // Open opens the message of this number and kind, which has to be the next one.
 func (o *Opener) Open(b Box, seq uint64, kind string) ([]byte, error) {
 	if seq != o.w.seq+1 {

@@ -209,17 +209,7 @@ func grants(p *page, what string, x *more, of func(*api.Access) (bool, string)) 
 		if !mine {
 			continue
 		}
-		text := "  " + theme.Clean(other) + " " + a.Proto.String()
-		if len(a.Ports) > 0 {
-			text += "/" + a.Ports.String()
-		}
-		for _, n := range a.Subnets {
-			text += " " + n.String()
-		}
-		for _, h := range a.Hosts {
-			text += " " + theme.Clean(h)
-		}
-		lines = append(lines, text+"  by "+theme.Clean(cmp.Or(a.PolicyName, string(a.Policy))))
+		lines = append(lines, "  "+theme.Clean(other)+" "+theme.Clean(a.What())+"  by "+theme.Clean(cmp.Or(a.PolicyName, string(a.Policy))))
 	}
 	p.head(fmt.Sprintf("%s: %d", what, len(lines)))
 	p.lines = append(p.lines, lines[:min(len(lines), shownRows)]...)
