@@ -120,19 +120,23 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 				}
 			}
 		}
-		if r.relay == nil {
+		if r.stream == nil && r.relay == nil {
 			bufs = bufs[1:]
 			continue
 		}
-		some := r.relayed(bufs)
-		n := r.relay.sendData(p, bufs[:some])
+		some, n := r.relayed(bufs), 0
+		if r.stream != nil {
+			n = r.stream.sendData(bufs[:some])
+		} else {
+			n = r.relay.sendData(p, bufs[:some])
+		}
 		p.tx.countAll(l, bufs[:n])
 		bufs = bufs[some:]
 	}
 	return nil
 }
 
-// relayed is how many of bufs, from the first, go by the relay: all, or those that are too
+// relayed is how many of bufs, from the first, go by the stream or the relay: all, or those that are too
 // large for the direct path.
 func (r *route) relayed(bufs [][]byte) int {
 	if !r.direct.IsValid() {
@@ -146,12 +150,13 @@ func (r *route) relayed(bufs [][]byte) int {
 }
 
 // fits is how many of bufs, from the first, go straight to the peer. What is too large for
-// the path goes by the relay, whose TCP fits anything; without one it is tried.
+// the path goes by the stream or the relay, whose TCP fits anything; without either it is
+// tried.
 func (r *route) fits(bufs [][]byte) int {
 	if !r.direct.IsValid() {
 		return 0
 	}
-	if r.size == 0 || r.relay == nil {
+	if r.size == 0 || r.relay == nil && r.stream == nil {
 		return len(bufs)
 	}
 	for i, b := range bufs {
@@ -312,7 +317,7 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 		l.received(p, len(b))
 		return p
 	case disco.LooksLike(b):
-		l.hearDisco(b, nil, from, nil)
+		l.hearDisco(b, nil, route{direct: from})
 	case isSTUN(b):
 		l.hearSTUN(b, from)
 	default:
@@ -358,25 +363,31 @@ func (l *Link) hearRelayed(rc *relayConn, in *incoming, from frame.ID, b []byte)
 	}
 	switch {
 	case isWireGuard(b):
-		bind := l.udp.bind.Load()
-		if bind == nil || l.glare(p, b) {
-			return
-		}
-		if !l.inbox.add(p, b, bind.closed) {
-			l.drops.queueFull.Add(1)
-			return
-		}
-		if in.p != p {
-			if in.count > 0 {
-				l.receivedSome(in.p, in.count, in.size)
-			}
-			in.p, in.count, in.size = p, 0, 0
-		}
-		in.count++
-		in.size += len(b)
+		l.deliver(in, p, b)
 	case disco.LooksLike(b):
-		l.hearDisco(b, p, netip.AddrPort{}, rc)
+		l.hearDisco(b, p, route{relay: rc})
 	default:
 		l.drops.noise.Add(1)
 	}
+}
+
+// deliver hands a message that came by TCP to the device. It belongs to the reader whose in
+// it is, who settles it.
+func (l *Link) deliver(in *incoming, p *peer, b []byte) {
+	bind := l.udp.bind.Load()
+	if bind == nil || l.glare(p, b) {
+		return
+	}
+	if !l.inbox.add(p, b, bind.closed) {
+		l.drops.queueFull.Add(1)
+		return
+	}
+	if in.p != p {
+		if in.count > 0 {
+			l.receivedSome(in.p, in.count, in.size)
+		}
+		in.p, in.count, in.size = p, 0, 0
+	}
+	in.count++
+	in.size += len(b)
 }

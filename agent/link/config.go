@@ -42,6 +42,8 @@ type Config struct {
 	// Proxy names the HTTP proxy for a relay, as httpproxy.Config.ProxyFunc does; nil is
 	// none.
 	Proxy passage.Proxy
+	// Streams are TCP connections straight to peers, for where UDP does not pass.
+	Streams Streams
 	// LoopbackCandidates also offers 127.0.0.1. It is set when control itself was
 	// reached over loopback: then peers may be processes of this machine.
 	LoopbackCandidates bool
@@ -59,6 +61,7 @@ func (c *Config) validate() error {
 	missing(c.WireGuard.IsZero(), "WireGuard")
 	missing(c.Disco == disco.PrivateKey{}, "Disco")
 	missing(c.TLS == nil, "TLS")
+	missing(c.Streams.Listen != "" && c.Streams.Server == nil, "Streams.Server")
 	return errors.Join(errs...)
 }
 
@@ -69,6 +72,7 @@ type Peer struct {
 	WireGuard wire.WireGuardKey
 	Disco     wire.DiscoKey
 	Reach     wire.Reach
+	SVID      []byte // its leaf, DER: whose identity a stream must prove; empty has none
 	Ticket    []byte // opens the pair at a relay
 }
 
@@ -83,7 +87,7 @@ type PeerStatus struct {
 	Was   Route         `json:"was"`           // before that; none at first
 	Moves uint64        `json:"moves"`         // how often the route has changed
 	RTT   time.Duration `json:"rtt,omitempty"` // of the direct path, smoothed
-	Why   path.Why      `json:"why,omitempty"` // why it is not direct
+	Why   path.Why      `json:"why,omitempty"` // why it is not direct by UDP
 	// MTU is of the largest inner packet that goes by the direct path, while that is less
 	// than the tunnel's: larger ones take the relay. 0: all do.
 	MTU  int       `json:"mtu,omitempty"`

@@ -29,7 +29,7 @@ type ground struct {
 	nat   *natHost
 	udp   map[uint16]*datagrams
 	tcp   map[uint16]func(net.Conn)
-	conns []*stream
+	conns []*pipe
 	port  uint16
 	fail  error               // of writes
 	far   time.Duration       // of connecting
@@ -135,7 +135,7 @@ func (g *ground) DialContext(ctx context.Context, _, addr string) (net.Conn, err
 		g.mu.Unlock()
 		return nil, errors.New("connection refused")
 	}
-	a, b := newStream()
+	a, b := newPipe()
 	g.conns = append(g.conns, a, b)
 	accept, far := h.tcp[to.Port()], h.far
 	g.mu.Unlock()
@@ -263,8 +263,8 @@ func (l *lab) deliver(b []byte, src, to netip.AddrPort) {
 	})
 }
 
-// stream is one end of a TCP connection, with a send buffer without end.
-type stream struct {
+// pipe is one end of a TCP connection, with a send buffer without end.
+type pipe struct {
 	in, out *half
 	hole    atomic.Bool // what is written disappears
 }
@@ -277,9 +277,9 @@ type half struct {
 	until time.Time
 }
 
-func newStream() (a, b *stream) {
+func newPipe() (a, b *pipe) {
 	x, y := &half{more: make(chan struct{}, 1)}, &half{more: make(chan struct{}, 1)}
-	return &stream{in: x, out: y}, &stream{in: y, out: x}
+	return &pipe{in: x, out: y}, &pipe{in: y, out: x}
 }
 
 func (h *half) wake() {
@@ -289,7 +289,7 @@ func (h *half) wake() {
 	}
 }
 
-func (s *stream) Read(b []byte) (int, error) {
+func (s *pipe) Read(b []byte) (int, error) {
 	for {
 		s.in.mu.Lock()
 		n := copy(b, s.in.buf)
@@ -316,7 +316,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	}
 }
 
-func (s *stream) Write(b []byte) (int, error) {
+func (s *pipe) Write(b []byte) (int, error) {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.out.eof {
@@ -329,7 +329,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (s *stream) Close() error {
+func (s *pipe) Close() error {
 	for _, h := range []*half{s.in, s.out} {
 		h.mu.Lock()
 		if h == s.in || !s.hole.Load() {
@@ -341,7 +341,7 @@ func (s *stream) Close() error {
 	return nil
 }
 
-func (s *stream) SetReadDeadline(t time.Time) error {
+func (s *pipe) SetReadDeadline(t time.Time) error {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
 	s.in.until = t
@@ -349,7 +349,7 @@ func (s *stream) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func (s *stream) SetDeadline(t time.Time) error    { return s.SetReadDeadline(t) }
-func (s *stream) SetWriteDeadline(time.Time) error { return nil }
-func (s *stream) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (s *stream) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *pipe) SetDeadline(t time.Time) error    { return s.SetReadDeadline(t) }
+func (s *pipe) SetWriteDeadline(time.Time) error { return nil }
+func (s *pipe) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *pipe) RemoteAddr() net.Addr             { return &net.TCPAddr{} }

@@ -227,6 +227,8 @@ func (l *Link) sendHandshake(p *peer, b []byte) {
 	case r == nil:
 	case r.direct.IsValid():
 		_ = l.writeOne(b, r.direct) // one that cannot be sent is one that is lost
+	case r.stream != nil:
+		r.stream.send(b)
 	case r.relay != nil:
 		r.relay.send(p, b)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -59,6 +60,10 @@ type Link struct {
 	moved  []*peer    // OnRoute is due
 	group  sync.WaitGroup
 
+	listener net.Listener // of streams; nil: none. Set once, before the goroutines
+	door     door
+	calls    chan struct{} // capacity streamCalls: attempts to reach peers by TCP
+
 	mapping Mapping       // of the router; guarded by mu
 	remap   chan struct{} // wakes keepMapping; capacity 1
 }
@@ -79,6 +84,7 @@ func New(cfg Config) (*Link, error) {
 		kick:   make(chan struct{}, 1),
 		probe:  make(chan struct{}, 1),
 		remap:  make(chan struct{}, 1),
+		calls:  make(chan struct{}, streamCalls),
 		shield: shield{alarm: make(chan struct{}, 1)},
 		peers:  make(map[wire.SystemID]*peer),
 	}
@@ -104,6 +110,10 @@ func (l *Link) Run(ctx context.Context) error {
 	if err := l.udp.open(l, l.cfg.Port, true); err != nil {
 		return fmt.Errorf("run link: listen on UDP: %w", err)
 	}
+	if err := l.listen(); err != nil {
+		l.udp.shut()
+		return err
+	}
 	l.look() // before anything is said: candidates come from the interfaces
 
 	l.mu.Lock()
@@ -112,7 +122,7 @@ func (l *Link) Run(ctx context.Context) error {
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now)
 	l.mu.Unlock()
-	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump, l.guard, l.keepMapping} {
+	for _, work := range []func(context.Context){l.loop, l.watch, l.probeRelays, l.pump, l.guard, l.keepMapping, l.acceptStreams} {
 		l.group.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()
@@ -205,6 +215,7 @@ func (l *Link) updateLocked(now time.Time, p *peer, n *Peer) {
 		p.path.SetCandidates(now, n.Reach.Candidates)
 		l.dueLocked(p, now)
 	}
+	p.leaf = n.SVID
 	if !bytes.Equal(p.ticket, n.Ticket) {
 		p.ticket = bytes.Clone(n.Ticket)
 		l.relays.renew(p)
@@ -215,6 +226,9 @@ func (l *Link) updateLocked(now time.Time, p *peer, n *Peer) {
 func (l *Link) forgetLocked(p *peer) {
 	p.gone = true
 	p.route.Store(nil)
+	if p.stream != nil {
+		p.stream.stop()
+	}
 	l.table.remove(p)
 	delete(l.peers, p.id)
 	heap.Remove(&l.timers, p.index)
@@ -262,8 +276,8 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 	}
 	p.path.SetNATs(l.stun.nat, p.reach.NAT)
 	out := p.path.Step(now)
-	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc || old.size != out.Size {
-		next := &route{direct: out.Route.Direct, relay: rc, size: out.Size}
+	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc || old.stream != p.stream || old.size != out.Size {
+		next := &route{direct: out.Route.Direct, stream: p.stream, relay: rc, size: out.Size}
 		if out.Route.IsNone() {
 			next = nil
 		}
@@ -280,8 +294,9 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 		l.moved = append(l.moved, p)
 		l.wake()
 	}
+	l.callLocked(p, out.Dial)
 	due := out.Next
-	a := action{p: p, pings: out.Pings, callMe: out.CallMe, relay: rc}
+	a := action{p: p, pings: out.Pings, callMe: out.CallMe, by: route{stream: p.stream, relay: rc}}
 	if at, ok := p.shake.next(l, now, out.Changed); ok && !out.Route.IsNone() {
 		if a.repeat = !at.After(now); !a.repeat && at.Before(due) {
 			due = at
@@ -305,8 +320,8 @@ type action struct {
 	p      *peer
 	pings  []path.Ping
 	callMe bool
-	relay  *relayConn
-	repeat bool // the handshake's initiation
+	by     route // of the call: never direct
+	repeat bool  // the handshake's initiation
 }
 
 func (l *Link) takeLocked() []action {
@@ -320,8 +335,8 @@ func (l *Link) do(todo []action) {
 		for _, g := range a.pings {
 			l.sendDisco(a.p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard, Size: g.Size}, &route{direct: g.To})
 		}
-		if a.callMe && a.relay != nil {
-			l.sendDisco(a.p, l.callMe(a.p), &route{relay: a.relay})
+		if a.callMe {
+			l.sendDisco(a.p, l.callMe(a.p), &a.by)
 		}
 		if a.repeat {
 			l.sendHandshake(a.p, a.p.shake.again(l))
@@ -424,5 +439,5 @@ func (t *timers) Pop() any {
 // drops counts; see Drops.
 type drops struct {
 	unknownSource, unknownKey, badDisco, replay, badSTUN, noise atomic.Uint64
-	noRoute, queueFull, writeFailed, unknownSender              atomic.Uint64
+	noRoute, queueFull, writeFailed, unknownSender, callers     atomic.Uint64
 }

@@ -18,6 +18,7 @@ type NetInfo struct {
 	Home     wire.RelayID     `json:"home,omitempty"`
 	Relays   []RelayInfo      `json:"relays"`
 	Mapping  *Mapping         `json:"mapping,omitempty"` // nil: not asked for
+	Listen   string           `json:"listen,omitempty"`  // where peers may come by TCP; empty: nowhere
 }
 
 // The kinds of NAT, as wire.Reach.NAT carries them. Mapping is in the sense of
@@ -52,4 +53,5 @@ type Drops struct {
 	WriteFailed   uint64 `json:"write_failed"`   // the socket refused it
 	Floods        uint64 `json:"floods"`         // times that the kernel was told to drop strangers
 	UnknownSender uint64 `json:"unknown_sender"` // relayed from a system that is no peer
+	Callers       uint64 `json:"callers"`        // TCP connections that proved to be no peer's, or came too often
 }

@@ -61,6 +61,9 @@ func (system) ListenUDP(port uint16) (PacketConn, error) {
 	return c, nil
 }
 
+// ListenTCP implements StreamListener.
+func (system) ListenTCP(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
 func (system) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, addr)

@@ -37,6 +37,9 @@ type peer struct {
 	// Guarded by Link.mu.
 	reach    wire.Reach
 	ticket   []byte
+	leaf     []byte      // of its SVID
+	stream   *streamConn // straight to it by TCP; nil: none
+	calling  bool        // one is sought
 	path     *path.Peer
 	gone     bool
 	due      time.Time // of the next step
@@ -51,8 +54,9 @@ type peer struct {
 
 // route is what the data path needs to know. It is never changed, only replaced.
 type route struct {
-	direct netip.AddrPort // invalid: relayed
-	relay  *relayConn     // nil: none
+	direct netip.AddrPort // invalid: not by UDP
+	stream *streamConn    // for what does not go by UDP; nil: none
+	relay  *relayConn     // for the rest; nil: none
 	size   int            // of the largest message that goes directly; 0: of any size
 }
 
@@ -177,8 +181,17 @@ func (l *Link) Ping(ctx context.Context, id wire.SystemID) (Result, error) {
 	}
 }
 
+// cameBy reports whether an answer came the way that was asked.
+func (q *question) cameBy(by *route) bool {
+	w := by.words()
+	return w.Direct == q.route.Direct && w.Stream == q.route.Stream && (by.relay != nil) == !q.route.IsDirect()
+}
+
 func (r *route) words() (w Route) {
-	if w.Direct = r.direct; r.relay != nil {
+	if w.Direct = r.direct; !r.direct.IsValid() {
+		w.Stream = r.stream.words()
+	}
+	if r.relay != nil {
 		w.Relay = r.relay.id
 	}
 	return w

@@ -15,6 +15,8 @@ func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
 	b := p.pair().Seal(buf[:0], m) // one that is padded to more takes a larger buffer
 	if r.direct.IsValid() {
 		_ = l.writeOne(b, r.direct) // a probe that cannot be sent is a probe unanswered
+	} else if r.stream != nil {
+		r.stream.send(b)
 	} else if r.relay != nil {
 		r.relay.send(p, b)
 	}
@@ -27,7 +29,9 @@ func (l *Link) callMe(p *peer) disco.CallMe {
 	defer l.mu.Unlock()
 	m := disco.CallMe{Tx: disco.NewTxID()}
 	for _, c := range l.candidatesLocked() {
-		m.Candidates = append(m.Candidates, c.Addr)
+		if c.Kind != wire.TCPCandidate {
+			m.Candidates = append(m.Candidates, c.Addr)
+		}
 	}
 	if o := p.observed; o.IsValid() && len(m.Candidates) < wire.MaxCandidates && !slices.Contains(m.Candidates, o) {
 		m.Candidates = append(m.Candidates, o)
@@ -35,19 +39,20 @@ func (l *Link) callMe(p *peer) disco.CallMe {
 	return m
 }
 
-// hearDisco takes a disco packet from the socket, or, when rc is set, from a relay,
-// which says that it is from sender.
-func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayConn) {
+// hearDisco takes a disco packet that came by one way: from an address of the socket, from
+// a relay, which says that it is from sender, or from sender's stream.
+func (l *Link) hearDisco(b []byte, sender *peer, by route) {
+	udp := by.direct.IsValid()
 	p := l.table.sender(b)
 	if p == nil || sender != nil && sender != p {
-		if l.drops.unknownKey.Add(1); rc == nil {
+		if l.drops.unknownKey.Add(1); udp {
 			l.shield.probes.Add(1)
 			l.shield.stray()
 		}
 		return
 	}
 	m, err := p.pair().Open(b)
-	if err != nil || rc == nil && !disco.Sendable(from) {
+	if err != nil || udp && !disco.Sendable(by.direct) {
 		l.drops.badDisco.Add(1)
 		return
 	}
@@ -58,8 +63,8 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 		l.mu.Unlock()
 		return
 	}
-	if rc != nil {
-		p.setHere(rc.id, now)
+	if by.relay != nil {
+		p.setHere(by.relay.id, now)
 	}
 	switch m := m.(type) {
 	case disco.Ping:
@@ -68,14 +73,16 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 		} else if p.seen.before(m.Tx) {
 			l.drops.replay.Add(1)
 		} else {
-			reply = disco.Pong{Tx: m.Tx, Observed: from}
-			l.hearPingLocked(p, from, rc, now)
+			reply = disco.Pong{Tx: m.Tx, Observed: by.direct}
+			if udp { // the others are of no address to learn
+				l.hearPingLocked(p, by.direct, now)
+			}
 		}
 	case disco.Pong:
-		l.hearPongLocked(p, m, from, rc, now)
+		l.hearPongLocked(p, m, &by, now)
 	case disco.CallMe:
-		if rc == nil {
-			l.drops.badDisco.Add(1) // calls come by relay; elsewhere nobody needs one
+		if udp {
+			l.drops.badDisco.Add(1) // calls come by TCP; elsewhere nobody needs one
 		} else if p.seen.before(m.Tx) {
 			l.drops.replay.Add(1)
 		} else {
@@ -86,15 +93,12 @@ func (l *Link) hearDisco(b []byte, sender *peer, from netip.AddrPort, rc *relayC
 	todo := l.takeLocked()
 	l.mu.Unlock()
 	if reply != nil {
-		l.sendDisco(p, reply, &route{direct: from, relay: rc})
+		l.sendDisco(p, reply, &by)
 	}
 	l.do(todo)
 }
 
-func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, rc *relayConn, now time.Time) {
-	if rc != nil {
-		return // only Ping sends those; there is no address to learn
-	}
+func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, now time.Time) {
 	p.path.HearPing(now, from)
 	if p.path.Knows(from) {
 		l.table.claim(from, p, false)
@@ -102,8 +106,9 @@ func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, rc *relayConn, now t
 	l.stepLocked(p, now)
 }
 
-func (l *Link) hearPongLocked(p *peer, m disco.Pong, from netip.AddrPort, rc *relayConn, now time.Time) {
-	if q := p.waiting[m.Tx]; q != nil && q.route.Direct == from && (rc != nil) == (q.route.Direct == netip.AddrPort{}) {
+func (l *Link) hearPongLocked(p *peer, m disco.Pong, by *route, now time.Time) {
+	from := by.direct
+	if q := p.waiting[m.Tx]; q != nil && q.cameBy(by) {
 		delete(p.waiting, m.Tx)
 		select {
 		case q.answer <- Result{now.Sub(q.at), q.route}:
@@ -111,7 +116,10 @@ func (l *Link) hearPongLocked(p *peer, m disco.Pong, from netip.AddrPort, rc *re
 		}
 		return
 	}
-	if rc != nil {
+	if by.stream != nil && by.stream.answeredLocked(m.Tx, now) {
+		return
+	}
+	if !from.IsValid() {
 		l.drops.replay.Add(1)
 		return
 	}

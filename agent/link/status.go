@@ -33,7 +33,10 @@ func (p *peer) statusLocked(now time.Time) PeerStatus {
 	}
 	s.Was, s.Moves = p.path.Before()
 	if r := p.route.Load(); r != nil {
-		if s.Route = r.words(); r.size > 0 && r.relay != nil {
+		if s.Route = r.words(); s.Route.Stream.IsValid() {
+			s.RTT = time.Duration(r.stream.rtt.Load())
+		}
+		if r.size > 0 && (r.relay != nil || r.stream != nil) {
 			s.MTU = max(0, r.size-messageOverhead)
 		}
 	}
@@ -57,6 +60,9 @@ func (l *Link) NetInfo() NetInfo {
 	n := NetInfo{
 		UDP: l.stun.udp, NAT: l.stun.nat, Port: l.udp.port(),
 		Observed: slices.Clone(l.stun.observed), Home: l.relays.home,
+	}
+	if l.listener != nil {
+		n.Listen = l.listener.Addr().String()
 	}
 	if l.cfg.Mapper != nil {
 		m := l.mapping
@@ -92,5 +98,6 @@ func (l *Link) Drops() Drops {
 		WriteFailed:   d.writeFailed.Load(),
 		Floods:        l.shield.raised.Load(),
 		UnknownSender: d.unknownSender.Load(),
+		Callers:       d.callers.Load(),
 	}
 }

@@ -102,6 +102,7 @@ func (l *Link) networkChanged() {
 		default:
 		}
 	}
+	l.checkStreamsLocked()
 	l.tell = true
 	l.mu.Unlock()
 	select {
@@ -123,16 +124,22 @@ func (l *Link) candidatesLocked() []wire.Candidate {
 	}
 	var out []wire.Candidate
 	add := func(kind wire.CandidateKind, a netip.AddrPort) {
-		same := func(c wire.Candidate) bool { return c.Addr == a }
+		same := func(c wire.Candidate) bool {
+			return c.Addr == a && (c.Kind == wire.TCPCandidate) == (kind == wire.TCPCandidate)
+		}
 		if len(out) < wire.MaxCandidates && !slices.ContainsFunc(out, same) {
 			out = append(out, wire.Candidate{Kind: kind, Addr: a})
 		}
 	}
-	for _, a := range l.local[:min(len(l.local), hostCandidates)] {
+	streams := l.streamsLocked()
+	for _, a := range l.local[:min(len(l.local), hostCandidates-len(streams))] {
 		add(wire.HostCandidate, netip.AddrPortFrom(a, port))
 	}
 	if l.cfg.LoopbackCandidates {
 		add(wire.HostCandidate, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port))
+	}
+	for _, a := range streams {
+		add(wire.TCPCandidate, a)
 	}
 	if a := l.mapping.Addr; a.IsValid() {
 		add(wire.MappedCandidate, a)

@@ -1,0 +1,220 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"enclave/passage"
+	"enclave/wire/disco"
+	"enclave/wire/stream"
+)
+
+// Who calls by TCP is counted before it has proved who it is: how many there are, how many
+// of one network, and how often one network comes. A caller that proves to be a peer gives
+// its place back; a stranger is sent nothing and closed.
+const (
+	doorSlots   = 64 // callers that have not proved who they are
+	doorSame    = 8  // of one prefix: /24 of IPv4, /48 of IPv6
+	doorRate    = rate.Limit(4)
+	doorBurst   = 16
+	doorTable   = 4096 // prefixes that are remembered
+	acceptPause = 100 * time.Millisecond
+)
+
+// door counts callers.
+type door struct {
+	mu      sync.Mutex // guards what follows
+	inside  int
+	sources map[netip.Prefix]*source
+}
+
+type source struct {
+	inside int
+	rate   *rate.Limiter
+}
+
+// enter counts a caller in, and reports whether there is room for it.
+func (d *door) enter(from netip.Prefix, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inside >= doorSlots {
+		return false
+	}
+	s := d.sources[from]
+	if s == nil {
+		if len(d.sources) >= doorTable {
+			for p, old := range d.sources {
+				if old.inside == 0 && old.rate.TokensAt(now) >= doorBurst {
+					delete(d.sources, p)
+				}
+			}
+			if len(d.sources) >= doorTable {
+				return false // that many networks within seconds are no peers
+			}
+		}
+		if d.sources == nil {
+			d.sources = make(map[netip.Prefix]*source)
+		}
+		s = &source{rate: rate.NewLimiter(doorRate, doorBurst)}
+		d.sources[from] = s
+	}
+	if s.inside >= doorSame || !s.rate.AllowN(now, 1) {
+		return false
+	}
+	s.inside++
+	d.inside++
+	return true
+}
+
+func (d *door) leave(from netip.Prefix) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inside--
+	if s := d.sources[from]; s != nil {
+		s.inside--
+	}
+}
+
+// sourceOf is the network of a caller.
+func sourceOf(a netip.Addr) netip.Prefix {
+	bits := 24
+	if a.Is6() {
+		bits = 48
+	}
+	p, _ := a.Prefix(bits)
+	return p
+}
+
+// listen opens the listener, where one was asked for.
+func (l *Link) listen() error {
+	at := l.cfg.Streams.Listen
+	if at == "" {
+		return nil
+	}
+	n, ok := l.cfg.Network.(StreamListener)
+	if !ok {
+		return errors.New("run link: this network takes no TCP connections")
+	}
+	ln, err := n.ListenTCP(at)
+	if err != nil {
+		return fmt.Errorf("run link: listen on TCP: %w", err)
+	}
+	l.mu.Lock()
+	l.listener = ln
+	l.mu.Unlock()
+	return nil
+}
+
+// acceptStreams takes callers until the listener is closed.
+func (l *Link) acceptStreams(ctx context.Context) {
+	if l.listener == nil { // set before any goroutine, and never again
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { l.listener.Close() })
+	defer stop()
+	for ctx.Err() == nil {
+		c, err := l.listener.Accept()
+		if err != nil {
+			if ctx.Err() == nil { // out of descriptors, or aborted by the caller
+				l.log.Warn("listen on TCP", "err", err)
+				sleep(ctx, acceptPause)
+			}
+			continue
+		}
+		from := farOf(c)
+		source := sourceOf(from.Addr())
+		if !l.door.enter(source, time.Now()) {
+			l.drops.callers.Add(1)
+			c.Close()
+			continue
+		}
+		l.group.Go(func() {
+			defer l.door.leave(source)
+			if err := l.take(ctx, c, from); err != nil {
+				l.drops.callers.Add(1)
+				l.log.Debug("caller turned away", "from", from, "err", err)
+				c.Close()
+			}
+		})
+	}
+}
+
+// take lets a caller in if it is a peer.
+func (l *Link) take(ctx context.Context, raw net.Conn, from netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, streamIn)
+	defer cancel()
+	end := context.AfterFunc(ctx, func() { raw.Close() })
+	defer end()
+	var p *peer
+	var tx disco.TxID
+	// Nothing is shown before the knock, and nothing is believed before the certificate.
+	c := tls.Server(passage.NewBulk(raw), &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if p, tx = l.knocked(stream.Knock(h.SupportedProtos)); p == nil {
+			return nil, errStranger
+		}
+		cfg := l.cfg.Streams.Server()
+		if cfg == nil {
+			return nil, errors.New("no TLS configuration for callers")
+		}
+		cfg = cfg.Clone()
+		cfg.MinVersion, cfg.NextProtos = tls.VersionTLS13, []string{stream.ALPN}
+		cfg.DynamicRecordSizingDisabled = true
+		verify := cfg.VerifyConnection
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+			if verify == nil {
+				return errStranger
+			}
+			if err := verify(cs); err != nil {
+				return err
+			}
+			return p.proves(&cs, time.Now())
+		}
+		return cfg, nil
+	}})
+	if err := c.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	b, err := stream.Append(nil, p.pair().Seal(nil, disco.Pong{Tx: tx}))
+	if err != nil {
+		return err
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(streamIn))
+	if _, err := c.Write(b); err != nil {
+		return err
+	}
+	if !end() {
+		return ctx.Err()
+	}
+	if !l.adopt(newStreamConn(p, c, from, false), stream.NewReader(c)) {
+		return errReplaced
+	}
+	return nil
+}
+
+// knocked returns the peer that a knock is of, and its transaction; nil: of none, or it was
+// heard before.
+func (l *Link) knocked(b []byte) (*peer, disco.TxID) {
+	p := l.table.sender(b)
+	if p == nil {
+		return nil, disco.TxID{}
+	}
+	m, err := p.pair().Open(b)
+	ping, ok := m.(disco.Ping)
+	if err != nil || !ok || ping.WireGuard != p.wg {
+		return nil, disco.TxID{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.gone || p.seen.before(ping.Tx) {
+		return nil, disco.TxID{}
+	}
+	return p, ping.Tx
+}
