@@ -68,6 +68,7 @@ type Config struct {
 	Run         *wire.RunInfo   // set: this is a run of a sandbox, not a machine
 	MTU         int             // of the overlay; 0 is 1280, the smallest that IPv6 allows
 	Port        uint16          // UDP port; 0 picks one
+	ListenTCP   string          // where peers may come by TCP when UDP does not pass, like ":443"; empty is nowhere
 	Mapper      link.Mapper     // asks the router for an open port; nil does not
 	Proxy       passage.Proxy   // the HTTP proxy for control and relays; nil is none
 	Predict     int             // ports to guess of a peer behind a NAT that maps by destination; 0 is none

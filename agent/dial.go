@@ -205,7 +205,7 @@ func (a *Agent) meet(ctx context.Context, peer *contact) error {
 func routeWords(r link.Route) (kind, via string) {
 	switch {
 	case r.IsDirect():
-		return "direct", r.Direct.String()
+		return "direct", link.Route{Direct: r.Direct, Stream: r.Stream}.String()
 	case r.IsNone():
 		return "none", ""
 	}

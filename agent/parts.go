@@ -55,6 +55,13 @@ func (a *Agent) open() (*parts, error) {
 		TLS: func(id wire.RelayID) *tls.Config {
 			return svid.ClientConfig(trust, a.source, svid.Relay(trust.Org, id))
 		},
+		Streams: link.Streams{
+			Listen: a.cfg.ListenTCP,
+			Server: func() *tls.Config { return svid.ServerConfig(trust, a.source, svid.ClientRequired) },
+			Client: func(id wire.SystemID) *tls.Config {
+				return svid.ClientConfig(trust, a.source, svid.System(trust.Org, id))
+			},
+		},
 		Logger:  a.log.With("part", "link"),
 		OnReach: func(r wire.Reach) { a.events.post(&r) },
 		OnRoute: func(s link.PeerStatus) {
@@ -102,6 +109,9 @@ func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Tim
 		addrs := []netip.Addr{peer.IPv4, peer.IPv6}
 		rules[i] = filter.Peer{ID: peer.ID, Addrs: addrs, Grants: peer.Grants}
 		links[i] = link.Peer{ID: peer.ID, WireGuard: peer.WireGuard, Disco: peer.Disco, Reach: peer.Reach, Ticket: peer.Ticket}
+		if len(peer.SVID) > 0 {
+			links[i].SVID = peer.SVID[0]
+		}
 		tunnels[i] = tunnel.Peer{Key: peer.WireGuard, Addrs: addrs}
 	}
 	named := namers(peers) // before the filter lets a flow to one through

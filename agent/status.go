@@ -92,7 +92,7 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 }
 
 func agentNetwork(n link.NetInfo) *api.AgentNetwork {
-	out := &api.AgentNetwork{UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port,
+	out := &api.AgentNetwork{Listen: n.Listen, UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port,
 		Observed: append([]netip.AddrPort{}, n.Observed...), Relays: []api.AgentRelay{}}
 	if m := n.Mapping; m != nil {
 		out.Mapping = &api.AgentMapping{How: m.How, Error: m.Error}
@@ -141,7 +141,7 @@ func (a *Agent) Ping(ctx context.Context, name string) (api.PingResult, error) {
 		return api.PingResult{}, fmt.Errorf("ping %s: %w", peer.Name, err)
 	}
 	out := api.PingResult{Peer: peer.ID, Name: peer.Name, Addr: peer.IPv4, RTT: r.RTT}
-	if out.Route, out.Via = routeWords(r.Route); out.Route != "direct" {
+	if out.Route, out.Via = routeWords(r.Route); !r.Route.Direct.IsValid() {
 		out.Why = a.whyNotDirect(p, peer.ID)
 	}
 	return out, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,10 +117,8 @@ func statusChanges(was, is *api.AgentStatus) (lines []string) {
 
 // routeText is the route to a peer: direct and an address, relay and its name, or none.
 func routeText(p *api.AgentPeer) string {
-	if p.Via == "" {
-		return p.Route
-	}
-	return p.Route + " " + p.Via
+	word, at := api.Way(p.Route, p.Via)
+	return strings.TrimSpace(word + " " + at)
 }
 
 func routeAndWhy(p *api.AgentPeer) string {
@@ -164,6 +163,9 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 	if s.Network != nil && s.Network.Mapping != nil {
 		fmt.Fprintf(w, "port mapping %s\n", mappingText(s.Network.Mapping))
 	}
+	if s.Network != nil && s.Network.Listen != "" {
+		fmt.Fprintf(w, "peers may come by TCP at %s\n", s.Network.Listen)
+	}
 	networksText(w, *s)
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
@@ -179,13 +181,18 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 		if p.RTT > 0 {
 			rtt = ms(p.RTT)
 		}
-		rows = append(rows, []string{clean(p.Name), string(p.ID), p.IPv4.String(), p.Route, orDash(p.Via), rtt, when(&p.Since), orDash(p.Was), when(&p.LastHandshake)})
+		word, at := api.Way(p.Route, p.Via)
+		rows = append(rows, []string{clean(p.Name), string(p.ID), p.IPv4.String(), word, orDash(at), rtt, when(&p.Since), orDash(p.Was), when(&p.LastHandshake)})
 	}
 	fmt.Fprintln(w)
 	table(w, rows...)
 	for i := range s.Peers {
 		if p := &s.Peers[i]; p.Why != "" {
-			fmt.Fprintf(w, "%s is not direct: %s (%s)\n", clean(p.Name), p.Why, p.WhyNotDirect)
+			not := "not direct"
+			if p.Route == "direct" {
+				not = "direct by TCP and not by UDP"
+			}
+			fmt.Fprintf(w, "%s is %s: %s (%s)\n", clean(p.Name), not, p.Why, p.WhyNotDirect)
 		}
 	}
 }

@@ -122,12 +122,15 @@ func lookAtRelays(s *api.AgentStatus) finding {
 }
 
 func lookAtPaths(s *api.AgentStatus) finding {
-	direct, relayed, none := 0, 0, []string{}
+	direct, streams, relayed, none := 0, 0, 0, []string{}
 	whys := map[string]int{}
 	for i := range s.Peers {
 		switch p := &s.Peers[i]; p.Route {
 		case "direct":
 			direct++
+			if word, _ := api.Way(p.Route, p.Via); word != p.Route {
+				streams++
+			}
 		case "relay":
 			relayed++
 			whys[p.Why]++
@@ -139,6 +142,9 @@ func lookAtPaths(s *api.AgentStatus) finding {
 		return found(blank, "", "%s", noPeers(s))
 	}
 	text := fmt.Sprintf("%d direct, %d by relay", direct, relayed)
+	if streams > 0 {
+		text = fmt.Sprintf("%d direct, %d of them (tcp), %d by relay", direct, streams, relayed)
+	}
 	most, why := 0, ""
 	for w, n := range whys {
 		if n > most || n == most && w < why {

@@ -143,7 +143,8 @@ func (a *app) systemPeers() *cobra.Command {
 					if p.RTT > 0 {
 						rtt = p.RTT.Round(100 * time.Microsecond).String()
 					}
-					rows = append(rows, []string{clean(p.Name), p.Route, clean(orDash(p.Via)), rtt, when(&p.LastHandshake), num(int(p.Received)), num(int(p.Sent)), clean(orDash(p.Why))})
+					way, at := api.Way(p.Route, p.Via)
+					rows = append(rows, []string{clean(p.Name), way, clean(orDash(at)), rtt, when(&p.LastHandshake), num(int(p.Received)), num(int(p.Sent)), clean(orDash(p.Why))})
 				}
 				table(w, rows...)
 			})

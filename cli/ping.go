@@ -196,11 +196,11 @@ func (a *app) pong(r api.PingResult) error {
 	if a.json {
 		return json.NewEncoder(a.Out).Encode(r)
 	}
-	via := r.Via
+	way, via := api.Way(r.Route, r.Via)
 	if r.Route == "relay" {
 		via = "relay " + via
 	}
-	text := fmt.Sprintf("%s (%s, %s): %s via %s in %s", clean(r.Name), r.Peer, r.Addr, r.Route, via, ms(r.RTT))
+	text := fmt.Sprintf("%s (%s, %s): %s via %s in %s", clean(r.Name), r.Peer, r.Addr, way, via, ms(r.RTT))
 	switch in := r.Inner; {
 	case in != nil && in.Error != "":
 		text += "; no echo through the tunnel: " + clean(in.Error)

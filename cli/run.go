@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -57,6 +58,7 @@ type agentFlags struct {
 	port                                uint16
 	mtu, predict                        int
 	portMapping                         bool
+	listenTCP                           string
 	netstack                            string
 	unseal                              unsealFlags
 }
@@ -88,6 +90,7 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
 	fl.IntVar(&f.predict, "predict-ports", 0, "guess up to `N` ports (at most 256) of a peer whose NAT maps by destination and counts upwards")
+	fl.StringVar(&f.listenTCP, "listen-tcp", "", "take peers at `HOST:PORT` by TCP, those to whom UDP does not pass and nobody else")
 	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
@@ -110,6 +113,9 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	}
 	services, err := f.services()
 	if err != nil {
+		return err
+	}
+	if err := checkListenTCP(f.listenTCP); err != nil {
 		return err
 	}
 	dir, err := a.stateDir()
@@ -140,7 +146,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Keeper:      keeper, Network: link.System(), Version: build().Version, Hostname: host,
 		Proxy: a.proxies().ProxyFunc(),
-		MTU:   f.mtu, Port: f.port, Predict: f.predict, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
+		MTU:   f.mtu, Port: f.port, Predict: f.predict, ListenTCP: f.listenTCP, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())
@@ -164,6 +170,24 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	g.Go(func() error { return ag.Serve(ctx, services) })
 	g.Go(func() error { node.Lean(ctx); return nil })
 	return g.Wait()
+}
+
+// checkListenTCP judges the form of --listen-tcp; whether it can be had is seen later.
+func checkListenTCP(at string) error {
+	if at == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(at)
+	if err == nil && host != "" {
+		_, err = netip.ParseAddr(host)
+	}
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return usage("--listen-tcp %q: want HOST:PORT with an address of this machine, or :PORT for all of them", at)
+	}
+	return nil
 }
 
 // nameFrom makes a DNS label of a host name, for a system that was given none.

@@ -63,6 +63,9 @@ func paths(tb testing.TB) map[string]func() {
 	l, c, p, fns := still(tb)
 	rc := l.relays.conns["r1"]
 	direct, relayed := &route{direct: c.from, relay: rc}, &route{relay: rc}
+	s := newStreamConn(p, nil, c.from, true)
+	streamed := &route{stream: s, relay: rc}
+	var in2 incoming
 	var ep conn.Endpoint = p
 	out := [][]byte{c.packet}
 	in, sizes, eps := [][]byte{make([]byte, 2048)}, make([]int, 1), make([]conn.Endpoint, 1)
@@ -82,6 +85,16 @@ func paths(tb testing.TB) map[string]func() {
 			p.route.Store(relayed)
 			l.Send(out, ep)
 			rc.out.drop()
+		},
+		"send by stream": func() {
+			p.route.Store(streamed)
+			l.Send(out, ep)
+			s.out.drop()
+		},
+		"receive by stream": func() {
+			l.hearStream(s, &in2, c.packet)
+			in2.settle(l)
+			receive(fns[1])
 		},
 		"receive direct": func() { receive(fns[0]) },
 		"receive relayed": func() {

@@ -19,5 +19,6 @@
 // ParseEndpoint knows only set peers; Run for as long as the link is to live. Call
 // Device.DisableSomeRoamingForBrokenMobileSemantics before adding peers: roaming is
 // the link's business, and with it off not even a relay that lies about a sender can
-// move a peer's endpoint. Decisions: docs/decisions/0060 to 0064, 0068 where pairs meet, and 0074 for batches.
+// move a peer's endpoint. Decisions: docs/decisions/0060 to 0064, 0068 where pairs meet, 0074
+// for batches, and 0169 for streams by TCP.
 package link

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,15 +26,16 @@ type lab struct {
 // ground is one host; it is a Network.
 type ground struct {
 	*lab
-	addr  netip.Addr
-	nat   *natHost
-	udp   map[uint16]*datagrams
-	tcp   map[uint16]func(net.Conn)
-	conns []*pipe
-	port  uint16
-	fail  error               // of writes
-	far   time.Duration       // of connecting
-	no    map[netip.Addr]bool // cannot be dialled from here
+	addr   netip.Addr
+	nat    *natHost
+	udp    map[uint16]*datagrams
+	tcp    map[uint16]func(net.Conn)
+	conns  []*pipe
+	port   uint16
+	fail   error               // of writes
+	far    time.Duration       // of connecting
+	no     map[netip.Addr]bool // cannot be dialled from here
+	listen string              // where streams are taken
 }
 
 // natHost is the NAT before one host: mapping by RFC 4787, filtering by address and
@@ -102,6 +104,56 @@ func (g *ground) ListenUDP(port uint16) (PacketConn, error) {
 	return c, nil
 }
 
+// ListenTCP implements StreamListener.
+func (g *ground) ListenTCP(addr string) (net.Listener, error) {
+	_, s, _ := net.SplitHostPort(addr)
+	port, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{g: g, port: uint16(port), queue: make(chan net.Conn, 64), closed: make(chan struct{})}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tcp[l.port] = func(c net.Conn) {
+		select {
+		case l.queue <- c:
+		case <-l.closed:
+			c.Close()
+		}
+	}
+	return l, nil
+}
+
+// listener takes TCP connections.
+type listener struct {
+	g      *ground
+	port   uint16
+	queue  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.queue:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		l.g.mu.Lock()
+		defer l.g.mu.Unlock()
+		delete(l.g.tcp, l.port)
+	})
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv6unspecified, Port: int(l.port)} }
+
 func (g *ground) LookupHost(_ context.Context, host string) ([]netip.Addr, error) {
 	a, err := netip.ParseAddr(host)
 	return []netip.Addr{a}, err
@@ -136,6 +188,12 @@ func (g *ground) DialContext(ctx context.Context, _, addr string) (net.Conn, err
 		return nil, errors.New("connection refused")
 	}
 	a, b := newPipe()
+	seen := g.addr
+	if g.nat != nil {
+		seen = g.nat.public
+	}
+	g.port++
+	a.far, b.far = to, netip.AddrPortFrom(seen, g.port)
 	g.conns = append(g.conns, a, b)
 	accept, far := h.tcp[to.Port()], h.far
 	g.mu.Unlock()
@@ -267,6 +325,7 @@ func (l *lab) deliver(b []byte, src, to netip.AddrPort) {
 type pipe struct {
 	in, out *half
 	hole    atomic.Bool // what is written disappears
+	far     netip.AddrPort
 }
 
 type half struct {
@@ -352,4 +411,4 @@ func (s *pipe) SetReadDeadline(t time.Time) error {
 func (s *pipe) SetDeadline(t time.Time) error    { return s.SetReadDeadline(t) }
 func (s *pipe) SetWriteDeadline(time.Time) error { return nil }
 func (s *pipe) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (s *pipe) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *pipe) RemoteAddr() net.Addr             { return net.TCPAddrFromAddrPort(s.far) }

@@ -56,14 +56,28 @@ type node struct {
 
 // run makes a world in a bubble and hands it to f when everything has settled.
 func run(t *testing.T, natA, natB string, relays int, f func(w *world)) {
+	t.Helper()
+	runWith(t, natA, natB, relays, func(*ground) {}, f)
+}
+
+// runWith has edit change the hosts; a kind of "" is a host without a NAT.
+func runWith(t *testing.T, natA, natB string, relays int, edit func(*ground), f func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		w := &world{t: t, lab: newLab(), relays: map[wire.RelayID]*testRelay{}, stop: stop}
 		for i := range relays {
 			w.addRelay(wire.RelayID("r"+string(rune('1'+i))), i)
 		}
-		gA := w.lab.host("192.168.1.10", "198.51.100.1", natA)
-		gB := w.lab.host("192.168.2.20", "203.0.113.1", natB)
+		gA, gB := w.lab.host("198.51.100.1", "", ""), w.lab.host("203.0.113.1", "", "")
+		if natA != "" {
+			gA = w.lab.host("192.168.1.10", "198.51.100.1", natA)
+		}
+		if natB != "" {
+			gB = w.lab.host("192.168.2.20", "203.0.113.1", natB)
+		}
+		edit(gA)
+		edit(gB)
 		w.alice, w.bob = w.node(gA, "alice"), w.node(gB, "bob00")
 		w.introduce(true)
 		for _, n := range []*node{w.alice, w.bob} {
@@ -91,13 +105,14 @@ func run(t *testing.T, natA, natB string, relays int, f func(w *world)) {
 func (w *world) node(g *ground, id wire.SystemID) *node {
 	n := &node{priv: disco.NewPrivateKey(), w: w, ground: g, got: map[string]int{}, done: make(chan error, 1)}
 	key := disco.NewPrivateKey()
-	n.keys = Peer{ID: id, WireGuard: wire.WireGuardKey(n.priv.Public()), Disco: key.Public(), Ticket: []byte("alicebob00")}
+	n.keys = Peer{ID: id, WireGuard: wire.WireGuardKey(n.priv.Public()), Disco: key.Public(), Ticket: []byte("alicebob00"), SVID: newTestOrg().system(id).Leaf.Raw}
 	var log *slog.Logger
 	if os.Getenv("LINK_TEST_LOG") != "" {
 		slog.SetLogLoggerLevel(slog.LevelDebug)
 		log = slog.Default().With("at", id)
 	}
 	l, err := New(Config{
+		Streams: newTestOrg().streams(id, g.listen),
 		Network: g, Self: id, WireGuard: n.keys.WireGuard, Disco: key, Logger: log,
 		TLS: func(r wire.RelayID) *tls.Config {
 			pool := x509.NewCertPool()

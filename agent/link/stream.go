@@ -30,7 +30,7 @@ type streamConn struct {
 	stop    context.CancelFunc
 
 	heard    atomic.Int64 // when anything last came, like counter.last
-	sent     atomic.Int64 // when data was last written
+	sent     atomic.Int64 // when data was last queued
 	got      atomic.Int64 // when data last came
 	arrivals atomic.Uint64
 	rtt      atomic.Int64 // nanoseconds; 0: not known
@@ -75,7 +75,10 @@ func (s *streamConn) send(b []byte) bool {
 
 // sendData queues a batch of the data path, which waits a moment for room (decision 0035).
 // It returns how many there was room for.
-func (s *streamConn) sendData(bufs [][]byte) int { return s.queue(bufs, true) }
+func (s *streamConn) sendData(bufs [][]byte) int {
+	s.sent.Store(s.p.link.sinceBase())
+	return s.queue(bufs, true)
+}
 
 func (s *streamConn) queue(bufs [][]byte, patient bool) (n int) {
 	q := &s.out
@@ -158,9 +161,6 @@ func (s *streamConn) writeDatagrams(done <-chan struct{}) error {
 		}
 		now := l.sinceBase()
 		data := s.out.take()
-		if data != nil {
-			s.sent.Store(now)
-		}
 		buf = buf[:0]
 		quiet, carried := time.Duration(now-s.heard.Load()), s.silence()
 		switch waits := time.Duration(now - asked); {

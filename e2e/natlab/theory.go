@@ -1,5 +1,7 @@
 package natlab
 
+import "slices"
+
 // DirectPossible reports whether two hosts, each behind a NAT of its own, can reach
 // a direct UDP path without guessing ports.
 //
@@ -52,6 +54,13 @@ func DirectPossible(a, b NATConfig) bool {
 // opensBlind: first's packet passes second's filter, and the answer passes first's.
 func opensBlind(first, second NATConfig) bool {
 	return second.Filtering == EndpointIndependent && first.Filtering != AddressAndPortDependent
+}
+
+// StreamPossible reports whether a can call b by TCP when b listens at a port of its own
+// and nobody has been asked to hand that on: nothing translates or filters before b, and
+// what stands before a lets TCP out to that port.
+func StreamPossible(a, b NATConfig, port uint16) bool {
+	return b.NoTranslation && b.Filtering == EndpointIndependent && (a.TCPPorts == nil || slices.Contains(a.TCPPorts, port))
 }
 
 func (c NATConfig) effectiveMapping() Behaviour {

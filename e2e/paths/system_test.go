@@ -57,11 +57,19 @@ func (w *world) system(name string, host *natlab.Host, options ...func(*link.Con
 	s.addr = netip.AddrFrom4([4]byte{100, 64, 0, byte(len(w.systems) + 1)})
 	secret := disco.NewPrivateKey()
 	s.keys = link.Peer{ID: s.name, WireGuard: wire.WireGuardKey(s.key.Public()), Disco: secret.Public()}
+	mine := o.svid(svid.System(o.id, s.name))
+	if c, err := mine(); err == nil {
+		s.keys.SVID = c.Certificate[0]
+	}
 	cfg := link.Config{
+		Streams: link.Streams{
+			Server: func() *tls.Config { return svid.ServerConfig(o.trust(), mine, svid.ClientRequired) },
+			Client: func(id wire.SystemID) *tls.Config { return svid.ClientConfig(o.trust(), mine, svid.System(o.id, id)) },
+		},
 		Network: s.ground, Self: s.name, WireGuard: s.keys.WireGuard, Disco: secret,
 		Logger: quiet(w.t, name), MTU: 1280,
 		TLS: func(id wire.RelayID) *tls.Config {
-			return svid.ClientConfig(o.trust(), o.svid(svid.System(o.id, s.name)), svid.Relay(o.id, id))
+			return svid.ClientConfig(o.trust(), mine, svid.Relay(o.id, id))
 		},
 		OnReach: func(r wire.Reach) { s.w.report(s, r) },
 		OnRoute: func(p link.PeerStatus) { s.routes.add(p) },

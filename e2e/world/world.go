@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -201,6 +202,8 @@ type Agent struct {
 	key     string
 	state   agent.MemoryKeeper
 	process *Process
+
+	ListenTCP string // of the next Start; empty takes no streams
 }
 
 // Agent puts a system on network and starts it; key is the secret of an enrolment
@@ -221,7 +224,8 @@ func (a *Agent) Start(ctx context.Context) error {
 	ag, err := agent.New(agent.Config{
 		Name: a.Name, Control: controlURL, Fingerprint: a.world.First.Fingerprint,
 		Key: func() (string, error) { return a.key, nil }, Keeper: &a.state, Network: Ground{a.world.Lab, a.Host},
-		Version: "world", Hostname: a.Name, Beat: a.world.cfg.Beat, Logger: a.world.cfg.Logger.With("host", a.Name),
+		ListenTCP: a.ListenTCP,
+		Version:   "world", Hostname: a.Name, Beat: a.world.cfg.Beat, Logger: a.world.cfg.Logger.With("host", a.Name),
 	})
 	if err != nil {
 		return err
@@ -253,6 +257,19 @@ func (g Ground) ListenUDP(port uint16) (link.PacketConn, error) { return g.Host.
 func (g Ground) Echo(ctx context.Context, to netip.Addr, _ uint16, _ []byte) error {
 	_, err := g.Host.Ping(ctx, to)
 	return err
+}
+
+// ListenTCP takes TCP connections at a port of the host.
+func (g Ground) ListenTCP(addr string) (net.Listener, error) {
+	_, s, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	return g.Host.ListenTCP(uint16(port))
 }
 
 // DialContext opens a TCP connection.

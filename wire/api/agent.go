@@ -44,6 +44,7 @@ type AgentNetwork struct {
 	Observed []netip.AddrPort `json:"observed"` // as STUN servers see it
 	Relays   []AgentRelay     `json:"relays"`
 	Mapping  *AgentMapping    `json:"port_mapping,omitempty"` // absent: not asked for
+	Listen   string           `json:"listen_tcp,omitempty"`   // where peers may come by TCP; absent: nowhere
 }
 
 // AgentMapping is a port that the router was asked to open.
@@ -113,12 +114,12 @@ type AgentPeer struct {
 	IPv4          netip.Addr    `json:"ipv4"`
 	IPv6          netip.Addr    `json:"ipv6"`
 	Route         string        `json:"route"`          // direct, relay, none
-	Via           string        `json:"via,omitempty"`  // address or relay
+	Via           string        `json:"via,omitempty"`  // address ("tcp" and one: direct, but not by UDP) or relay
 	Since         time.Time     `json:"since,omitzero"` // of the route
 	Was           string        `json:"was,omitempty"`  // the route before that, in words
 	Moves         uint64        `json:"moves"`          // how often the route has changed
 	RTT           time.Duration `json:"rtt_ns,omitempty"`
-	WhyNotDirect  string        `json:"why_not_direct,omitempty"` // a code
+	WhyNotDirect  string        `json:"why_not_direct,omitempty"` // by UDP; a code
 	Why           string        `json:"why,omitempty"`            // the same as a sentence
 	LastHandshake time.Time     `json:"last_handshake,omitzero"`
 	Received      uint64        `json:"received_bytes"`
@@ -162,7 +163,7 @@ type PingResult struct {
 	Route string        `json:"route"`
 	Via   string        `json:"via,omitempty"`
 	RTT   time.Duration `json:"rtt_ns"`
-	Why   string        `json:"why,omitempty"`   // it is not direct
+	Why   string        `json:"why,omitempty"`   // it is not direct, or not by UDP
 	Inner *InnerPing    `json:"inner,omitempty"` // through the tunnel as well, when asked for
 }
 
