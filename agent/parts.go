@@ -66,6 +66,9 @@ func (a *Agent) open() (*parts, error) {
 		OnReach: func(r wire.Reach) { a.events.post(&r) },
 		OnRoute: func(s link.PeerStatus) {
 			a.log.Debug("route", "peer", s.ID, "route", s.Route.String())
+			if o := p.overlay.Load(); o != nil {
+				o.tunnel.SetSize(s.Key, s.MTU)
+			}
 			a.events.announce()
 		},
 		Port:               a.cfg.Port,

@@ -81,15 +81,16 @@ type Route = path.Route
 
 // PeerStatus is how a peer is reached now.
 type PeerStatus struct {
-	ID    wire.SystemID `json:"id"`
-	Route Route         `json:"route"`
-	Since time.Time     `json:"since"`         // of the route
-	Was   Route         `json:"was"`           // before that; none at first
-	Moves uint64        `json:"moves"`         // how often the route has changed
-	RTT   time.Duration `json:"rtt,omitempty"` // of the direct path, smoothed
-	Why   path.Why      `json:"why,omitempty"` // why it is not direct by UDP
+	ID    wire.SystemID     `json:"id"`
+	Key   wire.WireGuardKey `json:"-"`
+	Route Route             `json:"route"`
+	Since time.Time         `json:"since"`         // of the route
+	Was   Route             `json:"was"`           // before that; none at first
+	Moves uint64            `json:"moves"`         // how often the route has changed
+	RTT   time.Duration     `json:"rtt,omitempty"` // of the direct path, smoothed
+	Why   path.Why          `json:"why,omitempty"` // why it is not direct by UDP
 	// MTU is of the largest inner packet that goes by the direct path, while that is less
-	// than the tunnel's: larger ones take the relay. 0: all do.
+	// than the tunnel's: larger ones take the relay, if there is one. 0: all do.
 	MTU  int       `json:"mtu,omitempty"`
 	Seen time.Time `json:"seen,omitzero"` // last data from the peer
 

@@ -23,7 +23,7 @@ func (l *Link) Status() []PeerStatus {
 
 func (p *peer) statusLocked(now time.Time) PeerStatus {
 	s := PeerStatus{
-		ID:    p.id,
+		ID: p.id, Key: p.wg,
 		Since: p.path.Since(),
 		RTT:   p.path.RTT(),
 		Why:   p.path.Why(now),
@@ -36,7 +36,7 @@ func (p *peer) statusLocked(now time.Time) PeerStatus {
 		if s.Route = r.words(); s.Route.Stream.IsValid() {
 			s.RTT = time.Duration(r.stream.rtt.Load())
 		}
-		if r.size > 0 && (r.relay != nil || r.stream != nil) {
+		if r.size > 0 {
 			s.MTU = max(0, r.size-messageOverhead)
 		}
 	}

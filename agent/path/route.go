@@ -78,7 +78,7 @@ func (w Why) Sentence() string {
 	case WhyHardThere:
 		return "the other side's NAT maps by destination, and the one here lets in only ports that were sent to"
 	case WhyNarrow:
-		return "the direct path carries only packets below 1280 bytes; the relay carries all"
+		return "the direct path carries only packets below 576 bytes; the relay carries all"
 	case WhyNoRelay:
 		return "no relay that both reach, so the other side cannot be told when to open its NAT"
 	case WhyNoAnswer:

@@ -9,10 +9,10 @@ import (
 // is never believed and always tried (RFC 8899): a ping padded to a size is answered or
 // not. Routers that say "too big" are helpful, and many are silent.
 const (
-	// MinSize is what a direct path has to carry where there is a relay beside it: the
-	// smallest IPv6 packet that every link takes, without its headers. What is narrower
-	// is not worth the trouble, and the relay's TCP fits anything.
-	MinSize = 1280 - 40 - 8
+	// MinSize is what a direct path has to carry where there is a relay beside it: what
+	// every host takes by IPv4 (RFC 791), without its headers. TCP inside is cut to the
+	// size that is proven (decision 0173), so that less than this would carry headers.
+	MinSize = 576 - 20 - 8
 
 	// sizeEvery is how often the size of an active route is tried again: a path whose
 	// narrowest link changes goes on answering small pings.
@@ -32,8 +32,9 @@ var sizeAt = [...]time.Duration{0, 300 * time.Millisecond, 900 * time.Millisecon
 const sizeLast = 1900 * time.Millisecond
 
 // ladder is what is tried when the full size does not get through: Ethernet by IPv4 and
-// IPv6, then with the headers of the usual tunnels, then the minimum.
-var ladder = [...]int{1472, 1452, 1412, 1372, 1332, 1312, 1280, MinSize}
+// IPv6, then with the headers of the usual tunnels, what every IPv6 link takes, and steps
+// down to the minimum. All rungs of two tries fit maxWaiting.
+var ladder = [...]int{1472, 1452, 1412, 1372, 1332, 1312, 1280, 1232, 1024, 768, MinSize}
 
 // sizing is what is known of the size of one address.
 type sizing struct {

@@ -24,6 +24,8 @@ func TestSizeOfAPath(t *testing.T) {
 		{1312, 1500, true, 0},
 		{1312, 1312, true, 0},
 		{1312, 1311, true, 1280},
+		{1312, 1232, true, 1232},
+		{1312, 1231, true, 1024},
 		{1312, MinSize, true, MinSize},
 		{1312, MinSize - 1, false, 0},
 		{1452, 1452, true, 0},
@@ -43,7 +45,7 @@ func TestSizeOfAPath(t *testing.T) {
 }
 
 func TestNarrowPathWithoutARelay(t *testing.T) {
-	carries := 600
+	carries := MinSize - 100
 	s := sized(t, 1312, &carries)
 	s.run(time.Second, true)
 	for _, h := range s.hosts {
@@ -67,8 +69,13 @@ func TestPathBecomesNarrower(t *testing.T) {
 	}
 	carries = 1000
 	s.run(sizeEvery+2*sizeLast, true)
+	if !s.direct() || s.hosts[0].Size() != 768 {
+		t.Errorf("direct %v, size %d; want 768", s.direct(), s.hosts[0].Size())
+	}
+	carries = MinSize - 1
+	s.run(sizeEvery+2*sizeLast, true)
 	if s.direct() {
-		t.Error("still direct by a path that carries no IPv6")
+		t.Error("still direct by a path that carries next to nothing")
 	}
 	carries = 1500
 	s.run(time.Minute, true)

@@ -43,7 +43,8 @@ const (
 type nic struct {
 	stack           *stack.Stack
 	port            port
-	gate            atomic.Pointer[foreign] // takes what is for foreign addresses; nil: nobody does
+	gate            atomic.Pointer[foreign]            // takes what is for foreign addresses; nil: nobody does
+	narrow          atomic.Pointer[map[netip.Addr]int] // see pathSizes.limits
 	mtu             int
 	reader          reader
 	events          chan tun.Event
@@ -165,11 +166,26 @@ func (n *nic) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 				return i, nil
 			}
 		}
-		r.split.begin(r.taken[r.at])
+		r.split.begin(r.taken[r.at], n.limit(r.taken[r.at]))
 		r.taken[r.at] = nil
 		r.at++
 	}
 }
+
+// limit is the size that TCP in p is to be cut to, for a peer with a narrow path; 0: none.
+func (n *nic) limit(p *stack.PacketBuffer) int {
+	limits := n.narrow.Load()
+	if limits == nil {
+		return 0
+	}
+	var own []netip.Addr
+	if g := n.gate.Load(); g != nil {
+		own = g.own
+	}
+	return limit(*limits, p.NetworkHeader().Slice(), own)
+}
+
+func (n *nic) limits() *atomic.Pointer[map[netip.Addr]int] { return &n.narrow }
 
 // reader is what Read keeps between two calls: a segment that did not fit the batch, and
 // packets that were taken from the queue under one lock.

@@ -94,6 +94,7 @@ func (t *Tunnel) SetPeers(peers []Peer) error {
 		}
 		e.Peer = p
 	}
+	t.paths.set(want)
 	t.publish()
 	return errors.Join(errs...)
 }

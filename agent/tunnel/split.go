@@ -31,21 +31,39 @@ type splitter struct {
 	heads [maxHeaders]byte
 }
 
-// begin takes over p with its reference. What does not look like a segment to be split
-// goes out whole.
-func (s *splitter) begin(p *stack.PacketBuffer) {
+// begin takes over p with its reference, to split it into packets of at most limit bytes;
+// 0: of as many as the stack says. What does not look like a segment to be split goes out
+// whole.
+func (s *splitter) begin(p *stack.PacketBuffer, limit int) {
 	views, skip := p.AsViewList()
 	s.pkt, s.view, s.skip, s.size, s.part = p, views.Front(), skip, 0, 0
 	mss := int(p.GSOOptions.MSS)
+	if p.GSOOptions.Type == stack.GSONone || mss == 0 {
+		mss = p.Data().Size()
+	}
 	ip, tcp := len(p.NetworkHeader().Slice()), len(p.TransportHeader().Slice())
 	plain := ip == header.IPv4MinimumSize && p.NetworkProtocolNumber == header.IPv4ProtocolNumber ||
 		ip == header.IPv6MinimumSize && p.NetworkProtocolNumber == header.IPv6ProtocolNumber
-	if p.GSOOptions.Type == stack.GSONone || mss == 0 || p.Data().Size() <= mss ||
-		!plain || tcp < header.TCPMinimumSize || tcp > header.TCPHeaderMaximumSize {
+	if plain = plain && isTCP(p.NetworkHeader().Slice()); plain && limit-ip-tcp >= leastPart {
+		mss = min(mss, limit-ip-tcp)
+	}
+	if p.Data().Size() <= mss || !plain || tcp < header.TCPMinimumSize || tcp > header.TCPHeaderMaximumSize {
 		return
 	}
 	s.size, s.left, s.ip, s.head = mss, p.Data().Size(), ip, ip+tcp
 	s.read(s.heads[:s.head])
+}
+
+// leastPart is the least payload that a segment is cut to for a narrow path.
+const leastPart = 256
+
+// isTCP reads a network header without options.
+func isTCP(head []byte) bool {
+	at := 9
+	if len(head) == header.IPv6MinimumSize {
+		at = 6
+	}
+	return head[at] == uint8(header.TCPProtocolNumber)
 }
 
 // next writes the next packet to dst and returns its size; 0 when dst is too small for

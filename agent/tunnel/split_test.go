@@ -93,10 +93,10 @@ func (s segment) handed(mss, piece int) *stack.PacketBuffer {
 	return p
 }
 
-func splitAll(p *stack.PacketBuffer) (out [][]byte) {
+func splitAll(p *stack.PacketBuffer, limit int) (out [][]byte) {
 	var s splitter
 	dst := make([]byte, maxMerged)
-	for s.begin(p); s.pkt != nil; {
+	for s.begin(p, limit); s.pkt != nil; {
 		n := s.next(dst)
 		out = append(out, bytes.Clone(dst[:n]))
 	}
@@ -104,22 +104,27 @@ func splitAll(p *stack.PacketBuffer) (out [][]byte) {
 }
 
 func FuzzSplit(f *testing.F) {
-	f.Add(false, uint16(1368), uint16(1000), uint32(1<<32-2000), uint8(0x19), []byte("\x01\x01\x08\x0atimestamp"), 9000)
-	f.Add(true, uint16(1200), uint16(7), uint32(5), uint8(0x98), []byte(nil), 64000)
-	f.Add(false, uint16(1), uint16(1), uint32(5), uint8(0x10), []byte(nil), 3)
-	f.Add(true, uint16(100), uint16(40), uint32(5), uint8(0x10), []byte("xxxx"), 100)
-	f.Add(false, uint16(1400), uint16(9), uint32(5), uint8(0x10), []byte(nil), 0)
-	f.Fuzz(func(t *testing.T, v6 bool, mss, piece uint16, seq uint32, flags uint8, opts []byte, size int) {
+	f.Add(false, uint16(1368), uint16(1000), uint32(1<<32-2000), uint8(0x19), []byte("\x01\x01\x08\x0atimestamp"), 9000, 0)
+	f.Add(true, uint16(1200), uint16(7), uint32(5), uint8(0x98), []byte(nil), 64000, 992)
+	f.Add(false, uint16(1), uint16(1), uint32(5), uint8(0x10), []byte(nil), 3, 0)
+	f.Add(true, uint16(100), uint16(40), uint32(5), uint8(0x10), []byte("xxxx"), 100, 500)
+	f.Add(false, uint16(1240), uint16(900), uint32(5), uint8(0x18), []byte("xxxx"), 1240, 1200)
+	f.Add(false, uint16(1400), uint16(9), uint32(5), uint8(0x10), []byte(nil), 0, 1)
+	f.Fuzz(func(t *testing.T, v6 bool, mss, piece uint16, seq uint32, flags uint8, opts []byte, size, limit int) {
 		opts = opts[:min(len(opts), 40)]
 		opts = opts[:len(opts)&^3]
-		if mss == 0 || piece == 0 || size < 0 || size > maxMerged-maxHeaders || size/int(mss) > 4096 || size/int(piece) > 4096 {
+		if mss == 0 || piece == 0 || size < 0 || size > maxMerged-maxHeaders || limit < 0 || limit > 1<<16 || size/int(mss) > 4096 || size/int(piece) > 4096 {
 			return
 		}
 		s := segment{v6: v6, ttl: 64, df: true, id: uint16(seq >> 3), port: 4000, seq: seq, ack: ^seq, window: 700, flags: header.TCPFlags(flags), opts: opts, data: make([]byte, size)}
 		for i := range s.data {
 			s.data[i] = byte(i * 7 >> 3)
 		}
-		want, got := s.split(int(mss)), splitAll(s.handed(int(mss), int(piece)))
+		part := int(mss)
+		if room := limit - len(s.encode()) + size; room >= leastPart {
+			part = min(part, room)
+		}
+		want, got := s.split(part), splitAll(s.handed(int(mss), int(piece)), limit)
 		if len(got) != len(want) {
 			t.Fatalf("%d packets, want %d", len(got), len(want))
 		}
@@ -136,7 +141,7 @@ func TestSplitIntoTooLittle(t *testing.T) {
 	s := segment{ttl: 64, flags: header.TCPFlagAck, data: make([]byte, 5000)}
 	for _, p := range []*stack.PacketBuffer{s.handed(1000, 5000), s.handed(5000, 5000)} {
 		var sp splitter
-		if sp.begin(p); sp.next(make([]byte, 30)) != 0 || sp.pkt != nil {
+		if sp.begin(p, 0); sp.next(make([]byte, 30)) != 0 || sp.pkt != nil {
 			t.Fatal("went on after a packet that did not fit")
 		}
 	}

@@ -106,6 +106,7 @@ type Tunnel struct {
 	mu    sync.Mutex
 	peers map[wire.WireGuardKey]*entry
 
+	paths     pathSizes
 	lazy      bool
 	log       *slog.Logger
 	directory atomic.Pointer[directory] // nil unless lazy
@@ -139,6 +140,9 @@ func New(cfg Config) (*Tunnel, error) {
 		stack: s, guard: newGuard(s, cfg.Filter, cfg.Addrs),
 		key: wire.WireGuardKey(private.PublicKey().Bytes()), peers: make(map[wire.WireGuardKey]*entry),
 		lazy: cfg.Lazy, log: cfg.Logger, wishes: make(chan wish), closing: make(chan struct{}),
+	}
+	if c, ok := s.(cutter); ok {
+		t.paths = pathSizes{addrs: make(map[wire.WireGuardKey][]netip.Addr), sizes: make(map[wire.WireGuardKey]int), limits: c.limits()}
 	}
 	t.guard.rouse = t.rouseFor
 	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward, t.rouseFrom}, t.deviceLogger(cfg.Logger))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -94,6 +95,58 @@ func TestIPv6AndUDP(t *testing.T) {
 			t.Fatalf("read %q, %v", buf[:n], err)
 		}
 	})
+}
+
+// TestTCPIsCutForANarrowPath: a connection that is open, both families, both ways; and
+// whole again when the path is.
+func TestTCPIsCutForANarrowPath(t *testing.T) {
+	noLeaks(t)
+	a, b := newPair(t, stacks{Enclave})
+	var largest atomic.Int64
+	see := func(pkt []byte) {
+		if n := int64(len(pkt)); n > largest.Load() {
+			largest.Store(n)
+		}
+	}
+	for _, n := range []*node{a, b} {
+		n.filter.tap.Store(&see)
+	}
+	const block = 300_000
+	pass := func(from, to net.Conn) {
+		t.Helper()
+		go io.WriteString(from, strings.Repeat("0123456789", block/10))
+		if _, err := io.CopyN(io.Discard, to, block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var pairs [][2]net.Conn
+	for _, at := range []netip.AddrPort{b.at(80), netip.AddrPortFrom(b.v6, 80)} {
+		client, server := connectAt(t, a, b, at)
+		pairs = append(pairs, [2]net.Conn{client, server}, [2]net.Conn{server, client})
+	}
+	for _, tt := range []struct{ told, most int64 }{{0, DefaultMTU}, {1250, 1248}, {516, 512}, {0, DefaultMTU}} {
+		a.SetSize(b.key, int(tt.told))
+		b.SetSize(a.key, int(tt.told))
+		for i, p := range pairs {
+			pass(p[0], p[1]) // what TCP had in hand, too
+			largest.Store(0)
+			pass(p[0], p[1])
+			if got := largest.Load(); got > tt.most || got < tt.most-30 { // TCP leaves room for options
+				t.Errorf("direct path for %d bytes, connection %d: packets of up to %d bytes, want some %d", tt.told, i, got, tt.most)
+			}
+		}
+	}
+	a.SetSize(b.key, 600)
+	head := segment{v6: true}.encode()[:header.IPv6MinimumSize]
+	if n := testing.AllocsPerRun(100, func() { limit(*a.paths.limits.Load(), head, []netip.Addr{a.v4}) }); n > 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+	if err := a.SetPeers(nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(a.paths.sizes); n > 0 || a.paths.limits.Load() != nil {
+		t.Errorf("%d sizes of peers that are gone", n)
+	}
 }
 
 func TestPing(t *testing.T) {

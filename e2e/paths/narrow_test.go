@@ -23,8 +23,9 @@ func TestNarrowPaths(t *testing.T) {
 		{1339, true, 1248},
 		{1280, true, 1200},
 		{1260, true, 1200},
-		{1259, false, 0},
-		{576, false, 0},
+		{1259, true, 992},
+		{800, true, 736},
+		{576, true, 516},
 	} {
 		t.Run(fmt.Sprint(tt.mtu), func(t *testing.T) {
 			scenario(t, baseSeed()+uint64(tt.mtu), 1, func(w *world) {
