@@ -60,6 +60,12 @@ func (l *Link) sortRun(h *held, bufs [][]byte, sizes []int, eps []conn.Endpoint)
 			n--
 			continue
 		}
+		if !l.plausible(p, b) {
+			l.drops.noSession.Add(1)
+			l.shield.stray()
+			n--
+			continue
+		}
 		if l.glare(p, b) {
 			n--
 			continue

@@ -15,6 +15,6 @@ func (*batcher) receive() (data []byte, size int, from netip.AddrPort, err error
 
 func (*batcher) ready() bool { return false }
 
-func (*batcher) raise([]netip.AddrPort, int) error { return nil }
+func (*batcher) raise(*sieve) error { return nil }
 
 func (*batcher) lower() {}

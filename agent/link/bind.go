@@ -311,6 +311,11 @@ func (l *Link) sort(b []byte, from netip.AddrPort) *peer {
 			l.shield.stray()
 			return nil
 		}
+		if !l.plausible(p, b) {
+			l.drops.noSession.Add(1)
+			l.shield.stray()
+			return nil
+		}
 		if l.glare(p, b) {
 			return nil
 		}
@@ -374,6 +379,10 @@ func (l *Link) hearRelayed(rc *relayConn, in *incoming, from frame.ID, b []byte)
 // deliver hands a message that came by TCP to the device. It belongs to the reader whose in
 // it is, who settles it.
 func (l *Link) deliver(in *incoming, p *peer, b []byte) {
+	if !l.plausible(p, b) {
+		l.drops.noSession.Add(1)
+		return
+	}
 	bind := l.udp.bind.Load()
 	if bind == nil || l.glare(p, b) {
 		return

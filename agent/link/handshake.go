@@ -92,9 +92,11 @@ func (h *handshake) twin(l *Link, b []byte, last *passed) bool {
 func (l *Link) keepHandshake(p *peer, b []byte, sent bool) {
 	switch {
 	case b[0] == initiation && len(b) == initiationLen:
+		p.sessions.sent(b)
 		p.shake.keep(l, b, sent)
 		l.awaitAnswer(p)
 	case b[0] == response && len(b) == responseLen:
+		p.sessions.sent(b)
 		p.shake.answers(l, b)
 	}
 }

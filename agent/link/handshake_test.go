@@ -24,8 +24,20 @@ func responseTo(init []byte) []byte {
 	return b
 }
 
+// stamp gives a message of a handshake the first MAC for its receiver.
+func stamp(b []byte, to wire.WireGuardKey) {
+	m := newMACs(to)
+	end := len(b) - len(m.sum)
+	m.h.Reset()
+	m.h.Write(b[:end-len(m.sum)])
+	m.h.Sum(b[:end-len(m.sum)])
+}
+
 func (n *node) sendRaw(b []byte) {
 	n.w.t.Helper()
+	if b[0] == initiation || b[0] == response {
+		stamp(b, n.other().keys.WireGuard)
+	}
 	ep, err := n.ParseEndpoint(n.other().keys.WireGuard.String())
 	if err == nil {
 		err = n.Send([][]byte{b}, ep)

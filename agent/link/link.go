@@ -39,6 +39,7 @@ type Link struct {
 	table  table
 	udp    udp
 	shield shield
+	macs   *macs
 	inbox  backlog       // relayed WireGuard messages, to the device
 	unread unread        // of those that the device took
 	kick   chan struct{} // wakes loop; capacity 1: one wake is as good as many
@@ -87,6 +88,7 @@ func New(cfg Config) (*Link, error) {
 		calls:  make(chan struct{}, streamCalls),
 		shield: shield{alarm: make(chan struct{}, 1)},
 		peers:  make(map[wire.SystemID]*peer),
+		macs:   newMACs(cfg.WireGuard),
 	}
 	l.stun.heard = make(map[wire.RelayID]bool)
 	l.table.init()
@@ -438,6 +440,6 @@ func (t *timers) Pop() any {
 
 // drops counts; see Drops.
 type drops struct {
-	unknownSource, unknownKey, badDisco, replay, badSTUN, noise atomic.Uint64
-	noRoute, queueFull, writeFailed, unknownSender, callers     atomic.Uint64
+	unknownSource, noSession, unknownKey, badDisco, replay, badSTUN, noise atomic.Uint64
+	noRoute, queueFull, writeFailed, unknownSender, callers                atomic.Uint64
 }

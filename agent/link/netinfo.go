@@ -43,6 +43,7 @@ type RelayInfo struct {
 // Drops counts what was dropped and why.
 type Drops struct {
 	UnknownSource uint64 `json:"unknown_source"` // WireGuard message from an address of no peer
+	NoSession     uint64 `json:"no_session"`     // WireGuard message of a peer that names no session, or a handshake with a wrong MAC or too many
 	UnknownKey    uint64 `json:"unknown_key"`    // disco packet of a key that no peer has
 	BadDisco      uint64 `json:"bad_disco"`      // a box that does not open, or a body that makes no sense
 	Replay        uint64 `json:"replay"`         // ping, pong or call-me seen before or not asked for

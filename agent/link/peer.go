@@ -31,8 +31,9 @@ type peer struct {
 	// absent says that some relay calls the peer away: what comes from the peer may correct it.
 	absent atomic.Bool
 
-	tx, rx counter
-	shake  handshake
+	tx, rx   counter
+	shake    handshake
+	sessions sessions
 
 	// Guarded by Link.mu.
 	reach    wire.Reach

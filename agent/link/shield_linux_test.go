@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -8,80 +9,149 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
+	"tailscale.com/net/stun"
 
 	"enclave/wire/disco"
 )
 
-// TestShield gives the kernel the filter: who is known comes through, by either family,
-// a stranger does not, but for a share of its probes; and without it everybody does.
+// filterOf knows a peer, a server and others of both families.
+func filterOf(peer, server netip.AddrPort, share int) *sieve {
+	some := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("[2001:db8::1]:1"),
+		peer, netip.MustParseAddrPort("192.0.2.1:2"), netip.MustParseAddrPort("[2001:db8::1]:2")}
+	return &sieve{peers: some, servers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:3"), server},
+		indices: []uint32{0x01020304, 0x0a0b0c0d, 0xf1f2f3f4}, probers: []uint32{7, proberOf(disco.PrivateKey{1}.Public()), 9},
+		probeShare: share, initShare: share}
+}
+
+// TestShield gives the kernel the filter and compares it with what it is to do, by either
+// family; without it everything comes through.
 func TestShield(t *testing.T) {
+	message := func(first byte, size, at int, index uint32) []byte {
+		b := make([]byte, size)
+		b[0] = first
+		binary.BigEndian.PutUint32(b[at:], index)
+		return b
+	}
+	ours := disco.NewPair(disco.PrivateKey{1}, disco.PrivateKey{2}.Public()).Seal(nil, disco.Ping{Tx: disco.TxID{1}})
+	unknown := disco.NewPair(disco.PrivateKey{64}, disco.PrivateKey{2}.Public()).Seal(nil, disco.Ping{Tx: disco.TxID{1}})
+	answer := stun.Response(stun.TxID{1}, netip.MustParseAddrPort("192.0.2.1:1"))
+	const (
+		no = iota
+		yes
+		some // one in share
+	)
 	for _, tt := range []struct {
 		addr  string
 		share int
 	}{{"127.0.0.1", probeShare}, {"::1", probeShare}, {"127.0.0.1", 1}} {
-		addr, share := tt.addr, tt.share
-		t.Run(fmt.Sprintf("%s %d", addr, share), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %d", tt.addr, tt.share), func(t *testing.T) {
 			c, err := net.ListenUDP("udp", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			to := net.JoinHostPort(addr, port(c.LocalAddr()))
-			friend, stranger := dialUDP(t, to), dialUDP(t, to)
+			_ = c.SetReadBuffer(1 << 20)
+			to := net.JoinHostPort(tt.addr, port(c.LocalAddr()))
+			peer, server, stranger := dialUDP(t, to), dialUDP(t, to), dialUDP(t, to)
+			at := func(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 			b := newBatcher(c)
-			known := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("[2001:db8::1]:1"),
-				friend.LocalAddr().(*net.UDPAddr).AddrPort(), netip.MustParseAddrPort("192.0.2.1:2"), netip.MustParseAddrPort("[2001:db8::1]:2")}
-			if err := b.raise(known, share); err != nil {
+			if err := b.raise(filterOf(at(peer), at(server), tt.share)); err != nil {
 				t.Skipf("this kernel takes no filter: %v", err)
 			}
-			probe := disco.NewPair(disco.PrivateKey{1}, disco.PrivateKey{2}.Public()).Seal(nil, disco.Ping{Tx: disco.TxID{1}})
-			const probes = 400
-			for range 5 {
-				stranger.Write([]byte{1, 0, 0, 0, 's'})
-				stranger.Write([]byte("x"))
-				stranger.Write(nil)
-			}
-			for range probes {
-				stranger.Write(probe)
-			}
-			friend.Write([]byte("friend"))
-			// Loopback delivers in order and at once, so the last to come is the friend's.
-			through := 0
-			for {
-				got := receive(t, c)
-				if got == "friend" {
-					break
+			last := message(data, 40, 4, 0x01020304)
+			for _, x := range []struct {
+				what                   string
+				b                      []byte
+				peer, server, stranger int
+			}{
+				{"data of a session", message(data, 32, 4, 0x0a0b0c0d), yes, no, no},
+				{"data of another", message(data, 1280, 4, 0xf1f2f3f4), yes, no, no},
+				{"data of none", message(data, 1280, 4, 0xf1f2f3f5), no, no, no},
+				{"data with an index elsewhere", message(data, 1280, 8, 0x0a0b0c0d), no, no, no},
+				{"a response to ours", message(response, responseLen, 8, 0x0a0b0c0d), yes, no, no},
+				{"a response to nobody", message(response, responseLen, 4, 0x0a0b0c0d), no, no, no},
+				{"a cookie for ours", message(cookieReply, 64, 4, 0x0a0b0c0d), yes, no, no},
+				{"a cookie for nobody", message(cookieReply, 64, 4, 1), no, no, no},
+				{"an initiation", message(initiation, initiationLen, 4, 99), some, no, no},
+				{"a probe of a peer", ours, yes, yes, yes},
+				{"a probe of nobody", unknown, some, some, some},
+				{"an answer of STUN", answer, no, yes, no},
+				{"a question of STUN", stun.Request(stun.TxID{1}), no, no, no},
+				{"noise", []byte("noise and more of it"), no, no, no},
+				{"nearly nothing", []byte("x"), no, no, no},
+				{"nothing", nil, no, no, no},
+				{"data that ends before its index", []byte{4, 0, 0, 0, 1}, no, no, no},
+			} {
+				for _, from := range []struct {
+					who  string
+					c    net.Conn
+					want int
+				}{{"the peer", peer, x.peer}, {"the server", server, x.server}, {"a stranger", stranger, x.stranger}} {
+					const times = 200
+					for range times {
+						from.c.Write(x.b)
+					}
+					peer.Write(last) // loopback delivers in order and at once
+					through := 0
+					for got := receive(t, c); got != string(last); got = receive(t, c) {
+						if through++; got != string(x.b) {
+							t.Fatalf("%d other bytes", len(got))
+						}
+					}
+					low, high := 0, 0
+					if from.want == yes || from.want == some && tt.share == 1 {
+						low, high = times, times
+					} else if from.want == some {
+						low, high = 1, times/4
+					}
+					if through < low || through > high {
+						t.Errorf("%s from %s: %d of %d come through", x.what, from.who, through, times)
+					}
 				}
-				if through++; got != string(probe) {
-					t.Errorf("a stranger's %d bytes come through", len(got))
-				}
-			}
-			if through == 0 || (share > 1 && through > probes/4) || (share == 1 && through != probes) {
-				t.Errorf("%d of %d probes of a stranger come through; want one of %d", through, probes, share)
 			}
 			b.lower()
 			stranger.Write([]byte("stranger"))
 			if got := receive(t, c); got != "stranger" {
 				t.Errorf("without the filter %q comes", got)
 			}
+			s := filterOf(at(peer), at(server), 1)
+			s.indices = nil
+			if err := b.raise(s); err != nil {
+				t.Fatal(err)
+			}
+			peer.Write(message(data, 32, 4, 77))
+			receive(t, c) // with no indices to tell by, the address is enough
 		})
 	}
 }
 
-// TestShieldHasRoom: as many addresses as may be known make a program that kernels take.
+// TestShieldHasRoom: as much as may be known makes a program that kernels take.
 func TestShieldHasRoom(t *testing.T) {
-	var known []netip.AddrPort
-	for i := range maxKnown / 2 {
-		known = append(known, netip.AddrPortFrom(netip.AddrFrom16([16]byte{0: 0x20, 14: byte(i >> 8), 15: byte(i)}), 1))
-	}
-	for range 2 { // all IPv6, then all IPv4
-		raw, err := bpf.Assemble(shieldProgram(known, probeShare))
-		if err != nil || len(raw)*8 > 20<<10 {
-			t.Errorf("%d addresses: %d instructions, %v", len(known), len(raw), err)
+	many := func(n int) (out []uint32) {
+		for i := range n {
+			out = append(out, uint32(i))
 		}
-		known = known[:0]
-		for i := range maxKnown {
-			known = append(known, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1))
+		return out
+	}
+	addrs := func(n int, six bool) (out []netip.AddrPort) {
+		for i := range n {
+			ip := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+			if six {
+				ip = netip.AddrFrom16([16]byte{0: 0x20, 14: byte(i >> 8), 15: byte(i)})
+			}
+			out = append(out, netip.AddrPortFrom(ip, 1))
+		}
+		return out
+	}
+	for _, six := range []bool{false, true} {
+		n := 1
+		if six {
+			n = 2
+		}
+		s := sieve{peers: addrs(maxKnown/n, six), servers: addrs(maxServers/n, six), indices: many(maxIndices), probers: many(maxProbers), probeShare: 1, initShare: 1}
+		raw, err := bpf.Assemble(s.program())
+		if err != nil || len(raw)*8 > 20<<10 {
+			t.Errorf("%d instructions, %v", len(raw), err)
 		}
 	}
 }

@@ -99,14 +99,14 @@ func TestKnown(t *testing.T) {
 	l, _, at := alone(t, 8)
 	l.stun.asked = map[stun.TxID]stunQuestion{{1}: {to: netip.MustParseAddrPort("[2001:db8::1]:3478")}}
 	known, ok := l.known()
-	if !ok || len(known) != 10 || known[9].Addr().Is4() {
-		t.Errorf("known %v, %v; want the address, 8 candidates and the STUN server", known, ok)
+	if !ok || len(known.peers) != 9 || len(known.servers) != 1 || known.servers[0].Addr().Is4() || len(known.probers) != 1 || len(known.indices) != 0 {
+		t.Errorf("known %+v, %v; want the address, 8 candidates and the STUN server", known, ok)
 	}
 	for i := range 2 * maxKnown {
 		l.table.claim(netip.AddrPortFrom(at.Addr(), uint16(5000+i)), l.peers["bbbbb"], false)
 	}
-	if known, ok = l.known(); !ok || len(known) > maxKnown {
-		t.Errorf("%d known, %v; want at most %d", len(known), ok, maxKnown)
+	if known, ok = l.known(); !ok || len(known.peers) > maxKnown {
+		t.Errorf("%d known, %v; want at most %d", len(known.peers), ok, maxKnown)
 	}
 	now := time.Now()
 	for i := range maxKnown + 1 {

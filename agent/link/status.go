@@ -88,6 +88,7 @@ func (l *Link) Drops() Drops {
 	d := &l.drops
 	return Drops{
 		UnknownSource: d.unknownSource.Load(),
+		NoSession:     d.noSession.Load(),
 		UnknownKey:    d.unknownKey.Load(),
 		BadDisco:      d.badDisco.Load(),
 		Replay:        d.replay.Load(),
