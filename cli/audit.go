@@ -257,7 +257,7 @@ func (a *app) auditProve() *cobra.Command {
 				return err
 			}
 			if out == "" {
-				_, err := fmt.Fprintf(a.Out, "%s\n", raw)
+				_, err := fmt.Fprintf(newGuard(a.raw.Out, always), "%s\n", raw)
 				return err
 			}
 			if err := writeNew(out, append(raw, '\n')); err != nil {

@@ -51,7 +51,11 @@ Details stand in it in clear, with proof that they are those that were recorded;
 			}
 			defer body.Close()
 			if out == "" {
-				_, err := io.Copy(a.Out, body)
+				var w io.Writer = a.raw.Out // into a file or a pipe as it is: its bytes are what is hashed
+				if a.Terminal {
+					w = newGuard(w, always)
+				}
+				_, err := io.Copy(w, body)
 				return err
 			}
 			n, err := copyNew(out, body)

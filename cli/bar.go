@@ -32,11 +32,11 @@ func (b *bar) at(done, total int64) {
 	b.last, b.shown = now, true
 	const width = 30
 	full := int(width * min(done, total) / total)
-	fmt.Fprintf(b.a.Err, "\r[%-*s] %d of %d %s %s", width, strings.Repeat("#", full), done, total, b.unit, b.word)
+	fmt.Fprintf(b.a.raw.Err, "\r[%-*s] %d of %d %s %s", width, strings.Repeat("#", full), done, total, b.unit, b.word)
 }
 
 func (b *bar) end() {
 	if b.shown {
-		fmt.Fprint(b.a.Err, "\r\033[K")
+		fmt.Fprint(b.a.raw.Err, "\r\033[K")
 	}
 }

@@ -17,7 +17,7 @@ func (a *app) bench() *cobra.Command {
 		cmds = append(cmds, a.benchOf(b.Name, b.Short, b.Long, b))
 	}
 	cmds = append(cmds, &cobra.Command{Use: benchChild, Hidden: true, Args: exactly(), Short: "Be the other process of a measurement",
-		RunE: func(c *cobra.Command, _ []string) error { return bench.Child(c.Context(), a.In, a.Out) }})
+		RunE: func(c *cobra.Command, _ []string) error { return bench.Child(c.Context(), a.raw.In, a.raw.Out) }})
 	cmds = append(cmds, a.benchOf("all", "Measure everything, one after the other",
 		"Runs every bench. With --json the answer is a list of their results.", bench.All()...))
 	return a.group("bench", "Measure this machine: figures beside their limits, as ratios", cmds...)

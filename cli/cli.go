@@ -38,18 +38,25 @@ type app struct {
 	state   string
 	url     string
 	verbose bool
+
+	raw Streams // as given: for what draws on the terminal itself, and for bytes that count
 }
 
 // Main runs the command line and returns its exit code.
 func Main(ctx context.Context, args []string, s Streams) int {
 	// gVisor warns on standard error about packets that ordinary networks produce.
 	gvisor.SetTarget(&gvisor.Writer{Next: io.Discard})
-	a := &app{Streams: s}
+	a := &app{Streams: s, raw: s}
+	document := func() bool { return a.json }
+	out, errs := newGuard(s.Out, document), newGuard(s.Err, document)
+	defer out.flush()
+	defer errs.flush()
+	a.Out, a.Err = out, errs
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(s.In)
-	root.SetOut(s.Out)
-	root.SetErr(s.Err)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK

@@ -53,7 +53,7 @@ func writeContext(dir string, c apiContext) error {
 // readContext returns fs.ErrNotExist where there is none.
 func readContext(dir string) (apiContext, error) {
 	var c apiContext
-	raw, err := os.ReadFile(filepath.Join(dir, contextFile))
+	raw, err := readSmall(filepath.Join(dir, contextFile))
 	if err != nil {
 		return c, err
 	}

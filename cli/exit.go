@@ -112,7 +112,9 @@ var known = []struct {
 	{syscall.EADDRINUSE, exitTryAgain, "port_taken", "another program listens there; choose another address"},
 	{syscall.EADDRNOTAVAIL, exitUsage, "not_here", "choose an address that this machine has"},
 	{context.DeadlineExceeded, exitTryAgain, "timeout", ""},
+	{client.ErrTooLong, exitUsage, "usage", ""},
 	{fs.ErrPermission, exitUsage, "permission", ""},
+	{fs.ErrNotExist, exitUsage, "no_file", ""},
 }
 
 // fail prints err of the command c the way the contract says and returns the exit

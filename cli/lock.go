@@ -153,7 +153,7 @@ func (a *app) unlocking(f *unsealFlags) (in api.Unlock, err error) {
 		if bad != nil {
 			return in, bad
 		}
-		if b, err = os.ReadFile(filepath.Join(dir, seal.IdentityName)); errors.Is(err, os.ErrNotExist) {
+		if b, err = readSmall(filepath.Join(dir, seal.IdentityName)); errors.Is(err, os.ErrNotExist) {
 			err = seal.ErrNoIdentity
 		}
 	}

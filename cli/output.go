@@ -39,17 +39,11 @@ func table(w io.Writer, rows ...[]string) {
 // hostname, and an escape sequence in it must not reach the administrator's screen.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unsafeRune(r) {
+		if wire.Steers(r) {
 			return '\uFFFD'
 		}
 		return r
 	}, s)
-}
-
-// unsafeRune reports whether r steers a terminal: a control, a line end, or one that turns
-// the direction of what follows, so that a line reads as another.
-func unsafeRune(r rune) bool {
-	return r < 0x20 || (r >= 0x7f && r < 0xa0) || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069)
 }
 
 func orDash(s string) string {

@@ -205,7 +205,7 @@ the others; the exit code is 2 when there was one. FILE may be - for standard in
 				defer f.Close()
 				in = f
 			}
-			refused, err := policy.Answer(in, a.Out, policy.Options{Timeline: timeline})
+			refused, err := policy.Answer(in, newGuard(a.raw.Out, always), policy.Options{Timeline: timeline})
 			if err != nil {
 				return err
 			}

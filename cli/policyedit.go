@@ -136,7 +136,7 @@ func (a *app) openEditor(c *cobra.Command, file string) error {
 		words = []string{"vi"}
 	}
 	cmd := exec.CommandContext(c.Context(), words[0], append(words[1:], file)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.In, a.Out, a.Err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.raw.In, a.raw.Out, a.raw.Err
 	if err := cmd.Run(); err != nil {
 		return usage("editor %s: %v", words[0], err).hint("set EDITOR; nothing was changed")
 	}

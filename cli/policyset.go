@@ -175,7 +175,7 @@ func (a *app) policyExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printIndented(a.Out, set)
+			return printIndented(newGuard(a.raw.Out, always), set)
 		}}
 	c.Flags().Uint64Var(&rev, "revision", 0, "that of a past revision")
 	return c

@@ -27,7 +27,7 @@ const (
 
 // progress begins; under --json it says nothing.
 func (a *app) progress(what string) *progress {
-	p := &progress{w: a.Err, what: what, terminal: a.ErrTerminal, began: time.Now()}
+	p := &progress{w: a.raw.Err, what: what, terminal: a.ErrTerminal, began: time.Now()}
 	if a.json {
 		p.w = io.Discard
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ import (
 	"enclave/sandbox/script"
 	"enclave/sandbox/session"
 	"enclave/sandbox/tools"
+	"enclave/wire"
 )
 
 // runFlags are the flags of `sandbox run`.
@@ -162,15 +164,15 @@ func printRan(out, errs io.Writer, res ran, src string) {
 // plainJSON spells what clean takes out with escapes: the same document, which also does
 // nothing to a terminal. JSON itself lets C1 controls and direction controls stand in text.
 func plainJSON(s string) string {
-	var b strings.Builder
+	var b []byte
 	for _, r := range s {
-		if r != '\n' && unsafeRune(r) { // json.Indent's own line ends; no control stands in text
-			fmt.Fprintf(&b, "\\u%04x", r)
+		if r != '\n' && wire.Steers(r) { // json.Indent's own line ends; no control stands in text
+			b = appendEscape(b, r)
 		} else {
-			b.WriteRune(r)
+			b = utf8.AppendRune(b, r)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 // ranError is a failed run as the command's own error.

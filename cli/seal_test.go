@@ -221,3 +221,28 @@ func TestSealOfAgent(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 }
+
+// TestRotationBesideOthers: whatever keeps its state in the directory of a control plane
+// opens after a rotation, also when it runs on meanwhile and saves again.
+func TestRotationBesideOthers(t *testing.T) {
+	s := newShell(t)
+	dir := s.env["ENCLAVE_STATE"]
+	stopped(t, dir)
+	for _, file := range []string{agentFile, relayFile, sandboxFile} {
+		keeper := func() *node.Keeper { return &node.Keeper{Dir: dir, File: file, Damaged: agent.ErrDamaged} }
+		running := keeper()
+		if err := running.Save([]byte("before")); err != nil {
+			t.Fatal(err)
+		}
+		s.ok("seal", "rotate")
+		if b, err := keeper().Load(); err != nil || string(b) != "before" {
+			t.Errorf("%s after a rotation: %q, %v", file, b, err)
+		}
+		if err := running.Save([]byte("after")); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := keeper().Load(); err != nil || string(b) != "after" {
+			t.Errorf("%s, saved after a rotation: %q, %v", file, b, err)
+		}
+	}
+}

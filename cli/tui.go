@@ -61,7 +61,7 @@ func (a *app) runTUI(ctx context.Context, cl tuiClient, o tui.Options) error {
 
 // screenOptions adds what the terminal and its environment say.
 func (a *app) screenOptions(o tui.Options) tui.Options {
-	o.In, o.Out, o.NoColor = a.In, a.Out, a.Getenv("NO_COLOR") != ""
+	o.In, o.Out, o.NoColor = a.In, a.raw.Out, a.Getenv("NO_COLOR") != ""
 	o.ASCII = o.ASCII || !speaksUTF8(a.Getenv)
 	return o
 }

@@ -33,6 +33,13 @@ var ErrUnreachable = errors.New("the API does not answer")
 // ErrBadAddress is returned for an address that cannot be the API's.
 var ErrBadAddress = errors.New("want https://host:port")
 
+// ErrTooLong is returned for names and filters that no request has room for. A server
+// ends the whole connection over one.
+var ErrTooLong = errors.New("the names, filters and reasons of one request are too long")
+
+// maxPath bounds the address of a request, well inside the header that a server reads.
+const maxPath = 32 << 10
+
 // maxAnswer bounds what one answer may be.
 const maxAnswer = 64 << 20
 
@@ -138,14 +145,13 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 		}
 		body = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	req, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -176,6 +182,18 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 }
 
 // unreachable keeps what is wrong with an identity apart from a dead line.
+// request makes a request in the caller's name.
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, len(path), maxPath)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err == nil {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return req, err
+}
+
 func unreachable(base string, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

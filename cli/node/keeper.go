@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"enclave/agent"
@@ -16,15 +18,17 @@ type Keeper struct {
 	Identities []seal.Identity // none: the one beside the state
 	Damaged    error           // what a state that does not open is
 
-	mu   sync.Mutex // guards file
+	mu   sync.Mutex // guards what follows
 	file *seal.File
+	lent bool        // the keys are somebody else's, who knows when they change
+	ring os.FileInfo // of the keyring, when it was opened
 }
 
 // Use makes the keeper keep its state with keys that somebody else has opened.
 func (k *Keeper) Use(f *seal.File) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.file = f
+	k.file, k.lent = f, true
 }
 
 var _ agent.Keeper = (*Keeper)(nil)
@@ -32,12 +36,28 @@ var _ agent.Keeper = (*Keeper)(nil)
 func (k *Keeper) open() (*seal.File, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.file != nil {
+	if k.file != nil && !k.stale() {
 		return k.file, nil
 	}
+	ring, _ := os.Stat(k.keyring()) // before it is read: what changes meanwhile is seen next time
 	file, _, err := seal.OpenFile(k.Dir, k.File, k.Identities)
-	k.file = file
-	return file, k.explain(err)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	k.file, k.ring = file, ring
+	return file, nil
+}
+
+func (k *Keeper) keyring() string { return filepath.Join(k.Dir, seal.KeyringName) }
+
+// stale reports whether another process has changed the keyring: a control plane that
+// lives in the same directory rotates it, and drops the keys at hand; mu is held.
+func (k *Keeper) stale() bool {
+	if k.lent {
+		return false
+	}
+	now, err := os.Stat(k.keyring())
+	return err != nil || k.ring == nil || !os.SameFile(now, k.ring) || !now.ModTime().Equal(k.ring.ModTime()) || now.Size() != k.ring.Size()
 }
 
 // explain gives the errors of seal the meaning they have for who keeps the state.
@@ -58,13 +78,25 @@ func (k *Keeper) Load() ([]byte, error) {
 	return b, k.explain(err)
 }
 
-// Save replaces the state.
+// Save replaces the state. It is looked at once more afterwards: a rotation puts its new
+// keys into the keyring before it seals what is there, so whatever was written under old
+// ones after that is written again.
 func (k *Keeper) Save(b []byte) error {
-	file, err := k.open()
-	if err != nil {
-		return err
+	for {
+		file, err := k.open()
+		if err != nil {
+			return err
+		}
+		if err := file.Save(b); err != nil {
+			return err
+		}
+		k.mu.Lock()
+		again := k.stale()
+		k.mu.Unlock()
+		if !again {
+			return nil
+		}
 	}
-	return file.Save(b)
 }
 
 // Settle seals a state that is in clear, of an older version. Its reader calls it once

@@ -148,9 +148,9 @@ func (s Seal) Rotate(ctx context.Context, now time.Time) (store.Rotated, error) 
 	return r, err
 }
 
-// alone runs f on the keyring of an agent or a relay while neither runs.
+// alone runs f on the keyring of an agent, a relay or a sandbox server while none runs.
 func (s Seal) alone(f func(*seal.Keyring) error) error {
-	for _, name := range []string{"agent", "relay"} {
+	for _, name := range []string{"agent", "relay", "sandbox"} {
 		lock, err := store.LockDir(s.Dir, name)
 		if err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 
 	"github.com/charmbracelet/lipgloss"
 	"github.com/charmbracelet/x/ansi"
+
+	"enclave/wire"
 )
 
 // Tone is what a text means.
@@ -82,7 +84,7 @@ var plain = map[rune]rune{'×': 'x', '○': 'o', '✗': 'x', '▸': '>', '→': 
 // Clean makes text from outside safe for a terminal, on one line.
 func Clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) || r == 0xfffd {
+		if wire.Steers(r) || r == 0xfffd {
 			return '?'
 		}
 		return r
