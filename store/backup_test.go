@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,8 +187,45 @@ func recorded(t *testing.T, s *Store, action, word string) bool {
 	return false
 }
 
+// entries lists what is in a directory, beside the lock file that stays.
+func entries(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if e.Name() != lockName {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// TestAFailedRestoreTouchesNothing: a keyring that was there may be of a database that
+// somebody has moved away.
+func TestAFailedRestoreTouchesNothing(t *testing.T) {
+	own := identity(t)
+	_, raw, _ := backedUp(t, own)
+	to := stateDir(t)
+	ring := filepath.Join(to, seal.KeyringName)
+	if err := errors.Join(os.MkdirAll(to, 0o700), os.WriteFile(ring, []byte("of a database elsewhere"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-100] ^= 1
+	if _, err := Restore(t.Context(), bytes.NewReader(raw), to, RestoreConfig{Identities: []seal.Identity{own}, At: start}); err == nil {
+		t.Fatal("restored")
+	}
+	if b, err := os.ReadFile(ring); err != nil || string(b) != "of a database elsewhere" {
+		t.Errorf("the keyring is %q, %v", b, err)
+	}
+	if left := entries(t, to); !slices.Equal(left, []string{seal.KeyringName}) {
+		t.Errorf("it leaves %v", left)
+	}
+}
+
 // TestDamagedBackups: cut anywhere and with bytes changed anywhere, a backup is refused,
-// and what is left behind is no state.
+// and nothing is left behind.
 func TestDamagedBackups(t *testing.T) {
 	own := identity(t)
 	_, raw, _ := backedUp(t, own)
@@ -206,8 +244,8 @@ func TestDamagedBackups(t *testing.T) {
 			if _, err := Restore(t.Context(), bytes.NewReader(b), to, cfg); err == nil {
 				t.Errorf("byte %d: restored", at)
 			}
-			if _, err := os.Stat(filepath.Join(to, dbName)); err == nil {
-				t.Errorf("byte %d: a database is there", at)
+			if left := entries(t, to); len(left) > 0 {
+				t.Errorf("byte %d: it leaves %v", at, left)
 			}
 			if _, err := Restore(t.Context(), bytes.NewReader(raw), to, cfg); i%8 == 0 && err != nil {
 				t.Errorf("the whole one after it: %v", err)

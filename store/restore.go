@@ -56,14 +56,14 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 		return out, fmt.Errorf("restore: %w", err)
 	}
 	err = errors.Join(func() error {
-		mark := filepath.Join(dir, restoring)
-		if err := errors.Join(emptyState(dir), sweep(dir), os.WriteFile(mark, nil, 0o600)); err != nil {
+		work := filepath.Join(dir, restoring)
+		if err := errors.Join(emptyState(dir), sweep(dir), os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
 			return err
 		}
-		if out, err = unpack(ctx, r, dir, cfg); err != nil {
-			return err
+		if out, err = unpack(ctx, r, work, cfg); err == nil {
+			err = adopt(work, dir)
 		}
-		return errors.Join(seal.Rename(filepath.Join(dir, next), filepath.Join(dir, dbName)), os.Remove(mark))
+		return errors.Join(err, os.RemoveAll(work))
 	}(), lock.Close())
 	if err != nil {
 		return out, fmt.Errorf("restore: %w", err)
@@ -82,10 +82,28 @@ func VerifyBackup(ctx context.Context, r io.Reader, scratch string, cfg RestoreC
 }
 
 // stateFiles are what a state cannot be put beside.
-var stateFiles = [...]string{dbName, dbName + "-wal", "agent.json", "relay.json"}
+var stateFiles = [...]string{dbName, dbName + "-wal", "agent.json", "relay.json", "sandbox.json"}
 
-// restoring marks a directory in which a restore has begun and not ended.
+// restoring is where a restore works, inside the directory that it fills. It is gone when
+// the restore ends, well or not; one that is there was left by a crash.
 const restoring = ".restoring"
+
+// adopt moves what was unpacked and checked into dir, the database last: with its name
+// the state is there, and before it nothing of dir has changed that counts.
+func adopt(work, dir string) error {
+	made, err := os.ReadDir(work)
+	if err != nil {
+		return err
+	}
+	for _, f := range made {
+		if f.Name() != next {
+			if err := seal.Rename(filepath.Join(work, f.Name()), filepath.Join(dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return seal.Rename(filepath.Join(work, next), filepath.Join(dir, dbName))
+}
 
 // emptyState fails when something of a state is in dir. A keyring alone seals nothing,
 // and what a restore left that did not come to its end may be written over.

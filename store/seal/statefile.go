@@ -97,7 +97,7 @@ func (f *File) save(b []byte) error {
 func (f *File) Close() { f.keys.Wipe() }
 
 // documents are the sealed documents that a state directory may have.
-var documents = [...]string{"agent.json", "relay.json"}
+var documents = [...]string{"agent.json", "relay.json", "sandbox.json"}
 
 // ResealFiles seals every document in dir under the newest root.
 func (k *Keyring) ResealFiles(dir string) error {
