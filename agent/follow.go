@@ -91,12 +91,20 @@ func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 	} {
 		beside.Go(func() { cancel(work()) })
 	}
+	asks := make(chan struct{}, maxAsks)
 	err := c.Stream(ctx, a.cfg.Beat, a.witnessed.Load(), func(m *wire.Message) error {
 		if m.Bye != nil {
 			return bye(m.Bye)
 		}
 		if m.Ask != nil {
-			beside.Go(func() { a.answerAsk(ctx, c, m.Ask) })
+			select {
+			case asks <- struct{}{}:
+				beside.Go(func() {
+					defer func() { <-asks }()
+					a.answerAsk(ctx, c, m.Ask)
+				})
+			default: // control asks less than that; whoever asks without end gets no answer
+			}
 			return nil
 		}
 		return a.tell(ctx, word{msg: m})
@@ -106,6 +114,9 @@ func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 	}
 	return err
 }
+
+// maxAsks is how many questions are answered at once: control has four open with one agent.
+const maxAsks = 8
 
 func bye(b *wire.Bye) error {
 	switch b.Code {

@@ -295,6 +295,9 @@ func checkReach(r *wire.Reach) string {
 // stream serves a system's map stream until either side ends it.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	id, err := s.peer(r)
+	if err == nil && !s.limits.streams.take(string(id), time.Now()) {
+		err = tooFast("connections of this system")
+	}
 	if err != nil {
 		s.denied(r, "connect.deny", "agents", err, map[string]any{})
 		s.refuse(w, r, err)

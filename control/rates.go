@@ -71,6 +71,7 @@ type limits struct {
 	messages *rates // any message of an identity
 	reach    *rates // reports of another reach: each is written, and told to every peer
 	renewals *rates // each is a signature and two transactions
+	streams  *rates // each is three transactions, and every peer hears of it
 	strays   *rates // enrolments with a secret that nobody made, by address
 }
 
@@ -79,6 +80,7 @@ func newLimits() limits {
 		messages: newRates(time.Second/200, 400),
 		reach:    newRates(time.Second, 30),
 		renewals: newRates(10*time.Second, 10),
+		streams:  newRates(2*time.Second, 30),
 		strays:   newRates(6*time.Second, 10),
 	}
 }

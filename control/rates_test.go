@@ -105,6 +105,25 @@ func TestAgentsAreLimited(t *testing.T) {
 			t.Error("renewals without end")
 		}
 		time.Sleep(10 * time.Minute)
+		connects := func(n int) (refused int) {
+			for range n {
+				resp, err := a.c.Get("https://" + w.addr + wire.PathStream)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resp.Body.Close(); resp.StatusCode == http.StatusTooManyRequests {
+					refused++
+				}
+			}
+			return refused
+		}
+		if n := connects(40); n == 0 {
+			t.Error("connections without end")
+		}
+		time.Sleep(10 * time.Minute)
+		if n := connects(1); n != 0 {
+			t.Error("its connections are refused for ever")
+		}
 		if n := count(450, wire.PathReport, func(int) any { return wire.Report{Applied: fa.Map.Revision} }); n == 0 {
 			t.Error("messages without end")
 		}

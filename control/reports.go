@@ -70,6 +70,9 @@ func (h *hub) Denied(ctx context.Context) []api.Denied {
 	for at, r := range reports {
 		for _, d := range r.Denied {
 			v := api.Denied{ReportedDenial: d, At: at, AtName: people.system(at), From: owner[d.Src], To: owner[d.Dst.Addr()]}
+			if v.From != at && v.To != at && v.To != "" {
+				continue // it stood at neither end: what lies behind a gateway is no system's
+			}
 			v.Names = people.pair(v.From, v.To)
 			out = append(out, v)
 		}

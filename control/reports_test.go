@@ -118,12 +118,20 @@ func TestPathsAndDenialsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := w.machine()
+	c.enrol(w.key(automatic("others")).Secret, "c")
+	third, err := w.store.System(t.Context(), c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	done = agents(t, func(f *feed, q *wire.Ask) (r wire.FlowReport) {
 		if !q.Denied {
 			t.Errorf("asked %+v", q)
 		}
 		if f == fb {
-			r.Denied = []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Inbound: true, Reason: "no rule", Count: 3, Last: time.Now()}}
+			r.Denied = []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Inbound: true, Reason: "no rule", Count: 3, Last: time.Now()},
+				// What it cannot have seen: a third system tried something at a fourth.
+				{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.AddrPortFrom(third.IPv4, 22), Inbound: true, Reason: "no rule", Count: 1, Last: time.Now()}}
 		}
 		return r
 	}, fa, fb)

@@ -72,6 +72,7 @@ type Gateway struct {
 	ctx   context.Context
 	end   context.CancelFunc
 	tcp   int
+	taken map[sender]int
 	flows map[flowKey]*carried // nil once closed
 	news  chan struct{}        // closed by Review; nil while nobody waits
 	wg    sync.WaitGroup
@@ -81,6 +82,16 @@ type flowKey struct {
 	proto    wire.Proto
 	src, dst netip.AddrPort
 }
+
+// sender is one address of a system that flows come from.
+type sender struct {
+	proto wire.Proto
+	addr  netip.Addr
+}
+
+// share is the part of a limit that one address of a sender may take: a system has two, so
+// half of the room is always left to others.
+const share = 4
 
 // carried is a flow on its way; its address tells it from a later one with the same key.
 type carried struct{ cancel context.CancelFunc }
@@ -112,7 +123,7 @@ func New(cfg Config) *Gateway {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{cfg: cfg, log: cfg.Log, echoes: make(chan struct{}, cfg.Limits.Echo), flows: make(map[flowKey]*carried)}
+	g := &Gateway{cfg: cfg, log: cfg.Log, echoes: make(chan struct{}, cfg.Limits.Echo), taken: make(map[sender]int), flows: make(map[flowKey]*carried)}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	g.routes.Store(new(Routes))
 	return g
@@ -151,7 +162,10 @@ func (g *Gateway) Cut(f wire.Flow) {
 	}
 }
 
-var errFull = errors.New("this gateway carries as many flows as it may")
+var (
+	errFull  = errors.New("this gateway carries as many flows as it may")
+	errShare = errors.New("this gateway carries as many flows of this sender as it may")
+)
 
 // begin takes a flow in; end must be called for it. The context ends with a cut.
 func (g *Gateway) begin(k flowKey) (ctx context.Context, end func(), err error) {
@@ -167,6 +181,11 @@ func (g *Gateway) begin(k flowKey) (ctx context.Context, end func(), err error) 
 	case n >= limit:
 		return nil, nil, errFull
 	}
+	from := sender{k.proto, k.src.Addr()}
+	if g.taken[from] >= max(limit/share, 1) {
+		return nil, nil, errShare
+	}
+	g.taken[from]++
 	ctx, cancel := context.WithCancel(g.ctx)
 	if old := g.flows[k]; old != nil {
 		old.cancel() // the same numbers again: the one before has ended for its opener
@@ -184,6 +203,9 @@ func (g *Gateway) begin(k flowKey) (ctx context.Context, end func(), err error) 
 			delete(g.flows, k)
 		}
 		g.tally(k.proto, -1)
+		if g.taken[from]--; g.taken[from] == 0 {
+			delete(g.taken, from)
+		}
 		g.wg.Done()
 	}, nil
 }

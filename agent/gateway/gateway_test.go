@@ -60,7 +60,7 @@ func TestWhatNoGatewayReaches(t *testing.T) {
 	for _, addr := range []string{
 		"127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1", "255.255.255.255", "100.64.0.9", "100.100.100.200", "168.63.129.16",
 		"192.0.0.192", "192.168.1.1", "203.0.113.7", "::1", "::", "fe80::1", "ff02::1", "fd2d::5", "2001:db8::1", "fd00:ec2::254",
-		"64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:127.0.0.1", "10.1.1.1", "10.2.2.1",
+		"64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "2001:0:7f00:1::1", "::7f00:1", "2002:7f00:1::", "::ffff:127.0.0.1", "10.1.1.1", "10.2.2.1",
 	} {
 		if real, err := g.target(netip.MustParseAddr(addr)); err == nil {
 			t.Errorf("%s leads to %s", addr, real)
@@ -199,4 +199,39 @@ func FuzzEcho(f *testing.F) {
 			t.Fatalf("checksum of %x", r)
 		}
 	})
+}
+
+// TestOneSenderLeavesRoom: whoever opens flows without end keeps no other sender out.
+func TestOneSenderLeavesRoom(t *testing.T) {
+	g := newGateway(t, new(ground))
+	g.cfg.Limits.TCP, g.cfg.Limits.UDP = 16, 16
+	for _, proto := range []wire.Proto{wire.TCP, wire.UDP} {
+		var ends []func()
+		greedy := func(from string) {
+			for port := range uint16(20) {
+				_, end, err := g.begin(flowKey{proto, netip.AddrPortFrom(netip.MustParseAddr(from), port+1), at("192.168.1.9:80")})
+				if (err == nil) != (port < 4) {
+					t.Errorf("%s: flow %d of %s: %v", proto, port, from, err)
+				}
+				if err == nil {
+					ends = append(ends, end)
+				}
+			}
+		}
+		greedy("100.64.0.1")
+		greedy("fd2d::1")    // the same system
+		greedy("100.64.0.2") // another has its own share
+		leave := func() {
+			for _, end := range ends {
+				end()
+			}
+			ends = nil
+		}
+		leave()
+		greedy("100.64.0.1")
+		leave()
+	}
+	if len(g.taken) != 0 {
+		t.Errorf("%d senders are remembered", len(g.taken))
+	}
 }

@@ -20,8 +20,9 @@ func never() []barred {
 	return []barred{
 		{p("0.0.0.0/8"), "this network"}, {p("127.0.0.0/8"), "loopback"}, {p("169.254.0.0/16"), "link-local"},
 		{p("224.0.0.0/4"), "multicast"}, {p("240.0.0.0/4"), "reserved or broadcast"},
-		{p("::/128"), "unspecified"}, {p("::1/128"), "loopback"}, {p("::ffff:0:0/96"), "IPv4 in IPv6"},
-		{p("64:ff9b::/96"), "IPv4 in IPv6"}, {p("2002::/16"), "IPv4 in IPv6"},
+		{p("::/128"), "unspecified"}, {p("::1/128"), "loopback"}, {p("::/96"), "IPv4 in IPv6"}, {p("::ffff:0:0/96"), "IPv4 in IPv6"},
+		{p("64:ff9b::/96"), "IPv4 in IPv6"}, {p("64:ff9b:1::/48"), "IPv4 in IPv6"}, // RFC 8215: a network's own translator
+		{p("2001::/32"), "IPv4 in IPv6"}, {p("2002::/16"), "IPv4 in IPv6"},
 		{p("fe80::/10"), "link-local"}, {p("fec0::/10"), "site-local"}, {p("ff00::/8"), "multicast"},
 		// Metadata services that are not link-local: Azure, Oracle, Alibaba, AWS.
 		{p("168.63.129.16/32"), "a cloud's metadata service"}, {p("192.0.0.192/32"), "a cloud's metadata service"},

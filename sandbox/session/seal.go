@@ -20,8 +20,9 @@ type handshake struct {
 }
 
 const (
-	handshakeLife = 30 * time.Second
-	maxHandshakes = 1000
+	handshakeLife  = 30 * time.Second
+	maxHandshakes  = 1000
+	maxTenantHands = 100 // of one tenant: nobody greets for so long that others cannot
 )
 
 // handshake opens a sealed session: its keys are agreed before anything is said.
@@ -41,7 +42,13 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, who tools.Cal
 	now := time.Now()
 	s.forget(now)
 	s.mu.Lock()
-	full := len(s.hands) >= maxHandshakes
+	own := 0
+	for _, other := range s.hands {
+		if other.who.Tenant == who.Tenant {
+			own++
+		}
+	}
+	full := len(s.hands) >= maxHandshakes || own >= maxTenantHands
 	if !full {
 		s.hands[id] = &handshake{who, sealer, opener, now.Add(handshakeLife)}
 	}
