@@ -44,7 +44,7 @@ func TestNetcheckWithoutAnAgent(t *testing.T) {
 	}{
 		{"home", easyNAT, "", 0, []string{"ok       NAT mapping     endpoint-independent\n", "TLS to 203.0.113.1:8443", "falls back to relay control with "}},
 		{"symmetric", symmetricNAT, "", 0, []string{"warn     NAT mapping     address-and-port-dependent\n", "falls back to relay control with "}},
-		{"UDP blocked", easyNAT + noUDP, "", 0, []string{"fail     UDP             none of 3 STUN servers answers\n", "No direct paths: UDP is blocked. Everything goes over relay control with "}},
+		{"UDP blocked", easyNAT + noUDP, "", 0, []string{"fail     UDP             none of 3 STUN servers answers\n", "No direct paths by UDP: it is blocked. Systems that take peers by TCP (agent --listen-tcp) are reached directly; everything else goes over relay control with "}},
 		{"proxy only", easyNAT + onlyProxy, "HTTPS_PROXY=http://203.0.113.2:3128", 0,
 			[]string{"ok       HTTP proxy      http://203.0.113.2:3128 connects to a relay\n", "Everything goes through the HTTP proxy to relay control."}},
 		{"captive portal", easyNAT + noUDP + "table ip portal { chain p { type nat hook prerouting priority -100; iifname \"lan\" tcp dport { 80, 8443 } redirect to :8080; }\n}\n", "", 6,

@@ -265,7 +265,7 @@ func (r *Report) Summary() string {
 		case relayed && r.Proxy.Works && !r.straight():
 			return fmt.Sprintf("No direct paths: UDP is blocked, and TCP as well. Everything goes through the HTTP proxy to relay %s.", id)
 		case relayed:
-			return fmt.Sprintf("No direct paths: UDP is blocked. Everything goes over relay %s with %s.", id, ms(rtt))
+			return fmt.Sprintf("No direct paths by UDP: it is blocked. Systems that take peers by TCP (agent --listen-tcp) are reached directly; everything else goes over relay %s with %s.", id, ms(rtt))
 		case r.touched() != "":
 			return "Nothing of the overlay gets out: UDP is blocked, and something in between answers TLS in the place of the relays."
 		}

@@ -32,12 +32,18 @@ type bare struct {
 	at     []wire.Candidate
 	relay  *tls.Config // to the relay; nil without one
 	ticket []byte      // for the pair with the other
+	leaf   []byte      // of its SVID; nil: it has none
 	done   sync.WaitGroup
 	cancel context.CancelFunc
 }
 
 // newBare makes a system on a network; at are the addresses at which others reach it.
 func newBare(ctx context.Context, id wire.SystemID, addr netip.Addr, on link.Network, udp uint16, at ...netip.Addr) (*bare, error) {
+	return newBareWith(ctx, id, addr, on, udp, func(*link.Config) {}, at...)
+}
+
+// newBareWith is newBare with a link that edit has changed.
+func newBareWith(ctx context.Context, id wire.SystemID, addr netip.Addr, on link.Network, udp uint16, edit func(*link.Config), at ...netip.Addr) (*bare, error) {
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -47,9 +53,10 @@ func newBare(ctx context.Context, id wire.SystemID, addr netip.Addr, on link.Net
 	for _, a := range at {
 		b.at = append(b.at, wire.Candidate{Kind: wire.HostCandidate, Addr: netip.AddrPortFrom(a, udp)})
 	}
-	b.link, err = link.New(link.Config{Network: on, Self: id, WireGuard: b.wg, Disco: d, Port: udp,
-		TLS: func(wire.RelayID) *tls.Config { return b.relay }})
-	if err != nil {
+	cfg := link.Config{Network: on, Self: id, WireGuard: b.wg, Disco: d, Port: udp,
+		TLS: func(wire.RelayID) *tls.Config { return b.relay }}
+	edit(&cfg)
+	if b.link, err = link.New(cfg); err != nil {
 		return nil, err
 	}
 	b.filter = filter.New(filter.Config{Self: id, Addrs: []netip.Addr{addr}})
@@ -77,7 +84,7 @@ func (b *bare) greet(o *bare, grants []wire.Grant) error {
 	if o.relay != nil {
 		reach.Relay = benchRelay
 	}
-	b.link.SetPeers([]link.Peer{{ID: o.id, WireGuard: o.wg, Disco: o.disco, Reach: reach, Ticket: b.ticket}})
+	b.link.SetPeers([]link.Peer{{ID: o.id, WireGuard: o.wg, Disco: o.disco, Reach: reach, Ticket: b.ticket, SVID: o.leaf}})
 	b.filter.Update([]filter.Peer{{ID: o.id, Addrs: []netip.Addr{o.addr}, Grants: grants}}, "", time.Now())
 	return b.tunnel.SetPeers([]tunnel.Peer{{Key: o.wg, Addrs: []netip.Addr{o.addr}}})
 }

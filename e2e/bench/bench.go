@@ -71,7 +71,7 @@ plain loopback TCP) and with wireguard-go as it comes.`, false, Mesh},
 			`Measures packets of 1,420 bytes that the relay delivers for a second of its processor time,
 with one pair of clients and with four, each pouring as fast as it is taken, in turns with
 two spliced TLS connections, which know no frames, names or tickets; and one TCP stream
-through the relay beside the same on the direct path.`, false, Relay},
+through the relay beside the same on the direct path, by UDP and by TCP.`, false, Relay},
 		{"flood", "Measure a stream while a hostile process floods",
 			`Measures one TCP stream between two agents while another process pours bogus handshakes,
 probes and STUN requests, as fast as it can, at the receiver's socket and at the relay's

@@ -22,7 +22,7 @@ func pairsName(c string, n int) string {
 }
 
 // Relay measures the relay under overload beside a splice of two TLS connections, and
-// one TCP stream through it beside the same stream on the direct path.
+// one TCP stream through it beside the same stream on the direct path, by UDP and by TCP.
 func Relay(ctx context.Context, cfg Config) (Result, error) { return RelayBeside(ctx, cfg) }
 
 // RelayBeside also measures more carriers, in turns with ours.
@@ -61,6 +61,11 @@ func RelayBeside(ctx context.Context, cfg Config, more ...Carrier) (res Result, 
 		return res, err
 	}
 	defer stop()
+	streamed, end, err := streamedPair(ctx, org)
+	if err != nil {
+		return res, err
+	}
+	defer end()
 	for round := range cfg.Rounds {
 		cfg.progress("relay", round)
 		for _, n := range pairCounts {
@@ -75,7 +80,7 @@ func RelayBeside(ctx context.Context, cfg Config, more ...Carrier) (res Result, 
 				rounds[name+" lost"] = append(rounds[name+" lost"], 100*l.lost)
 			}
 		}
-		for name, p := range map[string]*pair{"direct": direct, "relayed": relayed} {
+		for name, p := range map[string]*pair{"direct": direct, "streamed": streamed, "relayed": relayed} {
 			vs, err := p.measure(ctx, &job{Do: doGoodput, Streams: 1, Each: cfg.Each})
 			if err != nil {
 				return res, fmt.Errorf("%s: %w", name, err)
@@ -103,7 +108,9 @@ func RelayBeside(ctx context.Context, cfg Config, more ...Carrier) (res Result, 
 		}
 	}
 	d := figure("one TCP stream, direct", "Gbit/s", rounds["direct"])
-	res.Figures = append(res.Figures, d, figure("one TCP stream, through the relay", "Gbit/s", rounds["relayed"]).of(d))
+	r := figure("one TCP stream, through the relay", "Gbit/s", rounds["relayed"])
+	s := figure("one TCP stream, direct by TCP", "Gbit/s", rounds["streamed"])
+	res.Figures = append(res.Figures, d, r.of(d), s.of(r))
 	return res, nil
 }
 
