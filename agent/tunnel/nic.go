@@ -45,6 +45,9 @@ type nic struct {
 	port            port
 	gate            atomic.Pointer[foreign]            // takes what is for foreign addresses; nil: nobody does
 	narrow          atomic.Pointer[map[netip.Addr]int] // see pathSizes.limits
+	own             []netip.Addr
+	ports           udpPorts
+	ident           atomic.Uint32 // of the IPv4 datagrams that sockets make
 	mtu             int
 	reader          reader
 	events          chan tun.Event
@@ -70,6 +73,7 @@ func newNIC(addrs []netip.Addr, mtu int) (*nic, error) {
 			out:      new(queue),
 			done:     make(chan struct{}),
 		},
+		own:    slices.Clone(addrs),
 		mtu:    mtu,
 		events: make(chan tun.Event),
 	}
@@ -221,6 +225,9 @@ func (n *nic) Write(bufs [][]byte, offset int) (int, error) {
 			proto = ipv6.ProtocolNumber
 		default:
 			return int(r.first), syscall.EAFNOSUPPORT
+		}
+		if r.size == 0 && n.ports.deliver(pkt) {
+			continue
 		}
 		p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: m.packet(r, bufs, offset)})
 		if g := n.gate.Load(); g != nil && !slices.Contains(g.own, destination(pkt)) {

@@ -10,11 +10,11 @@ import (
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
-// UDPConn is a UDP socket of the overlay.
+// UDPConn is a UDP socket of gVisor's.
 type UDPConn struct{ *gonet.UDPConn }
 
-// udpBuffer is how many bytes of datagrams a socket holds that nobody has read yet: 160
-// ms of 100,000 small ones a second. The stack's own 32 KiB are not one burst.
+// udpBuffer is how many bytes of datagrams a socket holds that nobody has read yet: over
+// 100 ms of 100,000 small ones a second. The stack's own 32 KiB are not one burst.
 const udpBuffer = 1 << 20
 
 // DialUDP is as Tunnel.DialUDP.
@@ -35,25 +35,20 @@ func (n *nic) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
 	return c, nil
 }
 
-func (n *nic) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*UDPConn, error) {
+func (n *nic) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*udpSocket, error) {
 	wq := new(waiter.Queue)
 	ep, terr := n.stack.NewEndpoint(udp.ProtocolNumber, protoOf(at.Addr()), wq)
 	if terr != nil {
 		return nil, opError("socket", "udp", at, terr)
 	}
 	ep.SocketOptions().SetReceiveBufferSize(udpBuffer, true)
+	c := newUDPSocket(n, ep, wq)
 	if terr := attach(ep); terr != nil {
 		ep.Close()
 		return nil, opError("attach", "udp", at, terr)
 	}
-	// The stack announces an ICMP error as such only, and a Read of gonet sleeps
-	// through it. The goroutine takes no longer than waking that Read; to wake it in
-	// the call itself could lock the queue against itself.
-	entry := waiter.NewFunctionEntry(waiter.EventErr, func(waiter.EventMask) {
-		go wq.Notify(waiter.ReadableEvents)
-	})
-	wq.EventRegister(&entry)
-	return &UDPConn{gonet.NewUDPConn(wq, ep)}, nil
+	c.settle()
+	return c, nil
 }
 
 // Read reads as net.Conn.

@@ -1,0 +1,334 @@
+package tunnel
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// udpSocket is a UDP socket of nic. Under it is one of gVisor's, which owns the port and
+// does all that is rare: fragments, datagrams that need some, those of this system to
+// itself, ICMP errors, the end. The rest, a whole datagram between two systems, passes it
+// by in both directions (decision 0181).
+type udpSocket struct {
+	nic   *nic
+	slow  *gonet.UDPConn // the same endpoint, for writes
+	ep    tcpip.Endpoint
+	local netip.AddrPort // our address; not valid: nothing passes gVisor by
+	peer  netip.AddrPort // the only one it talks to; not valid after ListenUDP
+	next  *udpSocket     // on the same port; guarded by ports.mu
+
+	// news says that gVisor has something: a datagram, an error or the end.
+	news    atomic.Bool
+	writeBy atomic.Pointer[time.Time]
+
+	mu      sync.Mutex // guards what follows; held for a copy, never while sending
+	ready   sync.Cond
+	mail    mailbox
+	readBy  time.Time
+	alarm   *time.Timer // wakes readers for readBy; made when first needed
+	rings   time.Time   // when it does; zero: it is not set
+	from    netip.AddrPort
+	fromUDP *net.UDPAddr // from, as was returned
+}
+
+func newUDPSocket(n *nic, ep tcpip.Endpoint, wq *waiter.Queue) *udpSocket {
+	c := &udpSocket{nic: n, slow: gonet.NewUDPConn(wq, ep), ep: ep}
+	c.ready.L = &c.mu
+	// Not the queue's own waiters: the stack announces an ICMP error as such only.
+	entry := waiter.NewFunctionEntry(waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) {
+		c.news.Store(true)
+		c.wake()
+	})
+	wq.EventRegister(&entry)
+	return c
+}
+
+// settle looks up what gVisor made of the socket. From then on datagrams may pass it by.
+func (c *udpSocket) settle() {
+	c.local, c.peer = addrPortOf(c.ep.GetLocalAddress()), addrPortOf(c.ep.GetRemoteAddress())
+	if slices.Contains(c.nic.own, c.local.Addr()) {
+		c.nic.ports.add(c)
+	} else {
+		c.local = netip.AddrPort{}
+	}
+}
+
+func addrPortOf(a tcpip.FullAddress, err tcpip.Error) netip.AddrPort {
+	if err != nil || a.Addr.Len() == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netipOf(a.Addr), a.Port)
+}
+
+func (c *udpSocket) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready.Broadcast()
+}
+
+// take gets a datagram from the network.
+func (c *udpSocket) take(from netip.AddrPort, payload []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mail.push(from, payload) {
+		c.ready.Signal()
+	}
+}
+
+// Read reads as net.Conn.
+func (c *udpSocket) Read(b []byte) (int, error) {
+	n, _, err := c.read(b, false)
+	return n, err
+}
+
+// ReadFrom reads as net.PacketConn. The address is shared with later calls.
+func (c *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.read(b, true)
+	if err != nil {
+		return n, nil, err
+	}
+	return n, from, nil
+}
+
+func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if !c.readBy.IsZero() && !time.Now().Before(c.readBy) {
+			return 0, nil, c.error("read", os.ErrDeadlineExceeded)
+		}
+		n, from, ok, err := 0, netip.AddrPort{}, false, error(nil)
+		if c.news.Load() {
+			c.mu.Unlock() // gVisor calls wake with locks of its own
+			n, from, ok, err = c.readSlow(b)
+			c.mu.Lock()
+		}
+		if !ok {
+			n, from, ok = c.mail.pop(b)
+		}
+		switch {
+		case err != nil:
+			return n, nil, err
+		case ok && named && from != c.from:
+			c.from, c.fromUDP = from, net.UDPAddrFromAddrPort(from)
+			fallthrough
+		case ok:
+			return n, c.fromUDP, nil
+		case !c.news.Load():
+			c.setAlarm()
+			c.ready.Wait()
+		}
+	}
+}
+
+// readSlow asks gVisor.
+func (c *udpSocket) readSlow(b []byte) (n int, from netip.AddrPort, ok bool, err error) {
+	c.news.Store(false)
+	w := tcpip.SliceWriter(b)
+	res, terr := c.ep.Read(&w, tcpip.ReadOptions{NeedRemoteAddr: true})
+	if _, nothing := terr.(*tcpip.ErrWouldBlock); nothing {
+		return 0, from, false, nil
+	}
+	c.news.Store(true) // there may be more
+	switch terr.(type) {
+	case nil:
+		return res.Count, addrPortOf(res.RemoteAddr, nil), true, nil
+	case *tcpip.ErrClosedForReceive:
+		return 0, from, true, io.EOF
+	}
+	return 0, from, true, opError("read", "udp", c.peer, terr)
+}
+
+// Write writes as net.Conn, to the peer of DialUDP.
+func (c *udpSocket) Write(b []byte) (int, error) {
+	if c.passes(b, c.peer) {
+		return c.send(b, c.peer)
+	}
+	n, err := c.slow.Write(b)
+	return n, errnoOf(err)
+}
+
+// WriteTo writes as net.PacketConn.
+func (c *udpSocket) WriteTo(b []byte, addr net.Addr) (int, error) {
+	to, ok := addr.(*net.UDPAddr)
+	if !ok || to == nil {
+		return 0, c.error("write", syscall.EINVAL)
+	}
+	at := to.AddrPort()
+	if at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()); c.passes(b, at) {
+		return c.send(b, at)
+	}
+	n, err := c.slow.WriteTo(b, addr)
+	return n, errnoOf(err)
+}
+
+// passes reports whether a datagram can be made here.
+func (c *udpSocket) passes(b []byte, to netip.AddrPort) bool {
+	if c.news.Load() || !to.IsValid() || to.Port() == 0 || !c.local.IsValid() || to.Addr().Is4() != c.local.Addr().Is4() ||
+		!to.Addr().IsGlobalUnicast() || datagramSize(to.Addr(), len(b)) > c.nic.mtu || slices.Contains(c.nic.own, to.Addr()) {
+		return false
+	}
+	by := c.writeBy.Load()
+	return by == nil || by.IsZero() || time.Now().Before(*by)
+}
+
+func (c *udpSocket) send(b []byte, to netip.AddrPort) (int, error) {
+	size := datagramSize(to.Addr(), len(b))
+	v := buffer.NewView(size)
+	v.Grow(size)
+	writeDatagram(v.AsSlice(), c.local, to, uint16(c.nic.ident.Add(1)), b)
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
+	defer p.DecRef()
+	one := [1]*stack.PacketBuffer{p}
+	if _, terr := c.nic.port.out.put(one[:]); terr != nil {
+		return 0, opError("write", "udp", to, terr)
+	}
+	return len(b), nil
+}
+
+// SetReadDeadline is as in net.Conn.
+func (c *udpSocket) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A reader that waits has set its alarm; it need not hear of a later deadline.
+	if earlier := !t.IsZero() && (c.readBy.IsZero() || t.Before(c.readBy)); earlier {
+		c.ready.Broadcast()
+	}
+	c.readBy = t
+	return nil
+}
+
+// setAlarm sees to it that somebody looks again at readBy. The caller holds mu and waits.
+func (c *udpSocket) setAlarm() {
+	if c.readBy.IsZero() || !c.rings.IsZero() && !c.rings.After(c.readBy) {
+		return
+	}
+	c.rings = c.readBy
+	if c.alarm != nil {
+		c.alarm.Reset(time.Until(c.readBy))
+		return
+	}
+	c.alarm = time.AfterFunc(time.Until(c.readBy), func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.rings = time.Time{}
+		c.ready.Broadcast()
+	})
+}
+
+// SetWriteDeadline is as in net.Conn.
+func (c *udpSocket) SetWriteDeadline(t time.Time) error {
+	c.writeBy.Store(&t)
+	return c.slow.SetWriteDeadline(t)
+}
+
+// SetDeadline is as in net.Conn.
+func (c *udpSocket) SetDeadline(t time.Time) error {
+	c.SetReadDeadline(t)
+	return c.SetWriteDeadline(t)
+}
+
+// Close ends the socket; reads return io.EOF from then on. It is idempotent.
+func (c *udpSocket) Close() error {
+	c.nic.ports.remove(c)
+	c.ep.Close() // which is news
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mail = (mailbox{}); c.alarm != nil {
+		c.alarm.Stop()
+		c.rings = time.Time{}
+	}
+	c.ready.Broadcast()
+	return nil
+}
+
+// LocalAddr is as in net.Conn.
+func (c *udpSocket) LocalAddr() net.Addr { return c.slow.LocalAddr() }
+
+// RemoteAddr is nil after ListenUDP.
+func (c *udpSocket) RemoteAddr() net.Addr { return c.slow.RemoteAddr() }
+
+func (c *udpSocket) error(op string, err error) error {
+	e := &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Err: err}
+	if c.peer.IsValid() {
+		e.Addr = net.UDPAddrFromAddrPort(c.peer)
+	}
+	return e
+}
+
+// udpPorts finds the socket of a datagram.
+type udpPorts struct {
+	mu     sync.RWMutex // guards byPort, and the lists that hang there
+	byPort map[uint16]*udpSocket
+}
+
+func (p *udpPorts) add(c *udpSocket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byPort == nil {
+		p.byPort = make(map[uint16]*udpSocket)
+	}
+	c.next = p.byPort[c.local.Port()]
+	p.byPort[c.local.Port()] = c
+}
+
+func (p *udpPorts) remove(c *udpSocket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	port := c.local.Port()
+	list := p.byPort[port]
+	for at := &list; *at != nil; at = &(*at).next {
+		if *at == c {
+			*at = c.next
+			break
+		}
+	}
+	if list == nil {
+		delete(p.byPort, port)
+	} else {
+		p.byPort[port] = list
+	}
+}
+
+// find prefers a socket that talks to src alone.
+func (p *udpPorts) find(src, dst netip.AddrPort) (found *udpSocket) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for c := p.byPort[dst.Port()]; c != nil; c = c.next {
+		switch {
+		case c.local != dst:
+		case c.peer == src:
+			return c
+		case !c.peer.IsValid():
+			found = c
+		}
+	}
+	return found
+}
+
+// deliver hands a packet to the socket of the datagram that it is, if both are such.
+func (p *udpPorts) deliver(pkt []byte) bool {
+	src, dst, payload, ok := parseDatagram(pkt)
+	if !ok {
+		return false
+	}
+	c := p.find(src, dst)
+	if c == nil {
+		return false
+	}
+	c.take(src, payload)
+	return true
+}

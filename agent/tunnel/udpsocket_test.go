@@ -1,0 +1,287 @@
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// FuzzDatagram: what is taken for a datagram is one to gVisor too, and what is written
+// is read back the same.
+func FuzzDatagram(f *testing.F) {
+	for _, at := range []string{"100.64.0.1:7", "[fd00::1]:65535"} {
+		to := netip.MustParseAddrPort(at)
+		pkt := make([]byte, datagramSize(to.Addr(), 3))
+		writeDatagram(pkt, to, to, 9, []byte("abc"))
+		f.Add(pkt)
+		f.Add(pkt[:len(pkt)-1])
+	}
+	f.Fuzz(func(t *testing.T, pkt []byte) {
+		src, dst, payload, ok := parseDatagram(pkt)
+		if !ok {
+			return
+		}
+		var udp header.UDP
+		if pkt[0]>>4 == 4 {
+			ip := header.IPv4(pkt)
+			if !ip.IsValid(len(pkt)) || ip.More() || ip.FragmentOffset() != 0 || ip.TransportProtocol() != header.UDPProtocolNumber || len(ip.Options()) > 0 {
+				t.Fatalf("% x is no datagram", pkt)
+			}
+			udp = ip.Payload()
+		} else {
+			ip := header.IPv6(pkt)
+			if !ip.IsValid(len(pkt)) || ip.TransportProtocol() != header.UDPProtocolNumber {
+				t.Fatalf("% x is no datagram", pkt)
+			}
+			udp = ip.Payload()
+		}
+		if udp.SourcePort() != src.Port() || udp.DestinationPort() != dst.Port() || !bytes.Equal(udp.Payload(), payload) {
+			t.Fatalf("% x: %s to %s, % x", pkt, src, dst, payload)
+		}
+		again := make([]byte, datagramSize(dst.Addr(), len(payload)))
+		writeDatagram(again, src, dst, 0xffff, payload)
+		if s, d, p, ok := parseDatagram(again); !ok || s != src || d != dst || !bytes.Equal(p, payload) {
+			t.Fatalf("% x became % x", pkt, again)
+		}
+		checkSums(t, again)
+	})
+}
+
+// checkSums asks gVisor.
+func checkSums(t *testing.T, pkt []byte) {
+	t.Helper()
+	var ip header.Network = header.IPv6(pkt)
+	if pkt[0]>>4 == 4 {
+		ip = header.IPv4(pkt)
+		if !header.IPv4(pkt).IsChecksumValid() {
+			t.Fatalf("% x: IP checksum", pkt)
+		}
+	}
+	udp := header.UDP(ip.Payload())
+	if udp.Checksum() == 0 || !udp.IsChecksumValid(ip.SourceAddress(), ip.DestinationAddress(), checksum.Checksum(udp.Payload(), 0)) {
+		t.Fatalf("% x: UDP checksum", pkt)
+	}
+}
+
+// FuzzMailbox: a mailbox is a bounded list of datagrams.
+func FuzzMailbox(f *testing.F) {
+	f.Add([]byte{200, 200, 3, 1, 255, 255, 0, 0, 0})
+	f.Add(bytes.Repeat([]byte{255, 254, 253, 1}, 400))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		type mail struct {
+			from netip.AddrPort
+			b    []byte
+		}
+		var m mailbox
+		var model []mail
+		bytesIn, buf := 0, make([]byte, 1<<16)
+		for i, op := range script {
+			if op%4 == 1 {
+				n, from, ok := m.pop(buf)
+				if ok != (len(model) > 0) {
+					t.Fatalf("pop: %t with %d unread", ok, len(model))
+				}
+				if ok && (from != model[0].from || !bytes.Equal(buf[:n], model[0].b)) {
+					t.Fatalf("pop: %d bytes from %s, want %d from %s", n, from, len(model[0].b), model[0].from)
+				}
+				if ok {
+					bytesIn -= mailHead + n
+					model = model[1:]
+				}
+				continue
+			}
+			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, op, byte(i)}), uint16(i))
+			if op%2 == 0 {
+				from = netip.AddrPortFrom(netip.AddrFrom16([16]byte{0xfd, op, 15: byte(i)}), uint16(i))
+			}
+			b := bytes.Repeat([]byte{byte(i)}, int(op)*257)
+			fits := bytesIn+mailHead+len(b) <= udpBuffer
+			if m.push(from, b) != fits {
+				t.Fatalf("push of %d to %d bytes: want %t", len(b), bytesIn, fits)
+			}
+			if fits {
+				bytesIn += mailHead + len(b)
+				model = append(model, mail{from, b})
+			}
+		}
+	})
+}
+
+// TestDatagramsOfAllKinds: small ones pass gVisor by, large ones are fragments, and those
+// to oneself never leave; a socket gets them all.
+func TestDatagramsOfAllKinds(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		server, err := b.ListenUDP(netip.AddrPortFrom(b.v4, 53))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		for _, from := range []*node{a, b} {
+			client, err := from.DialUDP(netip.AddrPortFrom(b.v4, 53))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			for _, size := range []int{0, 1, 1000, 5000, 20_000} {
+				sent := bytes.Repeat([]byte{byte(size + 1)}, size)
+				if n, err := client.Write(sent); n != size || err != nil {
+					t.Fatalf("write of %d: %d, %v", size, n, err)
+				}
+				buf := make([]byte, 1<<16)
+				n, who, err := server.ReadFrom(buf)
+				if err != nil || !bytes.Equal(buf[:n], sent) {
+					t.Fatalf("%d bytes came as %d, %v", size, n, err)
+				}
+				if who.String() != client.LocalAddr().String() {
+					t.Fatalf("from %s, want %s", who, client.LocalAddr())
+				}
+				if _, err := server.WriteTo(buf[:n], who); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := client.Read(buf); err != nil || !bytes.Equal(buf[:n], sent) {
+					t.Fatalf("%d bytes came back as %d, %v", size, n, err)
+				}
+			}
+		}
+	})
+}
+
+// TestSocketsOfOnePort: a datagram belongs to the socket that talks to its sender, and
+// nobody else's reaches one that talks to another.
+func TestSocketsOfOnePort(t *testing.T) {
+	at := netip.MustParseAddrPort
+	var p udpPorts
+	open := &udpSocket{local: at("100.64.0.1:7")}
+	mine := &udpSocket{local: at("100.64.0.1:7"), peer: at("100.64.0.2:9")}
+	only := &udpSocket{local: at("[fd00::1]:7"), peer: at("[fd00::2]:9")}
+	for _, c := range []*udpSocket{mine, open, only} {
+		p.add(c)
+	}
+	for _, c := range []struct {
+		src, dst string
+		want     *udpSocket
+	}{
+		{"100.64.0.2:9", "100.64.0.1:7", mine},
+		{"100.64.0.2:8", "100.64.0.1:7", open},
+		{"100.64.0.3:9", "100.64.0.1:7", open},
+		{"100.64.0.2:9", "100.64.0.4:7", nil},
+		{"[fd00::2]:9", "[fd00::1]:7", only},
+		{"[fd00::3]:9", "[fd00::1]:7", nil},
+	} {
+		if got := p.find(at(c.src), at(c.dst)); got != c.want {
+			t.Errorf("%s to %s: %p, want %p", c.src, c.dst, got, c.want)
+		}
+	}
+	p.remove(mine)
+	p.remove(mine)
+	if got := p.find(at("100.64.0.2:9"), at("100.64.0.1:7")); got != open {
+		t.Error("a closed socket gets datagrams")
+	}
+	p.remove(open)
+	p.remove(only)
+	if len(p.byPort) != 0 {
+		t.Errorf("%d ports are left", len(p.byPort))
+	}
+}
+
+// TestUDPDeadlinesAndEnds: what ends a read that waits, and what comes after.
+func TestUDPDeadlinesAndEnds(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		closed := netip.AddrPortFrom(b.v4, 99)
+		c, err := a.DialUDP(closed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		read := func() error { _, err := c.Read(make([]byte, 10)); return err }
+		c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if err := read(); !isTimeout(err) {
+			t.Fatalf("after the deadline: %v", err)
+		}
+		c.SetReadDeadline(time.Now().Add(time.Hour))
+		waits := make(chan error)
+		go func() { waits <- read() }()
+		c.SetReadDeadline(time.Unix(1, 0))
+		if err := <-waits; !isTimeout(err) {
+			t.Fatalf("called back by a deadline: %v", err)
+		}
+		c.SetReadDeadline(time.Time{})
+		if _, err := c.Write([]byte("anybody?")); err != nil {
+			t.Fatal(err)
+		}
+		if err := read(); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("from a closed port: %v", err)
+		}
+		c.SetWriteDeadline(time.Unix(1, 0))
+		if _, err := c.Write([]byte("late")); !isTimeout(err) {
+			t.Fatalf("write after the deadline: %v", err)
+		}
+		go func() { waits <- read() }()
+		c.Close()
+		if err := <-waits; err == nil {
+			t.Fatal("a closed socket was read")
+		}
+		c.SetWriteDeadline(time.Time{})
+		if _, err := c.Write([]byte("gone")); err == nil {
+			t.Fatal("a closed socket was written to")
+		}
+		if err := read(); err == nil {
+			t.Fatal("a closed socket was read")
+		}
+	})
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout() || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// TestDatagramsDoNotAllocate: from a socket to the queue, and from a packet to a read.
+func TestDatagramsDoNotAllocate(t *testing.T) {
+	own := netip.MustParseAddr("100.64.0.1")
+	n, err := newNIC([]netip.Addr{own}, 1420)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	conn, err := n.ListenUDP(netip.AddrPortFrom(own, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := conn.(*udpSocket)
+	other := netip.MustParseAddrPort("100.64.0.2:9")
+	payload, buf := make([]byte, 1000), make([]byte, 2000)
+	pkt := make([]byte, datagramSize(own, len(payload)))
+	writeDatagram(pkt, other, netip.AddrPortFrom(own, 7), 1, payload)
+	bufs, sizes := [][]byte{make([]byte, 2000)}, make([]int, 1)
+	back := net.Addr(net.UDPAddrFromAddrPort(other))
+	once := func() {
+		if _, err := n.Write([][]byte{pkt}[:1], 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.ReadFrom(buf); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.WriteTo(payload, back); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := n.Read(bufs, sizes, 0); got != 1 || err != nil || sizes[0] != len(pkt) {
+			t.Fatal(got, sizes, err)
+		}
+	}
+	if got := testing.AllocsPerRun(1000, once); got > 0 {
+		t.Errorf("%v allocations a datagram there and back", got)
+	}
+}
