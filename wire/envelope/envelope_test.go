@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -110,6 +111,53 @@ func TestAnActiveMiddlemanIsFound(t *testing.T) {
 		if _, _, err := c.Finish(meddle(&c.Hello, w), pub); !errors.Is(err, ErrIdentity) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestHandshakesAreWhole: what an agreement is made of has its size, on both sides.
+func TestHandshakesAreWhole(t *testing.T) {
+	pub, priv, _ := ed25519.GenerateKey(nil)
+	c, _ := NewClient()
+	for name, h := range map[string]Hello{
+		"nonce cut": {Key: c.Hello.Key, Nonce: c.Hello.Nonce[1:]},
+		"no key":    {Nonce: c.Hello.Nonce},
+		"no point":  {Key: make([]byte, len(c.Hello.Key)), Nonce: c.Hello.Nonce},
+	} {
+		if _, _, _, err := Accept(&h, "s_1", priv); !errors.Is(err, ErrHandshake) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, session := range []string{"", strings.Repeat("s", 256)} {
+		if _, _, _, err := Accept(&c.Hello, session, priv); !errors.Is(err, ErrHandshake) {
+			t.Errorf("a session of %d bytes: %v", len(session), err)
+		}
+	}
+	w, _, _, err := Accept(&c.Hello, strings.Repeat("s", 255), priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Nonce = w.Nonce[1:]
+	sum := transcript(&c.Hello, w)
+	w.Signature = ed25519.Sign(priv, sum[:]) // the server itself is at fault
+	if _, _, err := c.Finish(w, pub); !errors.Is(err, ErrHandshake) {
+		t.Errorf("a server's nonce cut: %v", err)
+	}
+}
+
+func TestMessagesHaveALimit(t *testing.T) {
+	up, _, atServer, _ := pair(t)
+	if _, _, err := up.Seal("enc", make([]byte, MaxMessage+1)); err == nil {
+		t.Error("a message over the limit is sealed")
+	}
+	box, seq, err := up.Seal(strings.Repeat("k", 255), make([]byte, MaxMessage))
+	if err != nil || seq != 1 {
+		t.Fatalf("the largest: number %d, %v", seq, err)
+	}
+	if _, err := atServer.Open(box, seq, strings.Repeat("k", 255)); err != nil {
+		t.Errorf("the largest: %v", err)
+	}
+	if _, _, err := up.Seal(strings.Repeat("k", 256), nil); err == nil {
+		t.Error("a kind over the limit is sealed")
 	}
 }
 

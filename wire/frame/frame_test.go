@@ -246,3 +246,28 @@ func BenchmarkNextAndAppend(b *testing.B) {
 		out, _ = AppendRecv(out[:0], alice, payload)
 	}
 }
+
+// TestBodiesAreReadWhole: a parser is called with what check let pass, and does not rely
+// on it.
+func TestBodiesAreReadWhole(t *testing.T) {
+	var refused = append(bytes.Clone(bob[:]), 0)
+	for name, err := range map[string]error{
+		"hello of version 0":      second(ParseHello([]byte{0})),
+		"hello without a version": second(ParseHello(nil)),
+		"peer cut":                second(ParsePeer(bob[:4])),
+		"peer of other letters":   second(ParsePeer([]byte("BOB00"))),
+		"refused for code 0":      third(ParseRefused(refused)),
+		"refused nobody known":    third(ParseRefused([]byte("BOB00\x01"))),
+		"packet without payload":  third(ParsePacket(bob[:])),
+	} {
+		if !errors.Is(err, ErrBody) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if Type(0).String() != "type(0)" || (Note+1).String() != "type(12)" || Code(0).String() != "code(0)" || Code(200).String() != "code(200)" {
+		t.Error("what has no name is named")
+	}
+}
+
+func second[A any](_ A, err error) error        { return err }
+func third[A, B any](_ A, _ B, err error) error { return err }

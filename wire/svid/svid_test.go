@@ -197,6 +197,41 @@ func TestVerifyPeer(t *testing.T) {
 	}
 }
 
+// TestTheChainMayHaveAMiddle: what a root vouches for may vouch in turn; and a middle that
+// nobody sends proves nothing.
+func TestTheChainMayHaveAMiddle(t *testing.T) {
+	ca, key := newAuthority(t, nil), newKey(t)
+	middle := newAuthority(t, nil)
+	tmpl := &x509.Certificate{NotBefore: start.Add(-time.Hour), NotAfter: start.Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.cert, middle.key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle.cert, _ = x509.ParseCertificate(der)
+	leaf, id := middle.issue(t, System(org, "k3j9x"), key, nil), System(org, "k3j9x")
+	if got, _, err := Verify([][]byte{leaf, der}, ca.pool(), org, start); err != nil || got != id {
+		t.Errorf("with its middle: %v, %v", got, err)
+	}
+	if _, _, err := Verify([][]byte{leaf}, ca.pool(), org, start); !errors.Is(err, ErrUnknownRoot) {
+		t.Errorf("without its middle: %v", err)
+	}
+}
+
+// TestAMissingKeyIsNoKey: a zero key is a point of small order, for which anybody signs.
+func TestAMissingKeyIsNoKey(t *testing.T) {
+	for name, spoil := range map[string]func(*wire.Keys){
+		"identity":  func(k *wire.Keys) { k.Identity = wire.IdentityKey{} },
+		"wireguard": func(k *wire.Keys) { k.WireGuard = wire.WireGuardKey{} },
+		"disco":     func(k *wire.Keys) { k.Disco = wire.DiscoKey{} },
+	} {
+		k := SignKeys(newKey(t), wire.WireGuardKey{1}, wire.DiscoKey{2})
+		spoil(&k)
+		if err := CheckKeys(&k); !errors.Is(err, ErrKeyStatement) || !strings.Contains(err.Error(), "missing") {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+}
+
 func (a *authority) source(t testing.TB, id ID, root bool, edit func(*x509.Certificate)) Source {
 	key := newKey(t)
 	c := &tls.Certificate{Certificate: [][]byte{a.issue(t, id, key, edit)}, PrivateKey: key}

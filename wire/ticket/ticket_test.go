@@ -55,6 +55,14 @@ func TestTicketEndsOnItsSecond(t *testing.T) {
 	}
 }
 
+// stretched is a ticket whose organisation is n bytes longer, signed as it stands.
+func stretched(priv ed25519.PrivateKey, good []byte, n int) []byte {
+	body := bytes.Clone(good[:len(good)-ed25519.SignatureSize])
+	body = append(append(body[:2:2], bytes.Repeat([]byte{'x'}, n)...), body[2:]...)
+	body[1] += byte(n)
+	return append(body, ed25519.Sign(priv, signed(body))...)
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	pub, priv := key(1)
 	other, otherPriv := key(2)
@@ -85,6 +93,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"signed by another", pub, Sign(otherPriv, org, "aaaaa", "bbbbb", end), ErrSignature},
 		{"no key", nil, good, ErrSignature},
 		{"other organisation", pub, Sign(priv, "01BX5ZZKBKACTAV9WEVGEMMVRZ", "aaaaa", "bbbbb", end), ErrOrg},
+		{"ID of other letters", pub, Sign(priv, org, "AAAAA", "bbbbb", end), ErrMalformed},
+		{"organisation size over the limit", pub, stretched(priv, good, maxOrgLen+1-len(org)), ErrMalformed},
 		{"no organisation", pub, Sign(priv, "", "aaaaa", "bbbbb", end), ErrMalformed},
 		{"organisation too long", pub, Sign(priv, wire.OrgID(bytes.Repeat([]byte{'x'}, 300)), "aaaaa", "bbbbb", end), ErrMalformed},
 		{"itself", pub, Sign(priv, org, "aaaaa", "aaaaa", end), ErrMalformed},
