@@ -36,9 +36,19 @@ func (t tuiClient) Unmark(ctx context.Context, dry bool, system, requirement str
 	return t.try(dry, func(c *client.Client) error { _, err := c.DropTrust(ctx, system, requirement); return err })
 }
 
+// AddRequirement makes a requirement.
+func (t tuiClient) AddRequirement(ctx context.Context, dry bool, r wire.Requirement) (api.Impact, error) {
+	return t.try(dry, func(c *client.Client) error { _, err := c.SetRequirement(ctx, r); return err })
+}
+
 // DropRequirement removes a requirement.
 func (t tuiClient) DropRequirement(ctx context.Context, dry bool, id string) (api.Impact, error) {
 	return t.try(dry, func(c *client.Client) error { _, err := c.DeleteRequirement(ctx, id); return err })
+}
+
+// AddZone makes a DNS zone.
+func (t tuiClient) AddZone(ctx context.Context, dry bool, z wire.Zone) (api.Impact, error) {
+	return t.try(dry, func(c *client.Client) error { _, err := c.CreateZone(ctx, z); return err })
 }
 
 // AddRecord makes a DNS record.

@@ -55,6 +55,16 @@ func (s *server) Mark(_ context.Context, dry bool, system, requirement string, u
 func (s *server) Unmark(_ context.Context, dry bool, system, requirement string) (api.Impact, error) {
 	return s.change(dry, "unmark "+system+" "+requirement)
 }
+func (s *server) AddRequirement(_ context.Context, dry bool, r wire.Requirement) (api.Impact, error) {
+	return s.change(dry, fmt.Sprint("require ", r.ID, " ", r.Kind, " ", r.Authority, r.Claims, r.Ranges, r.Countries))
+}
+func (s *server) AddZone(_ context.Context, dry bool, z wire.Zone) (api.Impact, error) {
+	text := fmt.Sprint("zone ", z.Name, z.AutoTags)
+	if f := z.Forward; f != nil {
+		text += fmt.Sprint(f.Gateways, f.Resolvers)
+	}
+	return s.change(dry, text)
+}
 func (s *server) DropRequirement(_ context.Context, dry bool, id string) (api.Impact, error) {
 	return s.change(dry, "drop "+id)
 }
@@ -187,11 +197,15 @@ func TestStewardsChange(t *testing.T) {
 		"drop office":                               {"0", "down", "x", "y"},
 		"drop web.corp.examplefalse":                {"alt+1", "down", "x", "y"},
 		"record db.corp.example[databases] [sys04]": {"alt+1", "n", "text:db.corp.example", "tab", "text:databases", "tab", "text:db", "enter", "y"},
-		"seal lock":                                 {"alt+2", "l", "y"},
-		"seal rotate":                               {"alt+2", "o", "y"},
-		"seal remove":                               {"alt+2", "x", "y"},
-		"seal add age1abc":                          {"alt+2", "n", "text:age1abc", "enter", "y"},
-		"disable k-laptops":                         {"8", "d", "y"},
+		"require vpn public-ip [] [{192.0.2.0/24 false} {192.0.2.9 true}] []": {"0", "n", "text:vpn", "tab", "text:address", "tab", "tab", "tab", "text:192.0.2.0/24 !192.0.2.9", "enter", "y"},
+		"require otp user-authentication local[{amr otp}] [] []":              {"0", "n", "text:otp", "tab", "text:sign-in", "tab", "text:local", "tab", "text:amr=otp", "enter", "y"},
+		"zone lan.example[][sys04] [192.168.1.53]":                            {"alt+1", "z", "text:lan.example", "tab", "tab", "text:db", "tab", "text:192.168.1.53", "enter", "y"},
+		"zone web.example[servers]":                                           {"alt+1", "z", "text:web.example", "tab", "text:servers", "enter", "y"},
+		"seal lock":                                                           {"alt+2", "l", "y"},
+		"seal rotate":                                                         {"alt+2", "o", "y"},
+		"seal remove":                                                         {"alt+2", "x", "y"},
+		"seal add age1abc":                                                    {"alt+2", "n", "text:age1abc", "enter", "y"},
+		"disable k-laptops":                                                   {"8", "d", "y"},
 	} {
 		s := lab()
 		m := model(s, Options{})

@@ -18,8 +18,8 @@ type Stewards interface {
 	Runner
 }
 
-// Enroller manages enrolment keys. A key opens nothing by itself, so there is no dry run
-// at the server: with dry, a method asks nobody.
+// Enroller manages enrolment keys. A key opens nothing by itself: a dry run only says
+// whether the server would do it.
 type Enroller interface {
 	Keys(ctx context.Context) ([]api.Key, error)
 	// CreateKey returns the secret, the only time that anybody sees it.
@@ -30,6 +30,7 @@ type Enroller interface {
 // Truster manages what is asked of systems, and who meets it.
 type Truster interface {
 	Requirements(ctx context.Context) ([]api.Requirement, error)
+	AddRequirement(ctx context.Context, dry bool, r wire.Requirement) (api.Impact, error)
 	// Mark says that a system meets a requirement until an instant; zero is until it is
 	// taken away.
 	Mark(ctx context.Context, dry bool, system, requirement string, until time.Time) (api.Impact, error)
@@ -42,6 +43,7 @@ type Namer interface {
 	Zones(ctx context.Context) ([]api.Zone, error)
 	Records(ctx context.Context) ([]api.Record, error)
 	Resolve(ctx context.Context, name, as string, at time.Time) (api.Resolution, error)
+	AddZone(ctx context.Context, dry bool, z wire.Zone) (api.Impact, error)
 	AddRecord(ctx context.Context, dry bool, r wire.Record) (api.Impact, error)
 	DropName(ctx context.Context, dry bool, name string, zone bool) (api.Impact, error)
 }

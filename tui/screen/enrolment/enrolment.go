@@ -205,21 +205,9 @@ func detail(s *screen.State, k *api.Key, w int) []string {
 
 // newForm asks for a key with its limits.
 func newForm(c screen.Client, now time.Time) *listing.Form {
-	oneOf := func(words ...string) func(string) error {
-		return func(text string) error {
-			for _, w := range words {
-				if text == "" || text == w {
-					return nil
-				}
-			}
-			return fmt.Errorf("want %s", strings.Join(words, ", "))
-		}
-	}
 	return listing.NewForm("New enrolment key", func(v []string) tea.Cmd {
 		k := api.KeyCreate{Name: v[0], Kind: v[1], Approval: v[2], Sources: strings.Fields(v[6])}
-		for _, t := range strings.Fields(v[3]) {
-			k.Tags = append(k.Tags, wire.Tag(t))
-		}
+		k.Tags, _ = listing.ReadTags(v[3]) // Check has read them
 		if n, err := strconv.Atoi(v[4]); err == nil {
 			k.Uses = &n
 		}
@@ -237,22 +225,10 @@ func newForm(c screen.Client, now time.Time) *listing.Form {
 				return api.Impact{}, err
 			}}})
 	},
-		listing.Field{Name: "name", Example: "what it is for", Check: func(text string) error {
-			if text == "" {
-				return errors.New("a key needs a name that says what it is for")
-			}
-			return nil
-		}},
-		listing.Field{Name: "for", Example: "general, ephemeral, relay", Check: oneOf("general", "ephemeral", "relay")},
-		listing.Field{Name: "approval", Example: "manual, automatic", Check: oneOf("manual", "automatic")},
-		listing.Field{Name: "tags", Example: "developers laptops", Check: func(text string) error {
-			for _, t := range strings.Fields(text) {
-				if _, err := wire.ParseTag(t); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
+		listing.Field{Name: "name", Example: "what it is for", Check: listing.Needed("a key needs a name that says what it is for")},
+		listing.Field{Name: "for", Example: "general, ephemeral, relay", Check: listing.OneOf("general", "ephemeral", "relay")},
+		listing.Field{Name: "approval", Example: "manual, automatic", Check: listing.OneOf("manual", "automatic")},
+		listing.Field{Name: "tags", Example: "developers laptops", Check: listing.Tags},
 		listing.Field{Name: "uses", Example: "unlimited", Check: func(text string) error {
 			if n, err := strconv.Atoi(text); text != "" && (err != nil || n < 1) {
 				return errors.New("want a number from 1, or nothing for unlimited")

@@ -5,7 +5,6 @@ package names
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,6 +38,7 @@ type Model struct {
 var (
 	resolve = keys.New("resolve as a system", "r")
 	add     = keys.Writes("new record", "n")
+	addZone = keys.Writes("new zone", "z")
 	drop    = keys.Writes("delete", "x")
 	closeIt = keys.New("back to the list", "esc")
 )
@@ -139,7 +139,7 @@ func (m *Model) Keys() []keys.Binding {
 	case m.found != nil:
 		return []keys.Binding{closeIt, resolve}
 	}
-	return m.list.Keys(resolve, add, drop)
+	return m.list.Keys(resolve, add, addZone, drop)
 }
 
 // Typing is so in the form and the search.
@@ -189,6 +189,9 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	case add.Is(k):
 		m.form = recordForm(s)
 		return nil
+	case addZone.Is(k):
+		m.form = zoneForm(s)
+		return nil
 	case drop.Is(k):
 		if e := m.list.Chosen(); e != nil {
 			name, zone, c := e.name, e.zone != nil, s.Client
@@ -200,59 +203,46 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	return m.list.Update(k, s)
 }
 
-func need(what string) func(string) error {
-	return func(text string) error {
-		if text == "" {
-			return errors.New(what)
-		}
-		return nil
-	}
-}
-
 func askForm(c screen.Client) *listing.Form {
 	return listing.NewForm("What a name stands for", func(v []string) tea.Cmd {
 		return screen.Call(func(ctx context.Context) tea.Msg {
 			r, err := c.Resolve(ctx, v[0], v[1], time.Time{})
 			return found{r, err}
 		})
-	}, listing.Field{Name: "name", Example: "pod-1.enclave", Check: need("which name?")},
-		listing.Field{Name: "asked by", Example: "a system, by name or ID", Check: need("who asks? Answers depend on it")})
+	}, listing.Field{Name: "name", Example: "pod-1.enclave", Check: listing.Needed("which name?")},
+		listing.Field{Name: "asked by", Example: "a system, by name or ID", Check: listing.Needed("who asks? Answers depend on it")})
 }
 
 func recordForm(s *screen.State) *listing.Form {
 	c := s.Client
-	ids := make(map[string]wire.SystemID)
-	for i := range s.Org.Systems {
-		sys := &s.Org.Systems[i]
-		ids[sys.Name], ids[string(sys.ID)] = sys.ID, sys.ID
-	}
+	known, ids := listing.Systems(s)
 	return listing.NewForm("New record", func(v []string) tea.Cmd {
-		r := wire.Record{Name: v[0]}
-		for _, t := range strings.Fields(v[1]) {
-			r.Tags = append(r.Tags, wire.Tag(t))
-		}
-		for _, name := range strings.Fields(v[2]) {
-			r.Systems = append(r.Systems, ids[name])
-		}
+		r := wire.Record{Name: v[0], Systems: ids(v[2])}
+		r.Tags, _ = listing.ReadTags(v[1]) // Check has read them
 		return screen.Ask(screen.Propose{Title: "let " + r.Name + " stand for them", Done: "made " + r.Name, Then: done{},
 			Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return c.AddRecord(ctx, dry, r) }}})
-	}, listing.Field{Name: "name", Example: "db.corp.example, *.corp.example", Check: need("a record needs a name in a zone of ours")},
-		listing.Field{Name: "tags", Example: "systems with one of these", Check: func(text string) error {
-			for _, t := range strings.Fields(text) {
-				if _, err := wire.ParseTag(t); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-		listing.Field{Name: "systems", Example: "and these", Check: func(text string) error {
-			for _, name := range strings.Fields(text) {
-				if _, ok := ids[name]; !ok {
-					return fmt.Errorf("no system is called %s", name)
-				}
-			}
-			return nil
-		}})
+	}, listing.Field{Name: "name", Example: "db.corp.example, *.corp.example", Check: listing.Needed("a record needs a name in a zone of ours")},
+		listing.Field{Name: "tags", Example: "systems with one of these", Check: listing.Tags},
+		listing.Field{Name: "systems", Example: "and these", Check: known})
+}
+
+// zoneForm asks for a zone: ours, or with gateways and resolvers somebody else's.
+func zoneForm(s *screen.State) *listing.Form {
+	c := s.Client
+	known, ids := listing.Systems(s)
+	return listing.NewForm("New zone", func(v []string) tea.Cmd {
+		z := wire.Zone{Name: v[0], Notes: v[4]}
+		z.AutoTags, _ = listing.ReadTags(v[1])
+		if v[2] != "" || v[3] != "" {
+			z.Forward = &wire.ZoneForward{Gateways: ids(v[2]), Resolvers: strings.Fields(v[3])}
+		}
+		return screen.Ask(screen.Propose{Title: "make the zone " + z.Name, Done: "made " + z.Name, Then: done{},
+			Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return c.AddZone(ctx, dry, z) }}})
+	}, listing.Field{Name: "name", Example: "corp.example", Check: listing.Needed("a zone needs a name")},
+		listing.Field{Name: "tags", Example: "systems with one are HOSTNAME.ZONE", Check: listing.Tags},
+		listing.Field{Name: "gateways", Example: "it is not ours: who leads to its resolvers", Check: known},
+		listing.Field{Name: "resolvers", Example: "192.168.1.53, behind the gateways"},
+		listing.Field{Name: "notes", Example: "what it is for"})
 }
 
 // View draws the list, the form or an answer.

@@ -4,6 +4,7 @@ package trust
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type Model struct {
 }
 
 var (
+	add    = keys.Writes("new requirement", "n")
 	mark   = keys.Writes("mark as met by a system", "m")
 	unmark = keys.Writes("take a mark away", "u")
 	drop   = keys.Writes("delete", "x")
@@ -46,7 +48,7 @@ func New() *Model {
 		Head: func(_ *screen.State, shown, of int) string {
 			return fmt.Sprintf("%d of %d trust requirements", shown, of)
 		},
-		Empty: "none: \"enclave trust set FILE\" makes one", Detail: detail,
+		Empty: "none: n makes one", Detail: detail,
 	})}
 }
 
@@ -58,7 +60,7 @@ func (m *Model) Keys() []keys.Binding {
 	if m.form != nil {
 		return m.form.Keys()
 	}
-	return m.list.Keys(mark, unmark, drop)
+	return m.list.Keys(add, mark, unmark, drop)
 }
 
 // Typing is so in the form and the search.
@@ -82,7 +84,11 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 			m.form = nil
 		}
 		return cmd
-	case m.list.Typing() || m.list.Chosen() == nil:
+	case m.list.Typing():
+	case add.Is(k):
+		m.form = newForm(s.Client, m.list.Rows())
+		return nil
+	case m.list.Chosen() == nil:
 	case mark.Is(k):
 		m.form = markForm(s, m.list.Chosen().ID, true)
 		return nil
@@ -100,15 +106,12 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 // markForm asks whose mark it is, and until when.
 func markForm(s *screen.State, id string, met bool) *listing.Form {
 	c, now := s.Client, s.Now
-	var names []string
-	for i := range s.Org.Systems {
-		names = append(names, s.Org.Systems[i].Name, string(s.Org.Systems[i].ID))
-	}
+	known, _ := listing.Systems(s)
 	title, fields := "Take away the mark of "+id, []listing.Field{{Name: "system", Example: "its name or ID", Check: func(text string) error {
-		if !slices.Contains(names, text) {
-			return fmt.Errorf("no system is called that")
+		if text == "" || strings.ContainsAny(text, " ") {
+			return errors.New("which system?")
 		}
-		return nil
+		return known(text)
 	}}}
 	if met {
 		title = "Mark " + id + " as met"
