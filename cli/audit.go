@@ -237,7 +237,7 @@ is to verify by a way of its own: a key that comes with an export proves nothing
 func (a *app) auditProve() *cobra.Command {
 	var size int64
 	var out string
-	c := &cobra.Command{Use: "prove SEQ", Short: "Prove that a record is in the audit trail, to whoever has the public key",
+	c := &cobra.Command{Use: "prove SEQ", Short: "Prove to others that a record is in the audit trail",
 		Example: "  enclave audit prove 17 --output record17.proof\n  enclave audit verify record17.proof --key \"$(cat audit.pub)\"",
 		Args:    exactly("SEQ"), RunE: func(c *cobra.Command, args []string) error {
 			seq, err := strconv.ParseInt(args[0], 10, 64)
@@ -293,7 +293,7 @@ func (a *app) auditSubjects() *cobra.Command {
 func (a *app) auditErase() *cobra.Command {
 	var dryRun bool
 	var reason string
-	c := &cobra.Command{Use: "erase SUBJECT", Short: "Destroy the key of a person's or a system's details; every proof stays valid",
+	c := &cobra.Command{Use: "erase SUBJECT", Short: "Destroy the details of a person or a system; proofs stay valid",
 		Long: `Destroys the key under which the details of all records about a subject are sealed. The
 records stay, with who did what and when; what their details said, nobody can read any
 more, here and in every export and backup that is made from now on. Older exports and

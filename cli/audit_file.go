@@ -91,7 +91,7 @@ func (a *app) auditVerify() *cobra.Command {
 	var key, keyFile string
 	var checkpoints []string
 	var unseal unsealFlags
-	c := &cobra.Command{Use: "verify [FILE…]", Short: "Verify exports, archived segments or a proof, with the public key and no server",
+	c := &cobra.Command{Use: "verify [FILE…]", Short: "Verify exports, archives or a proof, without a server",
 		Long: `Verifies files on any machine: each record against its hash, each against the one before,
 all of them against the signed root of the Merkle tree. Names the first record that is
 changed, missing, reordered, duplicated or rewritten. Archived segments come first, in

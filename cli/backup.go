@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) backup() *cobra.Command {
-	c := a.group("backup", "Back up the control plane's state, check backups and bring them back", a.backupCreate(), a.backupVerify(), a.backupRestore())
+	c := a.group("backup", "Back up the state, check backups and bring them back", a.backupCreate(), a.backupVerify(), a.backupRestore())
 	c.Long = `A backup is one encrypted file: the whole state as it was at one instant. It is made while
 the control plane runs and nobody waits for it. Who can open the state can open it, unless
 other recipients are named; keep what opens it apart from the machine.
@@ -220,7 +220,7 @@ in the scratch place is encrypted.`,
 				printBackup(w, &out)
 			})
 		}})
-	c.Flags().StringVar(&scratch, "scratch", "", "`DIR`ectory with room for the database (default the system's)")
+	c.Flags().StringVar(&scratch, "scratch", "", "`DIR` with room for the database (default the system's)")
 	return c
 }
 

@@ -106,7 +106,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	})
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print JSON on stdout and nothing else")
-	f.StringVar(&a.state, "state", "", "state `DIR`ectory (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
+	f.StringVar(&a.state, "state", "", "directory of the state, `DIR` (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
 	f.StringVar(&a.url, "url", "", "address of the API, https://`HOST:PORT` (default $ENCLAVE_URL, else the context file)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log more, on stderr")
 	_ = root.MarkPersistentFlagDirname("state")
@@ -121,6 +121,9 @@ the context file that "enclave up" leaves in its state directory.`,
 			root.AddCommand(c)
 		}
 	}
+	root.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth),
+		" for more information about a command.", " for more.").Replace(root.UsageTemplate()))
+	fitHelp(root)
 	return root
 }
 

@@ -14,7 +14,7 @@ import (
 
 func (a *app) flows() *cobra.Command {
 	var denied bool
-	c := &cobra.Command{Use: "flows", Short: "Show the live flows of connected systems, each with the rule that allows it",
+	c := &cobra.Command{Use: "flows", Short: "Show the live flows, each with the rule that allows it",
 		Long: `Asks the connected agents which flows live, or with --denied what their filters have refused
 of late. "enclave flows cut" ends one.`, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			if denied {
@@ -126,7 +126,7 @@ allowed may be opened again at once, so disable the policy first to keep it clos
 }
 
 func (a *app) systemPeers() *cobra.Command {
-	return &cobra.Command{Use: "peers SYSTEM", Short: "Show how a system reaches its peers: path, latency and why it is not direct", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
+	return &cobra.Command{Use: "peers SYSTEM", Short: "Show how a system reaches its peers, and why not directly", Args: exactly("SYSTEM"), ValidArgsFunction: a.completeSystems(),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {

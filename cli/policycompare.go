@@ -25,7 +25,7 @@ func revisionArg(s string) (wire.Revision, error) {
 }
 
 func (a *app) policyCompare() *cobra.Command {
-	return &cobra.Command{Use: "compare REVISION [REVISION]", Short: "Show what differs between two revisions of the policy set, or one and now",
+	return &cobra.Command{Use: "compare REVISION [REVISION]", Short: "Show what differs between two revisions, or one and now",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
 				return exactly("REVISION", "[REVISION]")(c, nil)

@@ -49,7 +49,7 @@ in time: a change that locks you out mends itself.`,
 }
 
 func (a *app) policyDiff() *cobra.Command {
-	return &cobra.Command{Use: "diff FILE", Short: "Show what applying a policy set would do: access gained and lost, flows cut, tests flipped", Args: exactly("FILE"),
+	return &cobra.Command{Use: "diff FILE", Short: "Show what applying a policy set would give, take and cut", Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			set, err := readSet(a.In, args[0])
 			if err != nil {

@@ -176,7 +176,7 @@ func (a *app) sealAdd() *cobra.Command {
 	var f unsealFlags
 	var only bool
 	var file string
-	c := f.flags(&cobra.Command{Use: "add RECIPIENT", Short: "Let a recipient open the state: age1pq1…, age1…, an SSH public key, or passphrase",
+	c := f.flags(&cobra.Command{Use: "add RECIPIENT", Short: "Let an age key, an SSH key or a passphrase open the state",
 		Example: "  enclave seal add age1pq1… --state lab --only\n" +
 			"  enclave seal add \"$(cat ~/.ssh/id_ed25519.pub)\" --state lab\n" +
 			"  enclave seal add passphrase --new-passphrase-file FILE --state lab --only",

@@ -23,7 +23,7 @@ func (a *app) system() *cobra.Command {
 		a.systemVerb("disable", "Take a system out of every policy for now; its flows are cut", "disabled"),
 		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
 		a.systemUpdate(), a.systemDelete(), a.systemRoute(),
-		a.systemAdd("add", "Let a system connect to another; two untagged systems connect when each has added the other", "added", (*client.Client).AddPeer),
+		a.systemAdd("add", "Let an untagged system connect to another that has added it", "added", (*client.Client).AddPeer),
 		a.systemAdd("unadd", "Take that back", "took back", (*client.Client).RemovePeer),
 	)
 }

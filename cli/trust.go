@@ -61,7 +61,7 @@ func conditions(r *wire.Requirement) string {
 
 func (a *app) trustSet() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "set FILE", Short: "Create or replace a trust requirement from a JSON file (- for standard input)",
+	return w.flags(&cobra.Command{Use: "set FILE", Short: "Create or replace a trust requirement from a JSON file",
 		Example: `  echo '{"id":"office","kind":"public-ip","ranges":[{"range":"192.0.2.0/24"}]}' | enclave trust set -`,
 		Args:    exactly("FILE"), RunE: func(c *cobra.Command, args []string) error {
 			var r wire.Requirement

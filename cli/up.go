@@ -42,7 +42,7 @@ func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
 	fl.DurationVar(&f.backups.Every, "backup-every", 0, "make a backup of the state so often, such as 24h; 0 makes none")
 	fl.IntVar(&f.backups.Keep, "backup-keep", 7, "how many of those backups to keep")
-	fl.StringVar(&f.backups.Dir, "backup-dir", "", "`DIR`ectory for them, best on another disk (default "+store.BackupDir+" in the state)")
+	fl.StringVar(&f.backups.Dir, "backup-dir", "", "`DIR` for them, best on another disk (default "+store.BackupDir+" in the state)")
 	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
 	return c
 }

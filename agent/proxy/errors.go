@@ -41,9 +41,9 @@ var reasonTable = [reasons]struct {
 }{
 	Failed:      {"failed", 0x01, http.StatusBadGateway, "look into the agent's log"},
 	Denied:      {"denied by policy", 0x02, http.StatusForbidden, `run "enclave explain" for this system and target, or ask for a policy`},
-	UnknownName: {"unknown name", 0x04, http.StatusBadGateway, `run "enclave status" for the systems that you are connected to`},
-	Offline:     {"system offline", 0x04, http.StatusBadGateway, `run "enclave status" to see when it was last heard`},
-	NoRoute:     {"no route", 0x03, http.StatusBadGateway, `run "enclave status" for the systems and subnets that you are connected to`},
+	UnknownName: {"unknown name", 0x04, http.StatusBadGateway, `run "enclave agent status" for the systems that you are connected to`},
+	Offline:     {"system offline", 0x04, http.StatusBadGateway, `run "enclave agent status" to see since when`},
+	NoRoute:     {"no route", 0x03, http.StatusBadGateway, `run "enclave agent status" for the systems and subnets that you are connected to`},
 	Refused:     {"connection refused", 0x05, http.StatusBadGateway, "check that the service runs there and that its agent exposes the port"},
 	TimedOut:    {"no answer in time", 0x06, http.StatusGatewayTimeout, `run "enclave ping" for the system to see whether a path exists`},
 }
