@@ -90,8 +90,9 @@ only while a policy says so, without root.
   enclave agent            one system of the overlay, reached through proxies and ports
   enclave sandbox          run scripts that an AI wrote, with nothing but their tools
 
-The verbs find the API by ENCLAVE_URL and ENCLAVE_TOKEN_FILE (or ENCLAVE_TOKEN), or by
-the context file that "enclave up" leaves in its state directory.`,
+The verbs find the API by the context file that "enclave up" and "enclave login" leave
+in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TOKEN_FILE
+(or ENCLAVE_TOKEN).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       build().Version,
@@ -113,7 +114,7 @@ the context file that "enclave up" leaves in its state directory.`,
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
-		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup(), a.tui()},
+		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup(), a.login(), a.tui()},
 		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.netcheck(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.version()},
 	} {
 		for _, c := range commands {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,7 +70,7 @@ var known = []struct {
 	hint string
 }{
 	{control.ErrCountries, exitUsage, "usage", "it holds lines of range,country: 192.0.2.0/24,GB"},
-	{seal.ErrNoIdentity, exitUsage, "no_identity", "pass --identity FILE or set ENCLAVE_IDENTITY_FILE"},
+	{seal.ErrNoIdentity, exitUsage, "no_identity", "pass --identity FILE or --passphrase-file FILE, whichever it was sealed for"},
 	{seal.ErrWrongIdentity, exitUsage, "wrong_identity", "pass the --identity or the --passphrase-file that it was sealed for"},
 	{seal.ErrNoKeyring, exitDamaged, "no_keyring", "nothing opens the state without it"},
 	{seal.ErrKeyring, exitDamaged, "damaged", "put keyring.age back from a backup; nothing opens the state without it"},
@@ -108,13 +109,17 @@ var known = []struct {
 	{agent.ErrUnknownName, exitNotFound, "unknown_name", "no policy introduces a system of that name to this one; see \"enclave policy list\""},
 	{agent.ErrNoAgent, exitTryAgain, "no_agent", "start \"enclave agent\" with this --state first"},
 	{uplink.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there?"},
+	{client.ErrUntrusted, exitUsage, "untrusted", "set ENCLAVE_CA_FINGERPRINT to the root fingerprint that \"enclave up\" printed, or run \"enclave login URL --ca-fingerprint SHA256 --token-file FILE\""},
 	{client.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there? See ENCLAVE_URL or --url"},
 	{syscall.EADDRINUSE, exitTryAgain, "port_taken", "another program listens there; choose another address"},
 	{syscall.EADDRNOTAVAIL, exitUsage, "not_here", "choose an address that this machine has"},
 	{context.DeadlineExceeded, exitTryAgain, "timeout", ""},
 	{client.ErrTooLong, exitUsage, "usage", ""},
-	{fs.ErrPermission, exitUsage, "permission", ""},
 	{fs.ErrNotExist, exitUsage, "no_file", ""},
+	{fs.ErrPermission, exitUsage, "permission", "run it as the owner, or choose a place that is yours"},
+	{syscall.EROFS, exitUsage, "read_only", "choose a place that can be written to, with --state"},
+	{syscall.ENOTDIR, exitUsage, "usage", "a file is in the way; choose another place"},
+	{syscall.ENOSPC, exitTryAgain, api.CodeDiskFull, "make room"},
 }
 
 // fail prints err of the command c the way the contract says and returns the exit
@@ -122,7 +127,7 @@ var known = []struct {
 func (a *app) fail(c *cobra.Command, err error) int {
 	f := explain(err)
 	if f.Code == api.CodeNotFound && f.Hint == "" && c.HasParent() {
-		f.Hint = lookUp[c.Parent().Name()]
+		f.Hint = cmp.Or(lookUp[c.Parent().Name()+" "+c.Name()], lookUp[c.Parent().Name()])
 	}
 	if a.json {
 		raw, _ := json.Marshal(f)
@@ -148,7 +153,14 @@ var lookUp = map[string]string{
 	"trust":  "see \"enclave trust list\" and \"enclave system list\"",
 	"key":    "see \"enclave key list\"",
 	"policy": "see \"enclave policy list\"",
-	"token":  "see \"enclave token list\"",
+	// Verbs whose argument is not what their noun says.
+	"policy confirm":  "it was confirmed, or has reverted: see \"enclave policy history\"",
+	"policy restore":  "see \"enclave policy history\"",
+	"policy compare":  "see \"enclave policy history\"",
+	"enclave explain": "see \"enclave system list\"",
+	"enclave resolve": "see \"enclave system list\"",
+	"flows cut":       "see \"enclave flows\"",
+	"token":           "see \"enclave token list\"",
 }
 
 func explain(err error) *failure {

@@ -38,7 +38,7 @@ func TestHelpFitsATerminal(t *testing.T) {
 
 func TestFoldText(t *testing.T) {
 	for in, want := range map[string]string{
-		"one two three four": "one two\nthree four",
+		"one two three four":                         "one two\nthree four",
 		"one\ntwo three\n\n  as it is, however long": "one two\nthree\n\n  as it \\\n      is, \\\n      however \\\n      long",
 		"  run --flag 'a b c' end":                   "  run \\\n      --flag 'a b c' \\\n      end",
 		"  short":                                    "  short",

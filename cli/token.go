@@ -36,7 +36,7 @@ func (a *app) tokenCreate() *cobra.Command {
 	var wish client.Wish
 	c := &cobra.Command{Use: "create NAME --scope SCOPE", Short: "Create a token; its secret is shown this once, or goes into a file",
 		Example: "  enclave token create ci --scope read --scope policies --expires 90d --out ci.token\n" +
-			"  ENCLAVE_TOKEN_FILE=ci.token ENCLAVE_URL=https://127.0.0.1:8443 enclave policy list",
+			"  enclave login https://192.0.2.7:8443 --ca-fingerprint sha256:… --token-file ci.token",
 		Args: exactly("NAME"), RunE: func(c *cobra.Command, args []string) error {
 			t.Name = args[0]
 			if len(t.Scopes) == 0 {

@@ -256,7 +256,7 @@ func (s *Store) Confirm(ctx context.Context, c Change) (wire.Revision, error) {
 		case err != nil:
 			return err
 		case !waits:
-			return notFound("change that waits for its confirmation", "")
+			return fmt.Errorf("no change waits for its confirmation: %w", ErrNotFound)
 		case !c.At.Before(p.Deadline):
 			return conflict("the time to confirm revision %d was over at %s", p.Revision, p.Deadline.Format(time.RFC3339))
 		}

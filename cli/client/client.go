@@ -30,6 +30,10 @@ import (
 // ErrUnreachable wraps every failure to get an answer from the server.
 var ErrUnreachable = errors.New("the API does not answer")
 
+// ErrUntrusted is returned where the server shows an identity that nothing vouches for:
+// the API of an organisation, and no fingerprint of its root to know it by.
+var ErrUntrusted = errors.New("nothing vouches for the server that answers")
+
 // ErrBadAddress is returned for an address that cannot be the API's.
 var ErrBadAddress = errors.New("want https://host:port")
 
@@ -201,6 +205,9 @@ func unreachable(base string, err error) error {
 	}
 	if errors.Is(err, svid.ErrFingerprint) || errors.Is(err, svid.ErrNotYetValid) || errors.Is(err, svid.ErrExpired) {
 		return err
+	}
+	if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
+		return fmt.Errorf("%w at %s: %w", ErrUntrusted, strings.TrimSuffix(base, "/api/v1"), err)
 	}
 	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.TrimSuffix(base, "/api/v1"), err)
 }
@@ -424,6 +431,11 @@ func (c *Client) Relays(ctx context.Context) ([]api.Relay, error) {
 // Revision tells where the organisation is.
 func (c *Client) Revision(ctx context.Context) (out api.RevisionStatus, err error) {
 	return out, c.call(ctx, http.MethodGet, "/revision", nil, nil, &out)
+}
+
+// WhoAmI tells whose token the client has.
+func (c *Client) WhoAmI(ctx context.Context) (out api.WhoAmI, err error) {
+	return out, c.call(ctx, http.MethodGet, "/whoami", nil, nil, &out)
 }
 
 // WaitApplied returns once every affected connected system has acknowledged rev, or

@@ -87,6 +87,12 @@ type System struct {
 	Version      wire.Revision     `json:"version"` // for If-Match
 }
 
+// WhoAmI is whose token a request carried.
+type WhoAmI struct {
+	Name   string   `json:"name"`
+	Scopes []string `json:"scopes"` // what it may do
+}
+
 // SystemUpdate changes a system; what is nil stays. Never, ExpiresAt and ExpiresLocal
 // exclude each other.
 type SystemUpdate struct {

@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestLogin: on another machine, with a token of few rights.
+func TestLogin(t *testing.T) {
+	s := newSite(t, nil)
+	s.mustEnrol("web")
+	token := filepath.Join(privateDir(t), "laptop.token")
+	s.ok("token", "create", "laptop", "--scope", "read", "--out", token)
+
+	away := newShell(t)
+	at := []string{"login", s.url, "--ca-fingerprint", s.fingerprint}
+	if _, errs, exit := away.run(at...); exit != exitUsage || !strings.Contains(errs, "--token-file") {
+		t.Errorf("without a token: exit %d, %s", exit, errs)
+	}
+	if _, errs, exit := away.run("login", s.url, "--token-file", token); exit != exitUsage || !strings.Contains(errs, "--ca-fingerprint") {
+		t.Errorf("without a fingerprint: exit %d, %s", exit, errs)
+	}
+	if _, errs, exit := away.run(append(at, "--token-file", away.secret("enctok_nonsense"))...); exit != exitSignIn {
+		t.Errorf("with a wrong token: exit %d, %s", exit, errs)
+	}
+	if files, _ := os.ReadDir(away.env["ENCLAVE_STATE"]); len(files) > 0 {
+		t.Errorf("logins that failed left %v", files)
+	}
+	if _, _, exit := away.run("system", "list"); exit != exitUsage {
+		t.Errorf("not signed in, and exit %d", exit)
+	}
+	if out := away.ok(append(at, "--token-file", token)...); !strings.Contains(out, "as laptop, who may: read") {
+		t.Errorf("login: %s", out)
+	}
+	if out := away.ok("system", "list"); !strings.Contains(out, "web") {
+		t.Errorf("system list: %s", out)
+	}
+	if _, errs, exit := away.run("tag", "add", "web", "x"); exit != exitForbidden {
+		t.Errorf("a change with a token that reads: exit %d, %s", exit, errs)
+	}
+	for _, name := range []string{tokenFile, contextFile} {
+		if info, err := os.Stat(filepath.Join(away.env["ENCLAVE_STATE"], name)); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	if _, errs, exit := s.run(append(at, "--token-file", token)...); exit != exitUsage || !strings.Contains(errs, "another --state") {
+		t.Errorf("over a control plane's state: exit %d, %s", exit, errs)
+	}
+}
