@@ -38,7 +38,7 @@ func TestFloodMeasures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.Figures) != 9 || res.Bench != "flood" {
+	if n := len(res.Figures); n != 9 && n != 12 || res.Bench != "flood" { // 12 where it may forge
 		t.Fatalf("result %+v", res)
 	}
 	for _, f := range res.Figures {

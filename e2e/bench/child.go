@@ -23,6 +23,7 @@ type host interface {
 type answer struct {
 	Values  []float64 `json:"values,omitempty"`
 	Started *started  `json:"started,omitempty"`
+	Addr    string    `json:"addr,omitempty"`
 	Error   string    `json:"error,omitempty"`
 }
 
@@ -33,6 +34,7 @@ const (
 	doDirect    = "direct"
 	doServe     = "serve"     // a carrier
 	doSocket    = "socket"    // the node's UDP port
+	doRoute     = "route"     // the address of the only peer
 	doAttack    = "attack"    // packets a second poured at a target
 	doProcessor = "processor" // seconds that this process has used
 )
@@ -55,7 +57,7 @@ func (h *here) do(ctx context.Context, j *job) (a *answer, err error) {
 		a.Values = []float64{processor().Seconds()}
 	case j.Do == doAttack:
 		var rate float64
-		rate, err = attack(ctx, j.Target, j.Each)
+		rate, err = attack(ctx, j.Target, j.As, j.Each)
 		a.Values = []float64{rate}
 	case h.node == nil:
 		err = errors.New("no node was started")
@@ -63,6 +65,10 @@ func (h *here) do(ctx context.Context, j *job) (a *answer, err error) {
 		err = h.node.introduce(j.Peer)
 	case j.Do == doSocket && h.node.agent != nil:
 		a.Values = []float64{float64(h.node.agent.Status().Network.Port)}
+	case j.Do == doRoute && h.node.agent != nil:
+		for _, p := range h.node.agent.Status().Peers {
+			a.Addr = p.Via
+		}
 	case j.Do == doDirect:
 		err = h.node.direct(ctx)
 	default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,12 +22,16 @@ const (
 	floodAside = "flood of a bystander" // the same packets to a socket that nobody reads
 	floodAgent = "flood of the receiver's socket"
 	floodSTUN  = "flood of the relay's STUN"
+
+	// floodForged is measured where it can be made: with the privilege of raw sockets.
+	floodForged = "flood in the sender's name"
 )
 
 // Flood measures one TCP stream between two agents while a third process pours packets at
 // the receiver's UDP socket or at the relay's STUN. A flood takes processor time to send,
 // whomever it meets; so it also pours at a bystander, which shows what the sending alone
-// takes from the stream on this machine.
+// takes from the stream on this machine. Where raw sockets are allowed it also forges the
+// address and port of the sender, whom the receiver knows.
 func Flood(ctx context.Context, cfg Config) (res Result, err error) {
 	res = Result{Bench: "flood", Rounds: cfg.Rounds, Each: cfg.Each, CPUs: runtime.NumCPU()}
 	dir, err := os.MkdirTemp("", "enclave-bench-")
@@ -67,15 +72,18 @@ func Flood(ctx context.Context, cfg Config) (res Result, err error) {
 		return res, err
 	}
 	defer aside.Close()
-	targets := []struct{ name, addr string }{
-		{floodNone, ""}, {floodAside, aside.LocalAddr().String()},
-		{floodAgent, fmt.Sprintf("127.0.0.1:%d", int(socket.Values[0]))}, {floodSTUN, h.stun},
+	targets := []target{
+		{name: floodNone}, {name: floodAside, addr: aside.LocalAddr().String()},
+		{name: floodAgent, addr: fmt.Sprintf("127.0.0.1:%d", int(socket.Values[0]))}, {name: floodSTUN, addr: h.stun},
+	}
+	if forged, ok := inTheNameOf(ctx, p); ok {
+		targets = append(targets, forged)
 	}
 	rounds := make(map[string][]float64)
 	for round := range cfg.Rounds {
 		cfg.progress("flood", round)
 		for _, t := range targets {
-			goodput, rate, err := underFlood(ctx, p, hosts[2], t.addr, cfg.Each)
+			goodput, rate, err := underFlood(ctx, p, hosts[2], t, cfg.Each)
 			if err != nil {
 				return res, fmt.Errorf("%s: %w", t.name, err)
 			}
@@ -99,12 +107,46 @@ func Flood(ctx context.Context, cfg Config) (res Result, err error) {
 	return res, nil
 }
 
-// underFlood measures a stream of p while by floods addr, if there is one.
-func underFlood(ctx context.Context, p *pair, by host, addr string, each time.Duration) (goodput, rate float64, err error) {
+// target is whom a flood meets, and in whose name it comes: the sender's own, if empty.
+type target struct{ name, addr, as string }
+
+// inTheNameOf is the receiver of p, flooded in the name of its sender; false where this
+// process may not forge.
+func inTheNameOf(ctx context.Context, p *pair) (target, bool) {
+	to, err := p.a.do(ctx, &job{Do: doRoute})
+	if err != nil {
+		return target{}, false
+	}
+	as, err := p.b.do(ctx, &job{Do: doRoute})
+	if err != nil {
+		return target{}, false
+	}
+	t := target{floodForged, to.Addr, as.Addr}
+	_, stop, err := t.forge()
+	if err == nil {
+		stop()
+	}
+	return t, err == nil
+}
+
+func (t target) forge() (func([]byte) error, func(), error) {
+	from, err := netip.ParseAddrPort(t.as)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := netip.ParseAddrPort(t.addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return forge(from, to)
+}
+
+// underFlood measures a stream of p while by floods t, if it has an address.
+func underFlood(ctx context.Context, p *pair, by host, t target, each time.Duration) (goodput, rate float64, err error) {
 	var g errgroup.Group
-	if addr != "" {
+	if t.addr != "" {
 		g.Go(func() error {
-			a, err := by.do(ctx, &job{Do: doAttack, Target: addr, Each: each + floodLead + floodLead})
+			a, err := by.do(ctx, &job{Do: doAttack, Target: t.addr, As: t.as, Each: each + floodLead + floodLead})
 			if err == nil {
 				rate = a.Values[0]
 			}
@@ -125,12 +167,12 @@ const floodLead = 300 * time.Millisecond
 // attack pours bogus packets at addr and returns how many a second: WireGuard handshakes
 // of the right shape with nothing right inside, its data, probes with an unknown key, and
 // STUN requests that ask to be answered.
-func attack(ctx context.Context, addr string, each time.Duration) (float64, error) {
-	c, err := net.Dial("udp", addr)
+func attack(ctx context.Context, addr, as string, each time.Duration) (float64, error) {
+	write, stop, err := target{addr: addr, as: as}.open()
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close()
+	defer stop()
 	packets := make([][]byte, 64)
 	for i := range packets {
 		switch i % 4 {
@@ -148,11 +190,26 @@ func attack(ctx context.Context, addr string, each time.Duration) (float64, erro
 	began := time.Now()
 	for time.Since(began) < each && ctx.Err() == nil {
 		for _, b := range packets {
-			_, _ = c.Write(b) // refused while nobody listens is sent as well
+			_ = write(b) // refused while nobody listens is sent as well
 		}
 		sent += len(packets)
 	}
 	return float64(sent) / time.Since(began).Seconds(), nil
+}
+
+// open returns how to send to t.
+func (t target) open() (write func([]byte) error, stop func(), err error) {
+	if t.as != "" {
+		return t.forge()
+	}
+	c, err := net.Dial("udp", t.addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(b []byte) error {
+		_, err := c.Write(b)
+		return err
+	}, func() { c.Close() }, nil
 }
 
 func random(n int) []byte {

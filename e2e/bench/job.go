@@ -20,6 +20,7 @@ type job struct {
 	Rate    int           `json:"rate,omitempty"` // packets a second
 
 	Target string `json:"target,omitempty"` // of attack
+	As     string `json:"as,omitempty"`     // in whose name; may be empty
 
 	Node *nodeConfig `json:"node,omitempty"` // of start
 	Peer *stockPeer  `json:"peer,omitempty"` // of introduce
