@@ -18,6 +18,7 @@ import (
 // itself (CloseRead, CloseWrite) and can be reset, as a *net.TCPConn can.
 type TCPConn struct {
 	*gonet.TCPConn
+	io   *tcpIO // nil where the endpoint is out of reach, and gonet reads and writes
 	end  ender
 	shut atomic.Bool // CloseWrite was called
 }
@@ -76,7 +77,7 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), end: ownEnd{ep, wq}}
+	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), io: newTCPIO(wq, ep), end: ownEnd{ep, wq}}
 }
 
 // SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the
@@ -89,6 +90,34 @@ func (c *TCPConn) SetLinger(sec int) error {
 // Close closes in order, or resets after SetLinger(0). It is idempotent.
 func (c *TCPConn) Close() error {
 	c.end.close()
+	if c.io != nil {
+		c.io.stop()
+	}
+	return nil
+}
+
+// SetDeadline is as in net.Conn, as are the next two.
+func (c *TCPConn) SetDeadline(t time.Time) error {
+	if c.io == nil {
+		return c.TCPConn.SetDeadline(t)
+	}
+	c.io.setDeadlines(&t, &t)
+	return nil
+}
+
+func (c *TCPConn) SetReadDeadline(t time.Time) error {
+	if c.io == nil {
+		return c.TCPConn.SetReadDeadline(t)
+	}
+	c.io.setDeadlines(&t, nil)
+	return nil
+}
+
+func (c *TCPConn) SetWriteDeadline(t time.Time) error {
+	if c.io == nil {
+		return c.TCPConn.SetWriteDeadline(t)
+	}
+	c.io.setDeadlines(nil, &t)
 	return nil
 }
 
@@ -98,13 +127,30 @@ func (c *TCPConn) AwaitRead() { c.end.await() }
 
 // Read reads as net.Conn. A reset is syscall.ECONNRESET, never io.EOF.
 func (c *TCPConn) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
+	n, err := c.read(b)
 	if err == io.EOF && c.RemoteAddr() == nil && !c.shut.Load() {
 		// The stack tells of a reset once, and a write was told. Whoever has only got
 		// the end of the data is still connected.
 		return n, &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 	}
-	return n, errnoOf(err)
+	return n, err
+}
+
+func (c *TCPConn) read(b []byte) (int, error) {
+	if c.io == nil {
+		n, err := c.TCPConn.Read(b)
+		return n, errnoOf(err)
+	}
+	n, err := c.io.read(b)
+	return n, c.named("read", err)
+}
+
+// named says what failed, as errors of package net do.
+func (c *TCPConn) named(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
 // CloseWrite ends our direction in order.
@@ -115,8 +161,12 @@ func (c *TCPConn) CloseWrite() error {
 
 // Write writes as net.Conn.
 func (c *TCPConn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
-	return n, errnoOf(err)
+	if c.io == nil {
+		n, err := c.TCPConn.Write(b)
+		return n, errnoOf(err)
+	}
+	n, err := c.io.write(b)
+	return n, c.named("write", err)
 }
 
 // errnoOf puts the number of the operating system in place of the text that gonet

@@ -37,9 +37,7 @@ type udpSocket struct {
 	mu      sync.Mutex // guards what follows; held for a copy, never while sending
 	ready   sync.Cond
 	mail    mailbox
-	readBy  time.Time
-	alarm   *time.Timer // wakes readers for readBy; made when first needed
-	rings   time.Time   // when it does; zero: it is not set
+	until   deadline // of readers
 	from    netip.AddrPort
 	fromUDP *net.UDPAddr // from, as was returned
 }
@@ -107,7 +105,7 @@ func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if !c.readBy.IsZero() && !time.Now().Before(c.readBy) {
+		if c.until.over() {
 			return 0, nil, c.error("read", os.ErrDeadlineExceeded)
 		}
 		n, from, ok, err := 0, netip.AddrPort{}, false, error(nil)
@@ -128,8 +126,7 @@ func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 		case ok:
 			return n, c.fromUDP, nil
 		case !c.news.Load():
-			c.setAlarm()
-			c.ready.Wait()
+			c.until.wait(&c.ready)
 		}
 	}
 }
@@ -201,32 +198,8 @@ func (c *udpSocket) send(b []byte, to netip.AddrPort) (int, error) {
 
 // SetReadDeadline is as in net.Conn.
 func (c *udpSocket) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// A reader that waits has set its alarm; it need not hear of a later deadline.
-	if earlier := !t.IsZero() && (c.readBy.IsZero() || t.Before(c.readBy)); earlier {
-		c.ready.Broadcast()
-	}
-	c.readBy = t
+	c.until.set(t, &c.ready)
 	return nil
-}
-
-// setAlarm sees to it that somebody looks again at readBy. The caller holds mu and waits.
-func (c *udpSocket) setAlarm() {
-	if c.readBy.IsZero() || !c.rings.IsZero() && !c.rings.After(c.readBy) {
-		return
-	}
-	c.rings = c.readBy
-	if c.alarm != nil {
-		c.alarm.Reset(time.Until(c.readBy))
-		return
-	}
-	c.alarm = time.AfterFunc(time.Until(c.readBy), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.rings = time.Time{}
-		c.ready.Broadcast()
-	})
 }
 
 // SetWriteDeadline is as in net.Conn.
@@ -247,10 +220,8 @@ func (c *udpSocket) Close() error {
 	c.ep.Close() // which is news
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mail = (mailbox{}); c.alarm != nil {
-		c.alarm.Stop()
-		c.rings = time.Time{}
-	}
+	c.mail = mailbox{}
+	c.until.stop()
 	c.ready.Broadcast()
 	return nil
 }
