@@ -72,6 +72,7 @@ type Config struct {
 	Mapper      link.Mapper     // asks the router for an open port; nil does not
 	Proxy       passage.Proxy   // the HTTP proxy for control and relays; nil is none
 	Predict     int             // ports to guess of a peer behind a NAT that maps by destination; 0 is none
+	Spray       int             // ports to try, or sockets to open, where that NAT's ports are random; 0 is none
 	Loopback    bool            // offer loopback addresses to peers on this machine; implied by a control plane there
 	Beat        time.Duration   // expected heartbeat; 0 is wire.HeartbeatEvery
 	Netstack    tunnel.Netstack // the user-space TCP/IP stack; empty is tunnel.Enclave
@@ -90,6 +91,9 @@ func (c *Config) check() error {
 	}
 	if c.MTU == 0 {
 		c.MTU = 1280
+	}
+	if c.Spray < 0 || c.Spray > path.MaxSpray {
+		errs = append(errs, fmt.Errorf("ports to spray %d: want 0 to %d", c.Spray, path.MaxSpray))
 	}
 	if c.Predict < 0 || c.Predict > path.MaxPredict {
 		errs = append(errs, fmt.Errorf("ports to guess %d: want 0 to %d", c.Predict, path.MaxPredict))

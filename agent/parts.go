@@ -75,6 +75,7 @@ func (a *Agent) open() (*parts, error) {
 		MTU:                a.cfg.MTU,
 		Proxy:              a.cfg.Proxy,
 		Predict:            a.cfg.Predict,
+		Spray:              a.cfg.Spray,
 		Mapper:             a.cfg.Mapper,
 		LoopbackCandidates: a.cfg.Loopback,
 	})

@@ -56,7 +56,7 @@ type agentFlags struct {
 	socks, httpProxy, dns               string
 	proxyAuth                           string
 	port                                uint16
-	mtu, predict                        int
+	mtu, predict, spray                 int
 	portMapping                         bool
 	listenTCP                           string
 	netstack                            string
@@ -89,6 +89,7 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.dns, "dns", "", "answer DNS on `HOST:PORT` of this machine, for the names that this system may know; a loopback address")
 	fl.StringVar(&f.proxyAuth, "proxy-auth-file", "", "`FILE` with user:password that both proxies then ask for")
 	fl.Uint16Var(&f.port, "port", 0, "UDP `PORT` of WireGuard (default any)")
+	fl.IntVar(&f.spray, "spray", 0, "try up to `N` random ports (at most 1024) of a peer whose NAT maps by destination, or open up to 256 sockets where ours does; both sides must say so")
 	fl.IntVar(&f.predict, "predict-ports", 0, "guess up to `N` ports (at most 256) of a peer whose NAT maps by destination and counts upwards")
 	fl.StringVar(&f.listenTCP, "listen-tcp", "", "take peers at `HOST:PORT` by TCP, those to whom UDP does not pass and nobody else")
 	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
@@ -146,7 +147,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Keeper:      keeper, Network: link.System(), Version: build().Version, Hostname: host,
 		Proxy: a.proxies().ProxyFunc(),
-		MTU:   f.mtu, Port: f.port, Predict: f.predict, ListenTCP: f.listenTCP, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
+		MTU:   f.mtu, Port: f.port, Predict: f.predict, Spray: f.spray, ListenTCP: f.listenTCP, Netstack: tunnel.Netstack(f.netstack), Logger: a.logger(), Key: a.enrolmentKey(f.keyFile),
 	}
 	if u, err := url.Parse(cfg.Control); err == nil {
 		ip := net.ParseIP(u.Hostname())

@@ -103,7 +103,7 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 	}
 	for len(bufs) > 0 {
 		if some := r.fits(bufs); some > 0 {
-			n, err := l.write(bufs[:some], r.direct)
+			n, err := l.write(bufs[:some], r)
 			p.tx.countAll(l, bufs[:n])
 			if bufs = bufs[n:]; err == nil || len(bufs) == 0 {
 				continue

@@ -33,6 +33,9 @@ type Config struct {
 	// Predict is how many ports of a peer may be guessed in a round of probes when its NAT
 	// maps by destination and counts upwards; 0 guesses none.
 	Predict int
+	// Spray is how many ports of a peer may be tried, and how many sockets opened, when one
+	// side's NAT gives each destination a random port; 0 tries none. See path.MaxSpray.
+	Spray int
 	// MTU is the tunnel's: of the largest inner packet, in bytes. Direct paths are tried
 	// for what it takes; what does not fit one goes by the relay. 0 tries nothing.
 	MTU  int

@@ -36,6 +36,7 @@ type ground struct {
 	far    time.Duration       // of connecting
 	no     map[netip.Addr]bool // cannot be dialled from here
 	listen string              // where streams are taken
+	spray  int
 }
 
 // natHost is the NAT before one host: mapping by RFC 4787, filtering by address and

@@ -228,7 +228,7 @@ func (l *Link) sendHandshake(p *peer, b []byte) {
 	switch r := p.route.Load(); {
 	case r == nil:
 	case r.direct.IsValid():
-		_ = l.writeOne(b, r.direct) // one that cannot be sent is one that is lost
+		_ = l.writeOne(b, r) // one that cannot be sent is one that is lost
 	case r.stream != nil:
 		r.stream.send(b)
 	case r.relay != nil:

@@ -47,19 +47,21 @@ type Link struct {
 
 	// mu guards what follows. It is held to decide, never while sending, dialling or
 	// calling back: what to send is collected and done after it is released.
-	mu     sync.Mutex
-	ctx    context.Context // of Run; nil before
-	ran    bool
-	peers  map[wire.SystemID]*peer
-	timers timers
-	todo   []action
-	local  []netip.Addr
-	stun   stunState
-	relays relaySet
-	said   wire.Reach // as OnReach was last told
-	tell   bool       // OnReach may be due
-	moved  []*peer    // OnRoute is due
-	group  sync.WaitGroup
+	mu       sync.Mutex
+	ctx      context.Context // of Run; nil before
+	ran      bool
+	peers    map[wire.SystemID]*peer
+	timers   timers
+	todo     []action
+	local    []netip.Addr
+	stun     stunState
+	relays   relaySet
+	said     wire.Reach // as OnReach was last told
+	tell     bool       // OnReach may be due
+	moved    []*peer    // OnRoute is due
+	shut     []*side    // to be closed
+	spraying *peer      // has sides, or tries ports; nil: nobody does
+	group    sync.WaitGroup
 
 	listener net.Listener // of streams; nil: none. Set once, before the goroutines
 	door     door
@@ -129,8 +131,9 @@ func (l *Link) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	l.mu.Lock()
-	l.ctx = nil // no relay connection starts any more
+	l.ctx = nil // no relay connection starts any more, and no side
 	l.mu.Unlock()
+	l.closeAllSides()
 	l.udp.shut()
 	l.group.Wait()
 	return ctx.Err()
@@ -232,6 +235,7 @@ func (l *Link) forgetLocked(p *peer) {
 		p.stream.stop()
 	}
 	l.table.remove(p)
+	l.forgetSidesLocked(p)
 	delete(l.peers, p.id)
 	heap.Remove(&l.timers, p.index)
 }
@@ -277,9 +281,12 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 		p.path.SetRelay("")
 	}
 	p.path.SetNATs(l.stun.nat, p.reach.NAT)
+	l.sprayLocked(p)
 	out := p.path.Step(now)
-	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.relay != rc || old.stream != p.stream || old.size != out.Size {
-		next := &route{direct: out.Route.Direct, stream: p.stream, relay: rc, size: out.Size}
+	l.sprayedLocked(p, out.Route, now)
+	way := p.wayLocked(out.Route.Direct)
+	if old := p.route.Load(); old == nil || old.direct != out.Route.Direct || old.side != way || old.relay != rc || old.stream != p.stream || old.size != out.Size {
+		next := &route{direct: out.Route.Direct, stream: p.stream, relay: rc, size: out.Size, side: way}
 		if out.Route.IsNone() {
 			next = nil
 		}
@@ -335,7 +342,7 @@ func (l *Link) takeLocked() []action {
 func (l *Link) do(todo []action) {
 	for _, a := range todo {
 		for _, g := range a.pings {
-			l.sendDisco(a.p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard, Size: g.Size}, &route{direct: g.To})
+			l.sendPing(a.p, g)
 		}
 		if a.callMe {
 			l.sendDisco(a.p, l.callMe(a.p), &a.by)
@@ -344,6 +351,21 @@ func (l *Link) do(todo []action) {
 			l.sendHandshake(a.p, a.p.shake.again(l))
 		}
 	}
+}
+
+// sendPing sends a probe by the socket that it is for.
+func (l *Link) sendPing(p *peer, g path.Ping) {
+	r := route{direct: g.To}
+	if g.Side > 0 {
+		if r.side = l.sideOf(p, g.Side); r.side == nil {
+			return
+		}
+	} else {
+		l.mu.Lock()
+		r.side = p.wayLocked(g.To)
+		l.mu.Unlock()
+	}
+	l.sendDisco(p, disco.Ping{Tx: g.Tx, WireGuard: l.cfg.WireGuard, Size: g.Size}, &r)
 }
 
 // wake makes loop look at the timers and at what is to be told.
@@ -376,7 +398,12 @@ func (l *Link) loop(ctx context.Context) {
 		}
 		todo := l.takeLocked()
 		tell := l.tellLocked(now)
+		shut := l.shut
+		l.shut = nil
 		l.mu.Unlock()
+		for _, s := range shut {
+			s.sock.Close()
+		}
 		l.do(todo)
 		tell()
 		timer.Reset(max(0, wait))

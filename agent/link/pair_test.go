@@ -113,6 +113,7 @@ func (w *world) node(g *ground, id wire.SystemID) *node {
 	}
 	l, err := New(Config{
 		Streams: newTestOrg().streams(id, g.listen),
+		Spray:   g.spray,
 		Network: g, Self: id, WireGuard: n.keys.WireGuard, Disco: key, Logger: log,
 		TLS: func(r wire.RelayID) *tls.Config {
 			pool := x509.NewCertPool()

@@ -51,6 +51,8 @@ type peer struct {
 	waiting  map[disco.TxID]*question  // of Ping
 	stepped  bool                      // had its first step
 	changed  bool                      // is in Link.moved
+	sides    []*side                   // of a spray; nil: none is under way
+	won      *won                      // the one of them that is the way; nil: none
 }
 
 // route is what the data path needs to know. It is never changed, only replaced.
@@ -59,6 +61,7 @@ type route struct {
 	stream *streamConn    // for what does not go by UDP; nil: none
 	relay  *relayConn     // for the rest; nil: none
 	size   int            // of the largest message that goes directly; 0: of any size
+	side   *side          // the socket for direct; nil: the main one
 }
 
 // counter counts one direction of a peer's data.

@@ -14,7 +14,7 @@ func (l *Link) sendDisco(p *peer, m disco.Message, r *route) {
 	var buf [disco.MaxPacket]byte
 	b := p.pair().Seal(buf[:0], m) // one that is padded to more takes a larger buffer
 	if r.direct.IsValid() {
-		_ = l.writeOne(b, r.direct) // a probe that cannot be sent is a probe unanswered
+		_ = l.writeOne(b, r) // a probe that cannot be sent is a probe unanswered
 	} else if r.stream != nil {
 		r.stream.send(b)
 	} else if r.relay != nil {
@@ -63,6 +63,13 @@ func (l *Link) hearDisco(b []byte, sender *peer, by route) {
 		l.mu.Unlock()
 		return
 	}
+	if s := by.side; s != nil && p.won == nil && isPing(m, p) {
+		l.hitLocked(s, by.direct, now)
+	}
+	if by.side != nil && by.side != p.wayLocked(by.direct) {
+		l.mu.Unlock()
+		return // it comes too late, or is no ping
+	}
 	if by.relay != nil {
 		p.setHere(by.relay.id, now)
 	}
@@ -96,6 +103,12 @@ func (l *Link) hearDisco(b []byte, sender *peer, by route) {
 		l.sendDisco(p, reply, &by)
 	}
 	l.do(todo)
+}
+
+// isPing reports whether m asks for an answer of ours, by whoever it is for.
+func isPing(m disco.Message, p *peer) bool {
+	g, ok := m.(disco.Ping)
+	return ok && g.WireGuard == p.wg
 }
 
 func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, now time.Time) {

@@ -154,7 +154,7 @@ func (l *Link) stunRound(ctx context.Context, targets []stunTarget, full bool) b
 			}
 			l.mu.Unlock()
 			if !done {
-				_ = l.writeOne(stun.Request(tx), t.to) // an unreachable family is an answer too
+				_ = l.writeOne(stun.Request(tx), &route{direct: t.to}) // an unreachable family is an answer too
 			}
 		}
 	}

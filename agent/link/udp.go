@@ -160,10 +160,18 @@ func (u *udp) port() uint16 {
 	return 0
 }
 
-// write sends bufs, in order, and returns how many were; the error is about the next one
-// and was counted.
-func (l *Link) write(bufs [][]byte, to netip.AddrPort) (n int, err error) {
-	s := l.udp.sock.Load()
+// socketOf is the socket by which a direct route leaves; nil: there is none.
+func (l *Link) socketOf(r *route) *socket {
+	if r.side != nil {
+		return r.side.sock
+	}
+	return l.udp.sock.Load()
+}
+
+// write sends bufs straight to where r leads, in order, and returns how many were; the
+// error is about the next one and was counted.
+func (l *Link) write(bufs [][]byte, r *route) (n int, err error) {
+	s, to := l.socketOf(r), r.direct
 	if s == nil {
 		l.drops.noRoute.Add(1)
 		return 0, net.ErrClosed
@@ -184,13 +192,13 @@ func (l *Link) write(bufs [][]byte, to netip.AddrPort) (n int, err error) {
 }
 
 // writeOne sends a packet that is no part of a batch.
-func (l *Link) writeOne(b []byte, to netip.AddrPort) error {
-	s := l.udp.sock.Load()
+func (l *Link) writeOne(b []byte, r *route) error {
+	s := l.socketOf(r)
 	if s == nil {
 		l.drops.noRoute.Add(1)
 		return net.ErrClosed
 	}
-	_, err := s.WriteToUDPAddrPort(b, to)
+	_, err := s.WriteToUDPAddrPort(b, r.direct)
 	if err != nil {
 		l.drops.writeFailed.Add(1)
 	}

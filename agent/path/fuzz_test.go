@@ -14,6 +14,7 @@ func FuzzPeer(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0, 10, 7, 200, 3, 1, 7, 200, 3, 2, 8, 255, 8, 255})
 	f.Add([]byte{0, 41, 8, 3, 11, 41, 8, 5, 11, 40, 8, 9, 5, 1})
+	f.Add([]byte{0, 9, 4, 1, 12, 1, 8, 4, 7, 9, 7, 9, 8, 30, 12, 6, 8, 20, 6, 0})
 	f.Add([]byte{4, 7, 8, 7, 3, 3, 3, 3, 9, 1, 8, 90, 8, 90, 8, 90})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		s := &sim{}
@@ -29,7 +30,7 @@ func FuzzPeer(f *testing.F) {
 		}
 		for i := 0; i+1 < len(script) && i < 400; i += 2 {
 			arg := script[i+1]
-			switch script[i] % 12 {
+			switch script[i] % 13 {
 			case 0:
 				p.SetCandidates(now, []wire.Candidate{{Addr: addr(arg)}, {Addr: addr(arg + 1)}, {Kind: wire.TCPCandidate, Addr: addr(arg + 2)}})
 			case 1:
@@ -53,6 +54,10 @@ func FuzzPeer(f *testing.F) {
 				now = now.Add(time.Duration(arg) * time.Second)
 			case 9:
 				p.Failed(now, addr(arg))
+			case 12:
+				p.SetSpray(8)
+				kinds := []string{"easy", "hard", "none"}
+				p.SetNATs(kinds[arg%3], kinds[arg/3%3])
 			case 10:
 				p.TooBig(now, addr(arg))
 			case 11:
@@ -79,11 +84,14 @@ func FuzzPeer(f *testing.F) {
 			if p.Why(now) != "" == out.Route.Direct.IsValid() {
 				t.Fatalf("route %v, why %q", out.Route, p.Why(now))
 			}
-			if out.CallMe && out.Route.Relay == "" && !out.Route.Stream.IsValid() {
+			if out.CallMe && out.Route.Relay == "" && !p.stream.up.IsValid() {
 				t.Fatal("a call without anything to carry it")
 			}
 			pings = append(pings, out.Pings...)
 			for _, g := range out.Pings {
+				if g.Side > p.Sides() || g.Side > 0 && out.Route.IsDirect() {
+					t.Fatalf("a ping from socket %d of %d, route %v", g.Side, p.Sides(), out.Route)
+				}
 				if g.Size == 0 {
 					sent++
 				} else if c := p.find(g.To); c == nil || c.pong.IsZero() {
@@ -91,7 +99,7 @@ func FuzzPeer(f *testing.F) {
 				}
 			}
 		}
-		if most := 2*len(script) + int(now.Sub(begin)/probeGap); sent > most {
+		if most := 2*len(script) + int(now.Sub(begin)/probeGap) + int(now.Sub(begin)/sprayGap); sent > most {
 			t.Fatalf("%d pings; at most %d", sent, most)
 		}
 	})

@@ -38,6 +38,7 @@ type Peer struct {
 	wantCall  bool // the round is ours to announce
 	forgotten []netip.AddrPort
 	stream    streaming
+	spray     spraying
 }
 
 // New returns a pair that has just been introduced. newTx gives unguessable IDs.
@@ -97,8 +98,14 @@ func (p *Peer) SetRelay(id wire.RelayID) {
 	p.relay = id
 }
 
-// SetNATs tells the kinds of NAT of both sides. They explain; they decide nothing.
-func (p *Peer) SetNATs(ours, theirs string) { p.nats = [2]string{ours, theirs} }
+// SetNATs tells the kinds of NAT of both sides. They explain, and decide only what is
+// worth guessing.
+func (p *Peer) SetNATs(ours, theirs string) {
+	if kinds := [2]string{ours, theirs}; kinds != p.nats {
+		p.nats = kinds
+		p.sprayAnew()
+	}
+}
 
 // Traffic tells when data last went to or came from the peer.
 func (p *Peer) Traffic(now, at time.Time) {
@@ -119,6 +126,7 @@ func (p *Peer) Moved(now time.Time) {
 		c.silent = now
 		c.asked = time.Time{}
 	}
+	p.sprayAnew()
 	p.again()
 }
 

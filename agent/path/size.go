@@ -153,7 +153,7 @@ func (p *Peer) sendSized(c *candidate, now time.Time, size int, out *Output) {
 	tx := p.newTx()
 	c.waiting[c.pings%maxWaiting] = sent{tx, now, size}
 	c.pings++
-	out.Pings = append(out.Pings, Ping{c.addr, tx, size})
+	out.Pings = append(out.Pings, Ping{To: c.addr, Tx: tx, Size: size})
 }
 
 // proved takes the answer to a padded ping.

@@ -13,6 +13,8 @@ type Ping struct {
 	Tx disco.TxID
 	// Size is what the datagram is to be padded to, in bytes; 0: as it is.
 	Size int
+	// Side is from which of the sockets beside the main one it goes; 0: from the main one.
+	Side int
 }
 
 // Output is what a Step asks for.
@@ -46,6 +48,7 @@ func (p *Peer) Step(now time.Time) Output {
 	p.probe(now, &out)
 	p.sizePings(now, &out)
 	p.sendGuess(now, &out)
+	p.sprayPing(now, &out)
 	out.Dial = p.seekStream(now)
 	out.Size = p.Size()
 	out.Resized, p.size = out.Size != p.size, out.Size
@@ -97,6 +100,7 @@ func (p *Peer) lose(now time.Time) {
 	p.route.proof = 0
 	p.route = nil
 	p.lost, p.stream.alone = now, now
+	p.sprayAnew()
 	p.again()
 }
 
@@ -176,7 +180,7 @@ func (p *Peer) probe(now time.Time, out *Output) {
 func (p *Peer) send(c *candidate, now time.Time, out *Output) {
 	tx := p.newTx()
 	c.ping(tx, now)
-	out.Pings = append(out.Pings, Ping{c.addr, tx, 0})
+	out.Pings = append(out.Pings, Ping{To: c.addr, Tx: tx})
 }
 
 // keepDue is when the route is to be pinged.
@@ -229,6 +233,9 @@ func (p *Peer) next(now time.Time) time.Time {
 		sooner(t)
 	}
 	p.sizeDue(now, sooner)
+	if t, ok := p.sprayDue(now); ok {
+		sooner(t)
+	}
 	if len(p.guesses) > 0 {
 		sooner(p.guessAt)
 	}
