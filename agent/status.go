@@ -25,6 +25,9 @@ func (a *Agent) Status() api.AgentStatus {
 	if until := v.until; !until.IsZero() {
 		s.ValidUntil = &until
 	}
+	if s.Control.Connected {
+		s.Control.How = a.way.String()
+	}
 	s.Warnings = a.warnings(v, time.Now())
 	s.Witness = v.witness.view()
 	if c := a.cert.Load(); c != nil {
@@ -101,7 +104,7 @@ func agentNetwork(n link.NetInfo) *api.AgentNetwork {
 		}
 	}
 	for _, r := range n.Relays {
-		out.Relays = append(out.Relays, api.AgentRelay{ID: r.ID, Addr: r.Addr, STUN: append([]string{}, r.STUN...), RTT: r.RTT, Connected: r.Connected, Error: r.Error})
+		out.Relays = append(out.Relays, api.AgentRelay{ID: r.ID, Addr: r.Addr, STUN: append([]string{}, r.STUN...), RTT: r.RTT, Connected: r.Connected, How: r.How, Error: r.Error})
 	}
 	return out
 }

@@ -145,7 +145,7 @@ func noPeers(s *api.AgentStatus) string {
 }
 
 func statusText(w io.Writer, s *api.AgentStatus) {
-	control := "connected to " + s.Control.URL
+	control := "connected to " + s.Control.URL + howText(s.Control.How)
 	if !s.Control.Connected {
 		control = "not connected to " + s.Control.URL + ": " + orDash(s.Control.Error)
 	}
@@ -157,7 +157,7 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 		[]string{"control", control},
 		[]string{"revision", num(int(s.Revision)) + ", counts until " + when(s.ValidUntil)},
 		[]string{"NAT", orDash(s.Reach.NAT)},
-		[]string{"home relay", orDash(string(s.Reach.Relay))},
+		[]string{"home relay", orDash(string(s.Reach.Relay)) + howText(homeHow(s))},
 		[]string{"live flows", num(len(s.Flows))},
 	)
 	if s.Network != nil && s.Network.Mapping != nil {
@@ -195,6 +195,26 @@ func statusText(w io.Writer, s *api.AgentStatus) {
 			fmt.Fprintf(w, "%s is %s: %s (%s)\n", clean(p.Name), not, p.Why, p.WhyNotDirect)
 		}
 	}
+}
+
+// homeHow is the shape in which the home relay is reached.
+func homeHow(s *api.AgentStatus) string {
+	if s.Network != nil {
+		for _, r := range s.Network.Relays {
+			if r.ID == s.Reach.Relay {
+				return r.How
+			}
+		}
+	}
+	return ""
+}
+
+// howText is the shape of a connection, behind what it leads to.
+func howText(how string) string {
+	if how == "" {
+		return ""
+	}
+	return " (" + clean(how) + ")"
 }
 
 // mappingText says what became of the port that the router was asked for.

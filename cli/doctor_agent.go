@@ -118,7 +118,7 @@ func lookAtRelays(s *api.AgentStatus) finding {
 	case len(mute) > 0:
 		return found(warn, "enclave netcheck tries each of them", "home is %s; not reached: %s (%s)", s.Reach.Relay, strings.Join(mute, ", "), why)
 	}
-	return found(fine, "", "home is %s, one of %d", s.Reach.Relay, len(s.Network.Relays))
+	return found(fine, "", "home is %s%s, one of %d", s.Reach.Relay, howText(homeHow(s)), len(s.Network.Relays))
 }
 
 func lookAtPaths(s *api.AgentStatus) finding {

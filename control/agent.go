@@ -28,6 +28,7 @@ func (s *Server) agentRoutes() http.Handler {
 	mux.HandleFunc("POST "+wire.PathEnrol, s.brief(s.enrol))
 	mux.HandleFunc("POST "+wire.PathRenew, s.brief(s.renew))
 	mux.HandleFunc("POST "+wire.PathReport, s.brief(s.report))
+	mux.HandleFunc("POST "+wire.PathRelay, s.brief(s.moveRelay))
 	mux.HandleFunc("POST "+wire.PathFlows, s.brief(s.flows))
 	mux.HandleFunc("POST "+wire.PathRecord, s.brief(s.record))
 	mux.HandleFunc("POST "+wire.PathLeave, s.brief(s.leave))
@@ -232,6 +233,42 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, resp)
+}
+
+// moveRelay takes where a relay is reached now. It makes a change only when that is news.
+func (s *Server) moveRelay(w http.ResponseWriter, r *http.Request) error {
+	id, key, err := svid.Peer(r.TLS, time.Now())
+	switch {
+	case errors.Is(err, svid.ErrNoPeer):
+		return admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
+	case err != nil:
+		return admin.NewProblem(http.StatusForbidden, api.CodeForbidden, err.Error(), "renew the certificate and connect again")
+	case id.RelayID() == "":
+		return admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route is for relays", "")
+	}
+	if !s.limits.renewals.take(id.String()+" moves", time.Now()) {
+		return tooFast("moves of this relay")
+	}
+	var info wire.RelayInfo
+	if err := readMessage(w, r, &info); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.RequestTimeout)
+	defer cancel()
+	moved := false
+	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
+		var err error
+		moved, err = s.desk.Move(ctx, id.RelayID(), key, &info, time.Now())
+		return admin.Touched{Relays: moved}, 0, err
+	})
+	if err != nil {
+		return err
+	}
+	if moved {
+		s.log.Info("relay moved", "relay", id.RelayID(), "addr", info.Addr, "from", r.RemoteAddr)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (s *Server) report(w http.ResponseWriter, r *http.Request) error {

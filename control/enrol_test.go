@@ -212,8 +212,33 @@ func TestRelayEnrolsAndStandsInMaps(t *testing.T) {
 	if p := r.call("POST", wire.PathRenew, wire.RenewRequest{Now: time.Now()}, nil); p != nil {
 		t.Errorf("a relay cannot renew: %v", p)
 	}
+	moved := wire.RelayInfo{Addr: "192.0.2.2:8443", STUN: []string{"192.0.2.2:3478"}}
+	for range 2 { // the second one is no news
+		if p := r.call("POST", wire.PathRelay, moved, nil); p != nil {
+			t.Errorf("a relay cannot move: %v", p)
+		}
+	}
+	if f.delta(); len(f.Map.Relays) != 1 || f.Map.Relays[0].Addr != moved.Addr {
+		t.Errorf("relays %+v", f.Map.Relays)
+	}
+	for name, c := range map[string]struct {
+		by     *machine
+		info   any
+		status int
+	}{
+		"a system":   {m, moved, http.StatusForbidden},
+		"no address": {r, wire.RelayInfo{Addr: "nowhere"}, http.StatusUnprocessableEntity},
+		"more":       {r, map[string]any{"addr": "192.0.2.3:1", "id": "another"}, http.StatusBadRequest},
+	} {
+		if p := c.by.call("POST", wire.PathRelay, c.info, nil); p == nil || p.Status != c.status {
+			t.Errorf("%s moves a relay: %+v, want %d", name, p, c.status)
+		}
+	}
 	w.api("DELETE", "/relays/"+string(resp.Relay), nil, nil)
 	if f.delta(); len(f.Map.Relays) != 0 {
 		t.Errorf("relays %+v", f.Map.Relays)
+	}
+	if p := r.call("POST", wire.PathRelay, wire.RelayInfo{Addr: "192.0.2.3:1"}, nil); p == nil || p.Status/100 != 4 {
+		t.Errorf("a relay that is deleted moves: %+v", p)
 	}
 }

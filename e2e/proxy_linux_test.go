@@ -67,6 +67,9 @@ func TestBehindAnInterceptingProxy(t *testing.T) {
 	if out := l.ok("ping", "web", "--state", l.path("laptop"), "--count", "1"); !strings.Contains(out, "via relay ") {
 		t.Errorf("ping says %q", out)
 	}
+	if out := l.ok("agent", "status", "--state", l.path("laptop")); strings.Count(out, "(by proxy "+at+", as a WebSocket)") != 2 || strings.Contains(out, "pw") {
+		t.Errorf("status says %q", out)
+	}
 	if n := upgrades.Load(); n < 4 { // control and relay, for each of the two
 		t.Errorf("%d WebSockets came by the proxy", n)
 	}

@@ -102,6 +102,52 @@ func TestRelaysChange(t *testing.T) {
 	}
 }
 
+// TestARelayMoves: the only relay is started again at another address. It tells control,
+// and agents without UDP find it there.
+func TestARelayMoves(t *testing.T) {
+	if os.Getenv(alone) == "" {
+		inNamespace(t)
+		return
+	}
+	for _, line := range []string{"link set lo up", "rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0"} {
+		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Skipf("ip %s: %v: %s", line, err, out)
+		}
+	}
+	l := emptyLab(t)
+	l.startControl("127.0.0.1:0")
+	serve := func(name string) (*process, string) {
+		t.Helper()
+		at := freePort(t)
+		p := l.start(name, "relay", "--state", l.path("relay"), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint, "--name", "relay1",
+			"--listen", at, "--key-file", l.path("relay.key"))
+		if line := p.line(20 * time.Second); !strings.Contains(line, " serves at "+at) {
+			t.Fatalf("%s says %q", name, line)
+		}
+		return p, at
+	}
+	if err := os.Rename(l.key("--relay", "--uses", "1"), l.path("relay.key")); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := serve("relay")
+	key := l.secret("first.key", l.up.EnrolmentKey)
+	l.enrolling("web", key)
+	l.enrolling("laptop", key)
+	l.connected(2)
+	l.ok("tag", "add", "web", "servers")
+	l.ok("tag", "add", "laptop", "laptops")
+	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "icmp", "--wait")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	first.cmd.Process.Signal(syscall.SIGTERM)
+	first.exits(10 * time.Second)
+	_, at := serve("moved")
+	until(t, 10*time.Second, "control knows where the relay is", func() bool { return strings.Contains(l.ok("relays", "list"), at) })
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	if out := l.ok("audit", "list"); strings.Count(out, "relay.move") != 1 {
+		t.Errorf("the audit trail says %q", out)
+	}
+}
+
 // serveBytes answers every request with size bytes.
 func serveBytes(t *testing.T, size int) string {
 	at := freePort(t)

@@ -80,7 +80,21 @@ func connect(ctx context.Context, dial Dial, proxy *url.URL, addr string) (net.C
 		c.Close()
 		return nil, fmt.Errorf("proxy %s: %w", proxy.Host, err)
 	}
-	return conn, nil
+	return &proxied{conn, proxy.Host}, nil
+}
+
+// proxied is a connection that a proxy has made.
+type proxied struct {
+	net.Conn
+	by string // its host, and no more of its URL
+}
+
+// proxyOf is the host of the proxy that made c; empty: none did.
+func proxyOf(c net.Conn) string {
+	if p, ok := c.(*proxied); ok {
+		return p.by
+	}
+	return ""
 }
 
 func ask(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (net.Conn, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -17,10 +18,35 @@ const plainIn = 4 * time.Second
 
 // Way remembers which shape worked last, so that a network that needs the other one is
 // not asked twice each time. The zero value tries plain TLS first.
-type Way struct{ web atomic.Bool }
+type Way struct {
+	web   atomic.Bool
+	proxy atomic.Pointer[string]
+}
 
 // Web reports whether the last connection needed the shape of the web.
 func (w *Way) Web() bool { return w.web.Load() }
+
+// Proxy is the host of the proxy that the last connection went through; empty: it went
+// straight.
+func (w *Way) Proxy() string {
+	if p := w.proxy.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// String is the shape in the words of status: by proxy HOST, as a WebSocket, both, or empty
+// for plain TLS.
+func (w *Way) String() string {
+	var words []string
+	if p := w.Proxy(); p != "" {
+		words = append(words, "by proxy "+p)
+	}
+	if w.Web() {
+		words = append(words, "as a WebSocket")
+	}
+	return strings.Join(words, ", ")
+}
 
 // Forget has plain TLS tried first again: the network has changed.
 func (w *Way) Forget() { w.web.Store(false) }
@@ -44,6 +70,8 @@ func DialTLS(ctx context.Context, dial Dial, addr string, cfg *tls.Config, way *
 		c, err := secure(ctx, raw, addr, cfg, shapes[shape])
 		if err == nil {
 			way.web.Store(shape == 1)
+			by := proxyOf(raw)
+			way.proxy.Store(&by)
 			return c, nil
 		}
 		raw.Close()

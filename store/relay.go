@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"enclave/wire"
@@ -107,6 +108,27 @@ func (w *writing) enrolRelay(ctx context.Context, p *EnrolRelayParams) (string, 
 		return "", err
 	}
 	return id, w.record(ctx, "relay.enrol", "relay:"+id, map[string]any{"name": p.Name, "key": key.ID, "addr": p.Info.Addr})
+}
+
+// MoveRelay takes over the addresses that the relay with this identity gives now, and
+// reports whether they are new: then it makes a revision and its record, else neither.
+func (s *Store) MoveRelay(ctx context.Context, at time.Time, id wire.RelayID, key wire.IdentityKey, info wire.RelayInfo) (moved bool, err error) {
+	p := &EnrolRelayParams{Name: "moves", Identity: key, Info: info}
+	if err := checkRelay(p); err != nil {
+		return false, fmt.Errorf("move relay: %w", err)
+	}
+	_, err = s.change(ctx, "move relay", Change{By: Actor("relay:" + string(id)), At: at}, func(w *writing) error {
+		known, err := scanRelay(w.QueryRowContext(ctx, relayColumns+"AND id = ? AND identity = ?", w.org, id, key[:]).Scan)
+		if errors.Is(err, sql.ErrNoRows) {
+			return notFound("relay", id)
+		}
+		if err != nil {
+			return err
+		}
+		moved = known.Addr != info.Addr || !slices.Equal(known.STUN, info.STUN)
+		return w.moveRelay(ctx, string(id), p)
+	})
+	return moved && err == nil, err
 }
 
 // moveRelay takes over the addresses a known relay gives, if they are new.

@@ -9,6 +9,7 @@ const (
 	PathRenew  = "/agent/v1/renew"  // POST RenewRequest -> RenewResponse
 	PathStream = "/agent/v1/stream" // GET -> one Message a line
 	PathReport = "/agent/v1/report" // POST Report -> 204
+	PathRelay  = "/agent/v1/relay"  // POST RelayInfo -> 204, by a relay: where it is reached now
 )
 
 // Keys are a system's public keys and the statement that binds them together.
@@ -40,7 +41,7 @@ type EnrolRequest struct {
 	Run     *RunInfo   `json:"run,omitempty"` // it is a run, not a machine
 }
 
-// RelayInfo is how a relay that enrols can be reached.
+// RelayInfo is how a relay that enrols, or has moved, can be reached.
 type RelayInfo struct {
 	Addr string   `json:"addr"`
 	STUN []string `json:"stun"`

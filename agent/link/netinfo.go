@@ -37,6 +37,7 @@ type RelayInfo struct {
 	STUN      []string      `json:"stun"`
 	RTT       time.Duration `json:"rtt,omitempty"` // by STUN; zero: no answer
 	Connected bool          `json:"connected"`
+	How       string        `json:"how,omitempty"`   // connected by proxy HOST, as a WebSocket; empty: plain TLS
 	Error     string        `json:"error,omitempty"` // why the last connection ended or failed
 }
 

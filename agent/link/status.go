@@ -75,6 +75,9 @@ func (l *Link) NetInfo() NetInfo {
 	for _, r := range l.relays.list {
 		rc := l.relays.conns[r.ID]
 		info := RelayInfo{ID: r.ID, Addr: r.Addr, STUN: r.STUN, RTT: l.relays.rtt[r.ID], Connected: rc.up}
+		if rc.up {
+			info.How = rc.way.String()
+		}
 		if rc.err != nil {
 			info.Error = rc.err.Error()
 		}

@@ -150,6 +150,14 @@ func (c *Client) Report(ctx context.Context, r wire.Report) error {
 	return nil
 }
 
+// Move tells control where the relay that calls is reached now.
+func (c *Client) Move(ctx context.Context, info wire.RelayInfo) error {
+	if err := call(ctx, c.t, c.endpoint.at(wire.PathRelay), info, nil); err != nil {
+		return fmt.Errorf("tell where this relay is reached: %w", err)
+	}
+	return nil
+}
+
 // Flows answers a question of control.
 func (c *Client) Flows(ctx context.Context, r wire.FlowReport) error {
 	if err := call(ctx, c.t, c.endpoint.at(wire.PathFlows), r, nil); err != nil {

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -193,6 +194,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		g.Go(func() error { return serveMetrics(drained, r.cfg.Metrics, s.Collector()) })
 	}
 	g.Go(func() error { return r.renewal(ctx) })
+	g.Go(func() error { r.announce(ctx); return nil })
 	g.Go(func() error {
 		<-ctx.Done()
 		defer cancel()
@@ -298,6 +300,33 @@ func (r *Relay) enrol(ctx context.Context) error {
 		case <-time.After(retryEvery/4 + rand.N(retryEvery)):
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+}
+
+// announceMost is the longest pause between attempts to tell control.
+const announceMost = time.Minute
+
+// announce tells control where the relay is reached, which may be elsewhere than when it
+// enrolled, until it was heard.
+func (r *Relay) announce(ctx context.Context) {
+	c := uplink.New(r.endpoint(), r.trust, r.source)
+	defer c.Close()
+	for wait := retryEvery; ; wait = min(2*wait, announceMost) {
+		err := c.Move(ctx, r.cfg.Info)
+		var p *api.Problem
+		switch {
+		case err == nil:
+			return
+		case errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Status == http.StatusUnprocessableEntity):
+			r.log.Warn("control does not take where this relay is reached", "addr", r.cfg.Info.Addr, "error", err)
+			return // an older control plane, or one that has removed this relay
+		}
+		r.log.Debug("the relay has not told where it is reached", "error", err)
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

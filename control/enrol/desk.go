@@ -3,12 +3,14 @@ package enrol
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"time"
 
 	"enclave/control/policy"
 	"enclave/store"
 	"enclave/wire"
+	"enclave/wire/api"
 	"enclave/wire/svid"
 )
 
@@ -21,6 +23,7 @@ type Store interface {
 	UpdateSVID(ctx context.Context, id wire.SystemID, chain [][]byte) error
 	UpdateRelaySVID(ctx context.Context, id wire.RelayID, chain [][]byte) error
 	SetHost(ctx context.Context, id wire.SystemID, h wire.Host) error
+	MoveRelay(ctx context.Context, at time.Time, id wire.RelayID, key wire.IdentityKey, info wire.RelayInfo) (bool, error)
 }
 
 // Desk is where machines enrol and renew. It has no state of its own. TicketKey is
@@ -122,6 +125,20 @@ func (d *Desk) renewSystem(ctx context.Context, id wire.SystemID, key wire.Ident
 		}
 	}
 	return d.issueSystem(ctx, &sys, now)
+}
+
+// Move takes where a relay, which has proved id and key, is reached now, and reports
+// whether that is news.
+func (d *Desk) Move(ctx context.Context, id wire.RelayID, key wire.IdentityKey, info *wire.RelayInfo, now time.Time) (moved bool, err error) {
+	if bad := checkRelay(info); len(bad) > 0 {
+		p := problem(http.StatusUnprocessableEntity, api.CodeInvalid, "what the relay says of itself has mistakes", bad[0].Error(), "")
+		p.Problems = bad
+		return false, p
+	}
+	if moved, err = d.Store.MoveRelay(ctx, now, id, key, *info); err != nil {
+		return false, Refusal(err)
+	}
+	return moved, nil
 }
 
 func (d *Desk) renewRelay(ctx context.Context, id wire.RelayID, key wire.IdentityKey, now time.Time) ([][]byte, error) {

@@ -245,6 +245,23 @@ func testRelays(t *testing.T, l *Lab) {
 	if now, _ := l.state(); now != rev+1 {
 		t.Error("a move made no revision")
 	}
+	info := wire.RelayInfo{Addr: "relay3.example:443", STUN: p.Info.STUN}
+	if moves, err := l.MoveRelay(l.Ctx, start, r.ID, p.Identity, info); err != nil || !moves {
+		t.Errorf("moves %v, %v", moves, err)
+	}
+	if moves, err := l.MoveRelay(l.Ctx, start, r.ID, p.Identity, info); err != nil || moves {
+		t.Errorf("moves to where it is: %v, %v", moves, err)
+	}
+	if now, _ := l.state(); now != rev+2 {
+		t.Errorf("two moves, of which one is none, made %d revisions", now-rev-1)
+	}
+	if got, err := l.RelayByIdentity(l.Ctx, p.Identity); err != nil || got.Addr != info.Addr {
+		t.Errorf("moved to %+v, %v", got, err)
+	}
+	_, err = l.MoveRelay(l.Ctx, start, r.ID, wire.IdentityKey{9}, info)
+	l.want(err, store.ErrNotFound)
+	_, err = l.MoveRelay(l.Ctx, start, "nobody", p.Identity, info)
+	l.want(err, store.ErrNotFound)
 	p.Identity[0]++
 	_, _, err = l.EnrolRelay(l.Ctx, start, p)
 	l.want(err, store.ErrKeyUsedUp)
@@ -256,6 +273,8 @@ func testRelays(t *testing.T, l *Lab) {
 	_, err = l.DeleteRelay(l.Ctx, l.C, r.ID)
 	l.must(err)
 	_, err = l.DeleteRelay(l.Ctx, l.C, r.ID)
+	l.want(err, store.ErrNotFound)
+	_, err = l.MoveRelay(l.Ctx, start, r.ID, wire.IdentityKey{1}, info)
 	l.want(err, store.ErrNotFound)
 }
 

@@ -61,6 +61,7 @@ type AgentRelay struct {
 	STUN      []string      `json:"stun"`
 	RTT       time.Duration `json:"rtt_ns,omitempty"` // by STUN; zero: no answer
 	Connected bool          `json:"connected"`        // agents hold the connection to their home only
+	How       string        `json:"how,omitempty"`    // connected by proxy HOST, as a WebSocket, or both; absent: plain TLS
 	Error     string        `json:"error,omitempty"`  // of the last connection
 }
 
@@ -103,6 +104,7 @@ type ControlStatus struct {
 	Connected bool          `json:"connected"`
 	Since     time.Time     `json:"since,omitzero"`
 	LastHeard time.Time     `json:"last_heard,omitzero"`
+	How       string        `json:"how,omitempty"` // as of a relay
 	ClockSkew time.Duration `json:"clock_skew_ns"`
 	Error     string        `json:"error,omitempty"`
 }
