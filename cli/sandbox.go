@@ -55,15 +55,17 @@ func (a *app) sandboxCheck() *cobra.Command {
 				return err
 			}
 			res := check(string(src), l, names, declared)
-			res.File = args[0]
+			if res.File = args[0]; res.File == "-" {
+				res.File = "<stdin>"
+			}
 			if err := a.print(res, func(w io.Writer) { printChecked(w, res, string(src)) }); err != nil {
 				return err
 			}
 			switch {
 			case res.Verdict == nil:
-				return &failure{exit: exitRefused, Code: "script_refused", Message: fmt.Sprintf("%s is refused at %s", args[0], l)}
+				return &failure{exit: exitRefused, Code: "script_refused", Message: fmt.Sprintf("%s is refused at %s", res.File, l)}
 			case !res.OK:
-				return &failure{exit: exitRefused, Code: "script_blocked", Message: fmt.Sprintf("%s is blocked: its risk is %d of 100", args[0], res.Verdict.Score)}
+				return &failure{exit: exitRefused, Code: "script_blocked", Message: fmt.Sprintf("%s is blocked: its risk is %d of 100", res.File, res.Verdict.Score)}
 			}
 			return nil
 		}}
@@ -95,7 +97,7 @@ func (a *app) declaredTools(file string) (names []string, declared []score.Tool,
 	}
 	f, err := tools.Load(raw)
 	if err != nil {
-		return nil, nil, usage("%s: %v", file, err)
+		return nil, nil, toolsError(file, err)
 	}
 	names = []string{}
 	for _, t := range f.Tools {

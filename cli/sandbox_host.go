@@ -164,7 +164,7 @@ func (f *hostFlags) second() (*opinion.Model, error) {
 func toolsError(file string, err error) error {
 	var bad tools.Problems
 	if errors.As(err, &bad) {
-		f := usage("%s: %v", file, bad[0]).hint("docs/format/tools.md describes the file")
+		f := usage("%s has mistakes", titled(file)).hint("docs/format/tools.md describes the file")
 		f.Problems = bad
 		return f
 	}

@@ -72,7 +72,7 @@ type console struct {
 }
 
 func (c *console) ToolCall(uint64, string, json.RawMessage)             {}
-func (c *console) ToolProgress(uint64, string, tools.Phase)             {}
+func (c *console) ToolProgress(uint64, string, tools.Phase, int64)      {}
 func (c *console) ToolResult(uint64, string, tools.Code, time.Duration) {}
 
 func (c *console) Output(l sandbox.Line) {
@@ -121,7 +121,7 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 	defer func() { err = errors.Join(err, end()) }()
 	name := file
 	if file == "-" {
-		name = "script.js"
+		name = "<stdin>"
 	}
 	out := &console{w: a.Err}
 	if a.json {

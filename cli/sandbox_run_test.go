@@ -20,7 +20,7 @@ func TestSandboxRun(t *testing.T) {
 	}
 	s.in = "const a = 1;\nreturn a.b.c"
 	out, errs, exit = s.run("sandbox", "run", "-")
-	if exit != exitRefused || out != "" || !strings.Contains(errs, "TypeError") || !strings.Contains(errs, "2 | return a.b.c") || !strings.Contains(errs, "script.js:2:") {
+	if exit != exitRefused || out != "" || !strings.Contains(errs, "TypeError") || !strings.Contains(errs, "2 | return a.b.c") || !strings.Contains(errs, "<stdin>:2:") {
 		t.Errorf("exit %d, out %q, errs %q", exit, out, errs)
 	}
 	s.in = "for (let i = 0; i < 500; i++) {}; return 1"

@@ -134,7 +134,7 @@ func (s *spy) ToolCall(uint64, string, json.RawMessage) {
 		s.look()
 	}
 }
-func (s *spy) ToolProgress(uint64, string, tools.Phase)             {}
+func (s *spy) ToolProgress(uint64, string, tools.Phase, int64)      {}
 func (s *spy) ToolResult(uint64, string, tools.Code, time.Duration) {}
 func (s *spy) Output(sandbox.Line)                                  {}
 

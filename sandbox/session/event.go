@@ -178,9 +178,10 @@ type (
 	}
 	// ProgressPayload tells how far a call is: connecting, sending, processing, receiving.
 	ProgressPayload struct {
-		CallID  string `json:"callId"`
-		Phase   string `json:"phase"`
-		Elapsed int64  `json:"elapsedMs"` // of the session
+		CallID   string `json:"callId"`
+		Phase    string `json:"phase"`
+		Elapsed  int64  `json:"elapsedMs"`               // of the session
+		Received int64  `json:"bytesReceived,omitempty"` // of the answer so far
 	}
 	// ResultPayload tells of its end.
 	ResultPayload struct {

@@ -128,8 +128,8 @@ func (s *live) ToolCall(id uint64, tool string, args json.RawMessage) {
 }
 
 // ToolProgress implements tools.Observer.
-func (s *live) ToolProgress(id uint64, _ string, phase tools.Phase) {
-	s.log.Append(TypeProgress, ProgressPayload{callID(id), string(phase), time.Since(s.began).Milliseconds()})
+func (s *live) ToolProgress(id uint64, _ string, phase tools.Phase, received int64) {
+	s.log.Append(TypeProgress, ProgressPayload{callID(id), string(phase), time.Since(s.began).Milliseconds(), received})
 }
 
 // ToolResult implements tools.Observer.

@@ -17,8 +17,9 @@ import (
 type Observer interface {
 	// ToolCall is told of a call before it is made; args are redacted.
 	ToolCall(id uint64, tool string, args json.RawMessage)
-	// ToolProgress is told how far a call to a service is.
-	ToolProgress(id uint64, tool string, phase Phase)
+	// ToolProgress is told how far a call to a service is, and how many bytes of the
+	// answer have come; never more often than some twenty times a call and try.
+	ToolProgress(id uint64, tool string, phase Phase, received int64)
 	// ToolResult is told of its end; code is empty for a good one.
 	ToolResult(id uint64, tool string, code Code, took time.Duration)
 	Output(line sandbox.Line)
@@ -78,11 +79,11 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 		b.Observer.ToolCall(c.ID, c.Name, b.Redact(c.Name, c.Args))
 	}
 	var done atomic.Bool
-	phase := func(Phase) {}
+	phase := func(Phase, int64) {}
 	if b.Observer != nil {
-		phase = func(p Phase) {
+		phase = func(p Phase, received int64) {
 			if !done.Load() { // a connection may say something after its answer
-				b.Observer.ToolProgress(c.ID, c.Name, p)
+				b.Observer.ToolProgress(c.ID, c.Name, p, received)
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func (t *conversation) call(ctx context.Context, args map[string]any, c callInfo
 	if _, given := args["data"]; given && !ok {
 		return nil, failure(InvalidArgs, nil, "argument data has to be a string")
 	}
-	c.phase(Connecting)
+	c.phase(Connecting, 0)
 	conn, err := c.overlay.DialContext(ctx, "tcp", t.addr)
 	if err != nil {
 		return nil, failure(Failed, err, "the service could not be reached")
@@ -31,18 +31,19 @@ func (t *conversation) call(ctx context.Context, args map[string]any, c callInfo
 	// A dead line in the past ends a read or write that is under way.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	c.phase(Sending)
+	c.phase(Sending, 0)
 	if t.line {
 		data += "\n"
 	}
 	if _, err := io.WriteString(conn, data); err != nil {
 		return nil, failure(Failed, err, "the service closed the connection")
 	}
-	c.phase(Processing)
+	c.phase(Processing, 0)
 	text, err := t.read(conn, c.max)
 	if err != nil {
 		return nil, err
 	}
+	c.phase(Receiving, int64(len(text)))
 	if !utf8.Valid(text) {
 		return nil, failure(ResultNotSafe, nil, "the service's answer is not text")
 	}

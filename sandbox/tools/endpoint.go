@@ -57,11 +57,11 @@ func (e *endpoint) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if client == nil {
 		client = httpClient(c.overlay.DialContext, 0)
 	}
-	c.phase(Connecting)
+	c.phase(Connecting, 0)
 	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { c.phase(Sending) },
-		WroteRequest:         func(httptrace.WroteRequestInfo) { c.phase(Processing) },
-		GotFirstResponseByte: func() { c.phase(Receiving) },
+		GotConn:              func(httptrace.GotConnInfo) { c.phase(Sending, 0) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { c.phase(Processing, 0) },
+		GotFirstResponseByte: func() { c.phase(Receiving, 0) },
 	}))
 	res, err := client.Do(req)
 	if err != nil {
@@ -81,7 +81,7 @@ func (e *endpoint) call(ctx context.Context, args map[string]any, c callInfo) (a
 		}
 		return nil, failure(statusCode(res.StatusCode), nil, "the service answered %d%s", res.StatusCode, said)
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, c.max+1))
+	body, err := io.ReadAll(io.LimitReader(&counted{from: res.Body, told: c.phase}, c.max+1))
 	if err != nil {
 		return nil, failure(Failed, err, "the service's answer broke off")
 	}

@@ -15,10 +15,12 @@ type format struct {
 }
 
 // formats are those of JSON Schema 2020-12 (validation, section 7.3) that a regular
-// expression decides, or nearly: 29 February passes in every year. Others are notes.
+// expression decides, leap years of the Gregorian calendar included. Others are notes.
 func formats() map[string]format {
 	const (
-		date  = `\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|[12]\d))`
+		// A year with a 29 February: by four, but of those that end a century only by 400.
+		leap  = `(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)`
+		date  = `(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))|` + leap + `-02-29)`
 		clock = `(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)`
 		octet = `(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)`
 		ipv4  = octet + `(?:\.` + octet + `){3}`

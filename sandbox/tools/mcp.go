@@ -192,12 +192,12 @@ func (m *imported) call(ctx context.Context, args map[string]any, c callInfo) (a
 	if server == nil {
 		server = c.servers(m.remote)
 	}
-	c.phase(Connecting)
+	c.phase(Connecting, 0)
 	t, err := server.conn(ctx)
 	if err != nil {
 		return nil, failure(Failed, err, "the tool's server could not be reached")
 	}
-	c.phase(Processing)
+	c.phase(Processing, 0)
 	text, err := t.request(ctx, "tools/call", map[string]any{"name": m.name, "arguments": args})
 	if errors.Is(err, errMCPGone) {
 		server.lost(t)

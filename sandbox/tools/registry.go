@@ -49,7 +49,7 @@ type callInfo struct {
 	overlay Dialer
 	run     string
 	told    func(string) string         // what may be told of a service's own words on a failure
-	phase   func(Phase)                 // told how far the call is; never nil
+	phase   func(Phase, int64)          // told how far the call is, and what came of its answer; never nil
 	servers func(*mcpRemote) *mcpServer // the run's own connections to servers on the overlay
 }
 

@@ -122,11 +122,11 @@ func (s *Session) Clean(text string) string { return s.red.Load().text(text) }
 // Call makes one call. args is a JSON object of at most MaxArgs bytes. An error is
 // always an *Error.
 func (s *Session) Call(ctx context.Context, name string, args json.RawMessage) (json.RawMessage, error) {
-	return s.follow(ctx, name, args, func(Phase) {})
+	return s.follow(ctx, name, args, func(Phase, int64) {})
 }
 
 // follow is Call, and tells how far it is.
-func (s *Session) follow(ctx context.Context, name string, args json.RawMessage, phase func(Phase)) (json.RawMessage, error) {
+func (s *Session) follow(ctx context.Context, name string, args json.RawMessage, phase func(Phase, int64)) (json.RawMessage, error) {
 	began := time.Now()
 	s.mu.Lock()
 	if s.shut {
@@ -162,7 +162,7 @@ func (s *Session) follow(ctx context.Context, name string, args json.RawMessage,
 // maxName is the longest name of a tool.
 const maxName = 256
 
-func (s *Session) call(ctx context.Context, name string, text json.RawMessage, rec *Record, phase func(Phase)) (json.RawMessage, error) {
+func (s *Session) call(ctx context.Context, name string, text json.RawMessage, rec *Record, phase func(Phase, int64)) (json.RawMessage, error) {
 	if s.cfg.Calls > 0 && rec.Call > s.cfg.Calls {
 		return nil, failure(TooManyCalls, nil, "this run may call tools %d times", s.cfg.Calls)
 	}
@@ -282,7 +282,7 @@ func verb(a Attribute) string {
 const retryWait = 50 * time.Millisecond
 
 // serve asks the backend, again where that was declared harmless.
-func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase func(Phase)) (any, error) {
+func (s *Session) serve(ctx context.Context, t *tool, args map[string]any, phase func(Phase, int64)) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.deadline(t))
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)

@@ -307,7 +307,7 @@ type watcher struct {
 func (w *watcher) note(s string) { w.mu.Lock(); w.log = append(w.log, s); w.mu.Unlock() }
 
 func (w *watcher) ToolCall(_ uint64, tool string, _ json.RawMessage) { w.note(tool) }
-func (w *watcher) ToolProgress(_ uint64, _ string, p Phase)          { w.note(string(p)) }
+func (w *watcher) ToolProgress(_ uint64, _ string, p Phase, _ int64) { w.note(string(p)) }
 func (w *watcher) ToolResult(_ uint64, _ string, code Code, _ time.Duration) {
 	w.note("end" + string(code))
 }
