@@ -17,10 +17,10 @@ func TestSandboxCheck(t *testing.T) {
 
 	s.in = "const a = 'é'\n\treturn a.constructor"
 	out, errs, exit := s.run("sandbox", "check", "-", "--level", "strict")
-	if exit != exitRefused || !strings.Contains(errs, "- is refused at STRICT") {
+	if exit != exitRefused || !strings.Contains(errs, "<stdin> is refused at STRICT") {
 		t.Errorf("exit %d, says %q", exit, errs)
 	}
-	if want := "-:2:11: error: "; !strings.HasPrefix(out, want) || !strings.Contains(out, "\n  2 |  return a.constructor\n    |           ^^^^^^^^^^^\n") {
+	if want := "<stdin>:2:11: error: "; !strings.HasPrefix(out, want) || !strings.Contains(out, "\n  2 |  return a.constructor\n    |           ^^^^^^^^^^^\n") {
 		t.Errorf("shows\n%s", out)
 	}
 

@@ -92,45 +92,6 @@ func Resident(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// Demote lets everybody else have the processor first: a run that computes for long
-// is not to slow down those that do not. Its threads get the least weight that is not
-// none, since one that is killed must still get to its end while others compute, and
-// never take the processor from who has it (SCHED_BATCH). There is no way back without
-// privileges.
-func Demote(pid int) {
-	done := map[int]bool{}
-	for again := true; again; {
-		again = false
-		tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
-		if err != nil {
-			return
-		}
-		for _, t := range tasks {
-			tid, err := strconv.Atoi(t.Name())
-			if err != nil || done[tid] {
-				continue
-			}
-			done[tid], again = true, true // it may have made another one before
-			_ = unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Nice: 19}, 0)
-		}
-	}
-}
-
-// Demoted reports whether all threads of the process give way.
-func Demoted(pid int) bool {
-	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
-	if err != nil {
-		return false
-	}
-	for _, t := range tasks {
-		tid, _ := strconv.Atoi(t.Name())
-		if a, err := unix.SchedGetAttr(tid, 0); err == nil && (a.Policy != unix.SCHED_BATCH || a.Nice != 19) {
-			return false
-		}
-	}
-	return true
-}
-
 // Used is the processor time that a process has used, all threads together; 0 if it is
 // gone.
 func Used(pid int) time.Duration {

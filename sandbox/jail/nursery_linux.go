@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +35,8 @@ const (
 // Nursery is one, seen from its parent. It is not safe for concurrent use.
 type Nursery struct {
 	cmd  *exec.Cmd
-	conn int // a socket that keeps messages apart
+	conn *os.File // a socket that keeps messages apart, waited for without a thread
+	raw  syscall.RawConn
 }
 
 // NewNursery starts the program at path as name, which must call Nurse. The calling
@@ -46,25 +48,44 @@ func NewNursery(path, name string) (*Nursery, error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "nursery")
 	defer theirs.Close()
-	cmd := command(path, name, sharedFlags)
-	cmd.Stdin = theirs
-	if err := cmd.Start(); err != nil {
+	if err := unix.SetNonblock(pair[0], true); err != nil {
 		_ = unix.Close(pair[0])
 		return nil, fmt.Errorf("start nursery: %w", err)
 	}
-	return &Nursery{cmd: cmd, conn: pair[0]}, nil
+	n := &Nursery{cmd: command(path, name, sharedFlags), conn: os.NewFile(uintptr(pair[0]), "nursery")}
+	n.cmd.Stdin = theirs
+	if n.raw, err = n.conn.SyscallConn(); err == nil {
+		err = n.cmd.Start()
+	}
+	if err != nil {
+		_ = n.conn.Close()
+		return nil, fmt.Errorf("start nursery: %w", err)
+	}
+	return n, nil
 }
+
+// nurseTime is how long a nursery may take to start a worker.
+const nurseTime = 10 * time.Second
 
 // Start starts a worker whose standard input and output are in and out.
 func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
 	rights := unix.UnixRights(int(in.Fd()), int(out.Fd()))
-	if err := retry(func() error { return unix.Sendmsg(n.conn, []byte{nurseStart}, rights, nil, unix.MSG_NOSIGNAL) }); err != nil {
+	_ = n.conn.SetDeadline(time.Now().Add(nurseTime))
+	var failed error
+	err := n.raw.Write(func(fd uintptr) bool {
+		failed = retry(func() error { return unix.Sendmsg(int(fd), []byte{nurseStart}, rights, nil, unix.MSG_NOSIGNAL) })
+		return failed != unix.EAGAIN
+	})
+	if err := errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("ask nursery: %w", err)
 	}
 	var answer [8]byte
 	var got int
-	err := retry(func() (err error) { got, err = unix.Read(n.conn, answer[:]); return err })
-	if err != nil || got != len(answer) {
+	err = n.raw.Read(func(fd uintptr) bool {
+		failed = retry(func() (err error) { got, err = unix.Read(int(fd), answer[:]); return err })
+		return failed != unix.EAGAIN
+	})
+	if err := errors.Join(err, failed); err != nil || got != len(answer) {
 		return nil, errors.Join(errors.New("ask nursery: no answer"), err)
 	}
 	pid, errno := binary.NativeEndian.Uint32(answer[:4]), binary.NativeEndian.Uint32(answer[4:])
@@ -78,7 +99,7 @@ func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
 func (n *Nursery) Close() {
 	_ = n.cmd.Process.Kill()
 	_ = n.cmd.Wait()
-	_ = unix.Close(n.conn)
+	_ = n.conn.Close()
 }
 
 const nurseStart = 's'

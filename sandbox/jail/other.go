@@ -45,6 +45,12 @@ func Resident(int) int64 { return 0 }
 // Demote does nothing on this system.
 func Demote(int) {}
 
+// Hurry does nothing on this system.
+func Hurry() {}
+
+// Await returns at once: the process is waited for by the system's own means.
+func Await(*os.Process) {}
+
 // Demoted reports false.
 func Demoted(int) bool { return false }
 

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -31,11 +32,13 @@ type fairness struct {
 	started time.Duration // processor time that the worker had used before
 	end     chan struct{}
 	ended   sync.WaitGroup
+	told    func()
 	gave    bool // read after stop
 }
 
-func (p *Pool) watch(w *process) *fairness {
-	f := &fairness{p: p, w: w, began: time.Now(), started: jail.Used(w.os.Pid), end: make(chan struct{})}
+// watch watches the run of w; gave is called once it has given way.
+func (p *Pool) watch(w *process, gave func()) *fairness {
+	f := &fairness{p: p, w: w, told: gave, began: time.Now(), started: jail.Used(w.os.Pid), end: make(chan struct{})}
 	f.ended.Go(f.run)
 	return f
 }
@@ -59,6 +62,7 @@ func (f *fairness) run() {
 		f.p.yielded[f.w.tenant]++
 		f.p.mu.Unlock()
 		jail.Demote(f.w.os.Pid)
+		f.told()
 		f.p.cfg.Log.Debug("sandbox run gives way", "pid", f.w.os.Pid, "tenant", f.w.tenant)
 		return
 	}
@@ -74,12 +78,58 @@ func (f *fairness) may() time.Duration {
 func (f *fairness) stop() bool {
 	close(f.end)
 	f.ended.Wait()
+	f.p.mu.Lock()
+	defer f.p.mu.Unlock()
 	if f.gave {
-		f.p.mu.Lock()
+		f.p.debts[f.w.tenant] = time.Now().Add(debt)
 		if f.p.yielded[f.w.tenant]--; f.p.yielded[f.w.tenant] == 0 {
 			delete(f.p.yielded, f.w.tenant)
 		}
-		f.p.mu.Unlock()
 	}
 	return f.gave
+}
+
+// debt is how long a tenant waits for spare workers after a run of its that gave way.
+const debt = time.Second
+
+// debtor reports whether the tenant has runs that gave way, or had some just now. Its next
+// ones take no worker that others might want at once: a crowd that comes to its deadlines
+// together is a crowd again right after, and would leave none.
+func (p *Pool) debtor(tenant string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.yielded[tenant] > 0 || time.Now().Before(p.debts[tenant])
+}
+
+// spare waits, in a line of debtors, until more than half of the workers that are kept
+// ready are there. The next one waits until done is called.
+func (p *Pool) spare(ctx context.Context) (done func(), ok bool) {
+	select {
+	case p.debtors <- struct{}{}:
+	case <-p.closing:
+		return nil, false
+	case <-ctx.Done():
+		return nil, false
+	}
+	for 2*len(p.fresh) <= p.cfg.Warm {
+		select {
+		case <-p.plenty:
+			continue
+		case <-p.closing:
+		case <-ctx.Done():
+		}
+		<-p.debtors
+		return nil, false
+	}
+	return func() { <-p.debtors }, true
+}
+
+// tellSpare wakes the one that waits in spare, if there is reason to.
+func (p *Pool) tellSpare() {
+	if 2*len(p.fresh) > p.cfg.Warm {
+		select {
+		case p.plenty <- struct{}{}:
+		default:
+		}
+	}
 }

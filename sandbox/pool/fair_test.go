@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"enclave/sandbox"
@@ -87,6 +89,9 @@ func TestACrowdGivesWay(t *testing.T) {
 		t.Errorf("%d runs of the crowd are known to have given way, want %d", n, crowd)
 	}
 	p.mu.Unlock()
+	if !p.debtor("crowd") || p.debtor("honest") {
+		t.Error("the crowd is to wait for spare workers, and nobody else")
+	}
 	for range 5 {
 		res := p.Run(ctx, sandbox.Spec{Source: "return await callTool('echo', {})", Level: sandbox.Strict, Tenant: "honest",
 			Tools: []sandbox.Tool{{Name: "echo"}}}, &echo{})
@@ -121,4 +126,51 @@ func TestAWorkerThatDiedIsNotTheRunsProblem(t *testing.T) {
 			t.Fatal(res.Error)
 		}
 	}
+}
+
+// TestADebtorLeavesHalf asks for workers as a tenant whose runs gave way: half of those
+// that are ready stay for others, and debtors take what is spare one by one.
+func TestADebtorLeavesHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pool{cfg: Config{Warm: 4}, closing: make(chan struct{}), wanted: make(chan struct{}, 4), fresh: make(chan *process, 4), plenty: make(chan struct{}, 1),
+			debtors: make(chan struct{}, 1), yielded: map[string]int{"crowd": 1}, debts: map[string]time.Time{}}
+		everything := jail.Walls(jail.All())
+		for range 4 {
+			p.fresh <- &process{walls: everything}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var taken atomic.Int32
+		for range 8 {
+			go func() {
+				if w, _, _ := p.take(ctx, sandbox.Spec{Tenant: "crowd", Level: sandbox.Strict}); w != nil {
+					taken.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		if len(p.fresh) != 2 || taken.Load() != 2 {
+			t.Errorf("%d are left, %d taken", len(p.fresh), taken.Load())
+		}
+		if w, _, bad := p.take(ctx, sandbox.Spec{Tenant: "honest", Level: sandbox.Strict}); w == nil {
+			t.Errorf("an honest one: %v", bad)
+		}
+		for range 2 { // what a refiller does
+			p.fresh <- &process{walls: everything}
+			p.tellSpare()
+		}
+		synctest.Wait()
+		if len(p.fresh) != 2 || taken.Load() != 3 {
+			t.Errorf("%d are left, %d taken", len(p.fresh), taken.Load())
+		}
+		cancel()
+		synctest.Wait()
+		p.yielded["crowd"], p.debts["crowd"] = 0, time.Now().Add(debt)
+		if !p.debtor("crowd") {
+			t.Error("the debt ends with the run")
+		}
+		time.Sleep(debt + 1)
+		if p.debtor("crowd") {
+			t.Error("the debt does not end")
+		}
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"runtime"
 	"sync"
 	"time"
@@ -74,6 +75,8 @@ type Pool struct {
 	close   func()
 	wanted  chan struct{} // a token for each worker that is to be made
 	fresh   chan *process // workers that have run nothing
+	plenty  chan struct{} // a token where more than half of them are there: spare
+	debtors chan struct{} // full while one of those that want a spare one is about to take it
 	work    sync.WaitGroup
 
 	// mu guards what follows. It is never held across a send, a start or a wait.
@@ -84,6 +87,7 @@ type Pool struct {
 	failed error      // why the last start failed, if it did
 	// yielded counts the runs of a tenant that have given way and not ended.
 	yielded map[string]int
+	debts   map[string]time.Time // until when tenants wait for spare workers: debtor
 }
 
 // New starts the pool. It must be closed.
@@ -96,7 +100,9 @@ func New(cfg Config) (*Pool, error) {
 		}
 		cfg.Executable = exe
 	}
-	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm), yielded: map[string]int{}}
+	jail.Hurry()
+	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm), yielded: map[string]int{},
+		plenty: make(chan struct{}, 1), debtors: make(chan struct{}, 1), debts: map[string]time.Time{}}
 	p.close = sync.OnceFunc(func() { close(p.closing) })
 	p.queue = queue{size: cfg.Size, share: cfg.Share, held: map[string]int{}}
 	for range cfg.Warm {
@@ -160,6 +166,7 @@ func (p *Pool) refill() {
 		}
 		wait = 10 * time.Millisecond
 		p.fresh <- w // as many places as tokens
+		p.tellSpare()
 	}
 }
 
@@ -215,11 +222,19 @@ func (p *Pool) take(ctx context.Context, s sandbox.Spec) (w *process, owed bool,
 			return w, false, nil
 		}
 	}
+	if p.debtor(s.Tenant) {
+		done, ok := p.spare(ctx)
+		if !ok {
+			return nil, false, p.noWorker(ctx)
+		}
+		defer done()
+	}
 	select {
 	case w := <-p.fresh:
 		if owed = 2*len(p.fresh) >= p.cfg.Warm; !owed {
 			p.wanted <- struct{}{}
 		}
+		p.tellSpare()
 		if ok, need := w.walls.Enough(); !ok && sandbox.OneRunAProcess(s.Level) && !p.cfg.AllowWeak {
 			p.retire(w)
 			if owed {
@@ -229,16 +244,23 @@ func (p *Pool) take(ctx context.Context, s sandbox.Spec) (w *process, owed bool,
 		}
 		return w, owed, nil
 	case <-p.closing:
-		return nil, false, sandbox.Errorf(sandbox.CodeCancelled, "the sandbox is closing")
 	case <-ctx.Done():
-		p.mu.Lock()
-		failed := p.failed
-		p.mu.Unlock()
-		if failed != nil {
-			return nil, false, sandbox.Errorf(sandbox.CodeWorker, "no worker starts on this machine (see \"enclave sandbox doctor\")")
-		}
-		return nil, false, sandbox.Errorf(sandbox.CodeBusy, "no worker came free before the deadline")
 	}
+	return nil, false, p.noWorker(ctx)
+}
+
+// noWorker says why none was taken.
+func (p *Pool) noWorker(ctx context.Context) *sandbox.Error {
+	p.mu.Lock()
+	failed := p.failed
+	p.mu.Unlock()
+	switch {
+	case ctx.Err() == nil:
+		return sandbox.Errorf(sandbox.CodeCancelled, "the sandbox is closing")
+	case failed != nil:
+		return sandbox.Errorf(sandbox.CodeWorker, "no worker starts on this machine (see \"enclave sandbox doctor\")")
+	}
+	return sandbox.Errorf(sandbox.CodeBusy, "no worker came free before the deadline")
 }
 
 func (p *Pool) takeIdle(s sandbox.Spec) *process {
@@ -306,6 +328,7 @@ func (p *Pool) sweep() {
 			}
 			old := p.idle[:n:n]
 			p.idle = p.idle[n:]
+			maps.DeleteFunc(p.debts, func(_ string, until time.Time) bool { return now.After(until) })
 			p.mu.Unlock()
 			for _, w := range old {
 				p.retire(w)

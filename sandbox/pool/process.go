@@ -72,6 +72,7 @@ func start(by starter) (*process, error) {
 	p := &process{os: started, in: in, out: out, reader: bufio.NewReaderSize(out, 32<<10), gone: make(chan struct{})}
 	p.kill = sync.OnceFunc(func() { _ = started.Kill() })
 	go func() {
+		jail.Await(started)
 		p.state, _ = started.Wait()
 		close(p.gone)
 	}()

@@ -51,10 +51,12 @@ func (p *Pool) Run(ctx context.Context, spec sandbox.Spec, b sandbox.Broker) san
 		}
 		return failed(bad)
 	}
+	owe := func() {}
 	if owed {
-		defer func() { p.wanted <- struct{}{} }()
+		owe = sync.OnceFunc(func() { p.wanted <- struct{}{} })
+		defer owe()
 	}
-	r := &running{pool: p, w: w, spec: spec, broker: b, caller: caller, began: began, deadline: began.Add(spec.Limits.Timeout)}
+	r := &running{pool: p, w: w, owe: owe, spec: spec, broker: b, caller: caller, began: began, deadline: began.Add(spec.Limits.Timeout)}
 	res := r.run(ctx)
 	res.Stats.Duration = time.Since(began)
 	res.Stats.Worker, res.Stats.Reused = w.os.Pid, w.runs > 1
@@ -100,6 +102,7 @@ type running struct {
 	caller   context.Context
 	began    time.Time
 	deadline time.Time
+	owe      func() // the worker that is to be made for the next run
 
 	asked  bool // for a second opinion
 	calls  int
@@ -118,7 +121,7 @@ var errBroken = errors.New("the worker broke the protocol")
 
 func (r *running) run(ctx context.Context) sandbox.Result {
 	w, p := r.w, r.pool
-	slow := p.watch(w)
+	slow := p.watch(w, r.owe)
 	hard := time.AfterFunc(time.Until(r.deadline)+sandbox.KillGrace, w.cut)
 	stop := context.AfterFunc(r.caller, w.cut)
 	calls, endCalls := context.WithCancel(ctx)
