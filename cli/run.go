@@ -92,7 +92,7 @@ code 4 when it is revoked.`,
 	fl.IntVar(&f.spray, "spray", 0, "try up to `N` random ports (at most 1024) of a peer whose NAT maps by destination, or open up to 256 sockets where ours does; both sides must say so")
 	fl.IntVar(&f.predict, "predict-ports", 0, "guess up to `N` ports (at most 256) of a peer whose NAT maps by destination and counts upwards")
 	fl.StringVar(&f.listenTCP, "listen-tcp", "", "take peers at `HOST:PORT` by TCP, those to whom UDP does not pass and nobody else")
-	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
+	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (PCP, NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
 	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
 	f.unseal.flags(c)

@@ -19,7 +19,7 @@ type Mapper interface {
 type Mapping struct {
 	Addr  netip.AddrPort `json:"addr,omitzero"`
 	Lasts time.Duration  `json:"-"`
-	How   string         `json:"how,omitempty"`   // nat-pmp or upnp
+	How   string         `json:"how,omitempty"`   // pcp, nat-pmp or upnp
 	Error string         `json:"error,omitempty"` // why there is none
 }
 

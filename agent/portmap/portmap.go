@@ -1,10 +1,11 @@
-// Package portmap asks the router of the local network for an open UDP port: by NAT-PMP
-// (RFC 6886) of the default gateway, else by UPnP-IGD of whoever answers on the network.
+// Package portmap asks the router of the local network for an open UDP port: the default
+// gateway by PCP (RFC 6887) and by its predecessor NAT-PMP (RFC 6886), else whoever answers
+// on the network by UPnP-IGD.
 //
-// It is for agents that were told to (--port-mapping). Both protocols are without
+// It is for agents that were told to (--port-mapping). The protocols are without
 // authentication: what answers is believed to be a router no further than that a port may
 // be open at the address it names, which peers then try like any other. An address that
-// the internet has no way to, as behind a carrier's NAT, is refused. Decision: 0017.
+// the internet has no way to, as behind a carrier's NAT, is refused. Decisions: 0017, 0171.
 package portmap
 
 import (
@@ -14,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/huin/goupnp/dcps/internetgateway2"
@@ -34,16 +36,27 @@ var (
 	errNested    = errors.New("the router's own address is not of the internet: another NAT is before it")
 )
 
-// Router asks the router. Fields that are left out find it.
+// Router asks the router, for one at a time. Fields that are left out find it.
 type Router struct {
 	Gateway func() (netip.Addr, error) // default gateway
 	Root    *url.URL                   // description of a UPnP device; nil discovers
+
+	once  sync.Once // makes nonce
+	nonce pcpNonce
+	given netip.AddrPort // by PCP, last
 }
 
 var _ link.Mapper = (*Router)(nil)
 
 // Map implements link.Mapper.
 func (r *Router) Map(ctx context.Context, port uint16) (link.Mapping, error) {
+	m, pcp := r.pcp(ctx, port, life)
+	if errors.Is(pcp, errNested) {
+		_, _ = r.pcp(ctx, port, 0) // of no use: given back
+	}
+	if pcp == nil || ctx.Err() != nil || errors.Is(pcp, errNested) {
+		return m, pcp
+	}
 	m, pmp := r.natPMP(port)
 	if pmp == nil || ctx.Err() != nil || errors.Is(pmp, errNested) {
 		return m, pmp
@@ -52,12 +65,15 @@ func (r *Router) Map(ctx context.Context, port uint16) (link.Mapping, error) {
 	if upnp == nil {
 		return m, nil
 	}
-	return m, fmt.Errorf("NAT-PMP: %w; UPnP: %w", pmp, upnp)
+	return m, fmt.Errorf("PCP: %w; NAT-PMP: %w; UPnP: %w", pcp, pmp, upnp)
 }
 
 // Unmap implements link.Mapper.
 func (r *Router) Unmap(ctx context.Context, port uint16, m link.Mapping) {
 	switch m.How {
+	case "pcp":
+		_, _ = r.pcp(ctx, port, 0)
+		r.given = netip.AddrPort{}
 	case "nat-pmp":
 		if c, err := r.client(); err == nil {
 			_, _ = c.AddPortMapping("udp", int(port), 0, 0) // RFC 6886 section 3.4
@@ -69,12 +85,15 @@ func (r *Router) Unmap(ctx context.Context, port uint16, m link.Mapping) {
 	}
 }
 
-func (r *Router) client() (*natpmp.Client, error) {
-	find := r.Gateway
-	if find == nil {
-		find = gateway
+func (r *Router) gateway() (netip.Addr, error) {
+	if r.Gateway != nil {
+		return r.Gateway()
 	}
-	at, err := find()
+	return gateway()
+}
+
+func (r *Router) client() (*natpmp.Client, error) {
+	at, err := r.gateway()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +118,7 @@ func (r *Router) natPMP(port uint16) (link.Mapping, error) {
 	case err != nil:
 		return link.Mapping{}, err
 	case got.MappedExternalPort == 0 || got.PortMappingLifetimeInSeconds == 0:
-		return link.Mapping{}, errors.New("the router gave no port")
+		return link.Mapping{}, errNotGiven
 	}
 	lasts := min(time.Duration(got.PortMappingLifetimeInSeconds)*time.Second, life)
 	return link.Mapping{Addr: netip.AddrPortFrom(addr, got.MappedExternalPort), Lasts: lasts, How: "nat-pmp"}, nil

@@ -39,6 +39,8 @@ func pmpRouter(t *testing.T, external netip.Addr) (mapped func() map[uint16]uint
 			case n == 2 && b[1] == 0: // section 3.2
 				ip := external.As4()
 				out = append([]byte{0, 128, 0, 0, 0, 0, 0, 9}, ip[:]...)
+			case b[0] == pcpVersion: // as section 9 of RFC 6887 has it
+				out = []byte{0, 128 | b[1], 0, 1, 0, 0, 0, 9}
 			case n == 12 && b[1] == 1: // section 3.3, UDP
 				internal, life := binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint32(b[8:])
 				mu.Lock()

@@ -50,7 +50,7 @@ type AgentNetwork struct {
 // AgentMapping is a port that the router was asked to open.
 type AgentMapping struct {
 	Addr  string `json:"addr,omitempty"`  // where peers reach it
-	How   string `json:"how,omitempty"`   // nat-pmp, upnp
+	How   string `json:"how,omitempty"`   // pcp, nat-pmp, upnp
 	Error string `json:"error,omitempty"` // why there is none
 }
 
