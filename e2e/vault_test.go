@@ -294,18 +294,20 @@ func TestStopsOnDamage(t *testing.T) {
 func TestNoSecretInTheOpen(t *testing.T) {
 	l := emptyLab(t)
 	l.serve(l.start("up", "up", "--json", "--state", l.path("up"), "--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0", "--backup-every", "1h"))
-	const canary = "canary-5b1f0e77"
-	l.ok("tag", "set", canary, "--notes", canary)
+	const canary, note = "canary-5b1f0e77", "canary-note-9ad2"
+	l.ok("tag", "set", canary, "--notes", note)
 	l.ok("key", "create", "--name", canary)
 	l.ok("policy", "create", canary, "--from", canary, "--to", canary, "--allow", "tcp/1")
 	l.agent(canary)
 	l.connected(1)
 	l.ok("backup", "create", l.path("by-hand.backup"))
+	l.ok("audit", "export", "--output", l.path("open.jsonl"))
+	l.ok("audit", "export", "--output", l.path("sealed.jsonl"), "--sealed")
 	token, err := os.ReadFile(l.up.TokenFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets := map[string]string{"planted": canary, "token": strings.TrimSpace(string(token)), "enrolment key": l.up.EnrolmentKey}
+	secrets := map[string]string{"planted": canary, "noted": note, "token": strings.TrimSpace(string(token)), "enrolment key": l.up.EnrolmentKey}
 	pid := l.upProcess.cmd.Process.Pid
 	where := map[string][]byte{}
 	for _, name := range []string{"cmdline", "environ"} {
@@ -337,12 +339,19 @@ func TestNoSecretInTheOpen(t *testing.T) {
 	hits := 0
 	for place, b := range where {
 		for what, secret := range secrets {
-			shown := what == "planted" && (strings.HasPrefix(place, "answer") || place == "log") // names are no secret to whoever may ask
+			answer, export := strings.HasPrefix(place, "answer") || place == "log", filepath.Base(place)
+			// Names are no secret to whoever may ask or export; details are one in an export
+			// that leaves them sealed.
+			shown := what == "planted" && (answer || export == "open.jsonl" || export == "sealed.jsonl") ||
+				what == "noted" && (answer || export == "open.jsonl")
 			if !shown && bytes.Contains(b, []byte(secret)) {
 				hits++
 				t.Errorf("%s: the %s secret in clear", place, what)
 			}
 		}
+	}
+	if !bytes.Contains(where[l.path("open.jsonl")], []byte(note)) || len(where[l.path("sealed.jsonl")]) == 0 {
+		t.Error("the exports were not looked at")
 	}
 	t.Logf("%d hits in %d files of %d bytes and %d other places, after kill -9", hits, files, total, len(where)-files)
 }
