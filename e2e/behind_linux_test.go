@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/net/dns/dnsmessage"
+
+	"enclave/e2e/world"
 )
 
 // The services on the network behind the gateway. What is a program of the system's is
@@ -141,20 +143,7 @@ func goDNS(ctx context.Context, _ string) error {
 			if err != nil {
 				return
 			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			m = dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true}, Questions: m.Questions}
-			switch {
-			case q.Name.String() != "files.go.test.":
-				m.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				h := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}
-				m.Answers = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AResource{A: [4]byte(net.ParseIP(behindAddr).To4())}}}
-			}
-			if raw, err := m.Pack(); err == nil {
+			if raw := world.AnswerDNS(buf[:n], "files.go.test.", netip.MustParseAddr(behindAddr)); raw != nil {
 				pc.WriteTo(raw, from)
 			}
 		}

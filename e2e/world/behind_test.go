@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
 	"enclave/e2e/natlab"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -180,19 +178,7 @@ func (o *office) resolver(name string) {
 			if err != nil {
 				return
 			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			q := m.Questions[0]
-			m = dnsmessage.Message{Header: dnsmessage.Header{ID: m.ID, Response: true}, Questions: m.Questions}
-			if q.Name.String() != name {
-				m.RCode = dnsmessage.RCodeNameError
-			} else if q.Type == dnsmessage.TypeA {
-				h := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}
-				m.Answers = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AResource{A: o.service.Addrs()[0].As4()}}}
-			}
-			if raw, err := m.Pack(); err == nil {
+			if raw := AnswerDNS(buf[:n], name, o.service.Addrs()[0]); raw != nil {
 				u.WriteToUDPAddrPort(raw, from)
 			}
 		}

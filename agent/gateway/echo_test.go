@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"enclave/wire"
+)
+
+// asked is the request that e stands for, as a sender writes it.
+func asked(e echo) []byte {
+	e.src, e.dst = e.dst, e.src
+	b := e.reply()
+	b[len(b)-len(e.payload)-8] = map[bool]byte{true: 8, false: 128}[e.dst.Is4()]
+	return b
+}
+
+func echoes() (four, six echo) {
+	return echo{src: netip.MustParseAddr("100.64.0.1"), dst: netip.MustParseAddr("10.0.0.1"), id: 7, seq: 9, payload: []byte("abc")},
+		echo{src: netip.MustParseAddr("fd2d::1"), dst: netip.MustParseAddr("fd00::1"), id: 7, seq: 9, payload: []byte("abcd")}
+}
+
+func TestEchoRequestsAreReadWhole(t *testing.T) {
+	four, six := echoes()
+	for _, want := range []echo{four, six} {
+		b := asked(want)
+		got, ok := parseEcho(b)
+		if !ok || got.src != want.src || got.dst != want.dst || got.id != want.id || got.seq != want.seq || !slices.Equal(got.payload, want.payload) {
+			t.Errorf("%+v, %v", got, ok)
+		}
+		if got, ok := parseEcho(append(slices.Clone(b), 1, 2, 3)); !ok || !slices.Equal(got.payload, want.payload) {
+			t.Errorf("with something behind it: %+v", got)
+		}
+		for n := range b {
+			if _, ok := parseEcho(b[:n]); ok {
+				t.Fatalf("%d bytes of %d are read as a request", n, len(b))
+			}
+		}
+		r := got.reply()
+		h := len(r) - 8 - len(want.payload)
+		if typ := map[bool]byte{true: 0, false: 129}[want.dst.Is4()]; r[h] != typ || binary.BigEndian.Uint16(r[h+4:]) != 7 || binary.BigEndian.Uint16(r[h+6:]) != 9 || string(r[h+8:]) != string(want.payload) {
+			t.Errorf("the answer reads % x", r)
+		}
+		for name, spoil := range map[string]func(b []byte){
+			"a code":       func(b []byte) { b[h+1] = 1 },
+			"an answer":    func(b []byte) { b[h] = r[h] },
+			"no ICMP":      func(b []byte) { b[map[int]int{20: 9, 40: 6}[h]] = 17 },
+			"length short": func(b []byte) { copy(b[map[int]int{20: 2, 40: 4}[h]:], []byte{0, 7}) },
+			"length long":  func(b []byte) { copy(b[map[int]int{20: 2, 40: 4}[h]:], []byte{1, 0}) },
+		} {
+			c := slices.Clone(b)
+			spoil(c)
+			if _, ok := parseEcho(c); ok {
+				t.Errorf("%s, header of %d: read as a request", name, h)
+			}
+		}
+	}
+	frag := asked(four)
+	frag[6] |= 0x20
+	if _, ok := parseEcho(frag); ok {
+		t.Error("a fragment is read as a request")
+	}
+	short := asked(four)
+	short[0] = 4<<4 | 4
+	if _, ok := parseEcho(short); ok {
+		t.Error("a header of 16 bytes is read")
+	}
+}
+
+// pinged hears what goes back.
+type pinged struct {
+	*ground
+	back chan []byte
+}
+
+func (p pinged) Send(pkt []byte)                                                { p.back <- slices.Clone(pkt) }
+func (p pinged) Echo(_ context.Context, _ netip.Addr, _ uint16, _ []byte) error { return nil }
+
+// TestEchoesGoBack: an echo is answered by the address that was asked, and after Close by
+// nobody.
+func TestEchoesGoBack(t *testing.T) {
+	n := pinged{new(ground), make(chan []byte, 1)}
+	g := New(Config{Network: n, Back: n, Overlay: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}, Known: func() []netip.Addr { return nil }})
+	g.SetRoutes(NewRoutes([]wire.Route{route("10.0.0.0/24", "")}))
+	four, _ := echoes()
+	g.Echo(asked(four))
+	r := <-n.back
+	if netip.AddrFrom4([4]byte(r[12:16])) != four.dst || netip.AddrFrom4([4]byte(r[16:20])) != four.src {
+		t.Errorf("answered % x", r)
+	}
+	four.dst = netip.MustParseAddr("10.0.1.1") // not of its routes
+	g.Echo(asked(four))
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s := g.Stats(); s.Echoes != 1 || s.Refused != 1 {
+		t.Errorf("%+v", s)
+	}
+	four.dst = netip.MustParseAddr("10.0.0.1")
+	g.Echo(asked(four))
+	if err := g.Close(); err != nil { // again, and nothing is under way
+		t.Fatal(err)
+	}
+	if len(n.back) != 0 || g.Stats().Echoes != 1 || len(g.echoes) != 0 {
+		t.Error("it answers after it was closed")
+	}
+	if g.ctx.Err() == nil {
+		t.Error("what it began lives on")
+	}
+}
