@@ -55,7 +55,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n))
 	}
 	gauge(c.clients, clients)
-	gauge(c.handshakes, c.s.door.waiting())
+	gauge(c.handshakes, c.s.door.handshakes())
 	gauge(c.pairs, pairs)
 	for e := event(1); e < numEvents; e++ {
 		var labels []string

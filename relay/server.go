@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -97,6 +98,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 	var conns sync.WaitGroup
 	defer conns.Wait()
+	var logged time.Time
 	for wait := time.Duration(0); ; {
 		conn, err := l.Accept()
 		if err == nil {
@@ -110,9 +112,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("relay: accept: %w", err)
 		}
-		// Out of descriptors, or a caller that gave up: neither ends a relay.
-		wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-		s.log.Warn("relay: accept", "err", err, "retry_in", wait)
+		// Out of descriptors, or a caller that gave up: neither ends a relay. Who has not
+		// said who it is gives way to who comes now.
+		if wait = min(max(2*wait, minPause), time.Second); errors.Is(err, syscall.EMFILE) && s.door.room() {
+			s.count(refusedHandshakes, 1)
+			wait = minPause
+		}
+		if now := time.Now(); now.Sub(logged) >= time.Second {
+			logged = now
+			s.log.Warn("relay: accept", "err", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -120,6 +129,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	}
 }
+
+// minPause is how long Serve waits at least after an error.
+const minPause = 5 * time.Millisecond
 
 // tlsConfig is the TLS side of Serve. Records are full from the start: latency of a
 // first small record matters to web pages, not to packets that are smaller yet.
@@ -172,13 +184,16 @@ func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) {
 	defer context.AfterFunc(s.stopping, cancel)()
 
 	src := sourceOf(raw.RemoteAddr())
-	if ev, ok := s.door.enter(src, &s.limits); !ok {
+	visitor, ev := s.door.enter(src, cancel, &s.limits)
+	if ev != 0 {
 		s.count(ev, 1)
+	}
+	if visitor == nil {
 		return
 	}
-	defer s.door.leave(src)
+	defer s.door.leave(visitor)
 	c, r, ev, err := s.welcome(ctx, conn)
-	s.door.proved()
+	s.door.proved(visitor)
 	if err != nil {
 		s.count(ev, 1)
 		s.log.Debug("relay: client refused", "from", raw.RemoteAddr(), "reason", ev, "err", err)

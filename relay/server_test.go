@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -218,21 +220,20 @@ func TestWhoIsRefused(t *testing.T) {
 	}
 }
 
-// A stranger who opens connections and says nothing must not take clients' places.
+// A stranger who opens connections and says nothing must not take clients' places, nor keep
+// them out: whoever has waited longest goes.
 func TestSilentHandshakesHaveTheirOwnLimit(t *testing.T) {
 	bubble(t, Limits{Handshakes: 2, Clients: 2, Handshake: 10 * time.Second}, func(t *testing.T, w *world) {
 		w.dial(nil)
+		time.Sleep(time.Second)
 		w.dial(nil)
 		synctest.Wait()
-		late := w.dial(w.clientTLS(w.svid(svid.System(w.org, "alice"), time.Hour)))
-		if err := late.HandshakeContext(w.ctx); err == nil {
-			t.Error("a third handshake was let in")
-		}
+		w.connect("alice", true)
 		w.counted("refused_connections/handshakes_full", 1)
+		w.counted("refused_connections/handshake", 1) // the first
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		w.counted("refused_connections/handshake", 2)
-		w.connect("alice", true)
 		w.connect("bob00", true)
 		third := w.connect("carol", true)
 		if !third.isEnded() {
@@ -247,7 +248,8 @@ func TestSilentHandshakesHaveTheirOwnLimit(t *testing.T) {
 func TestPerAddressLimit(t *testing.T) {
 	l := Limits{PerAddress: 2}.orDefaults()
 	d := newDoor()
-	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(mustAddrPort(s)) }
+	tcp := func(s string) netip.Prefix { return sourceOf(net.TCPAddrFromAddrPort(mustAddrPort(s))) }
+	var in []*visitor
 	for _, c := range []struct {
 		addr string
 		ok   bool
@@ -255,19 +257,56 @@ func TestPerAddressLimit(t *testing.T) {
 		{"192.0.2.1:1", true}, {"192.0.2.1:2", true}, {"192.0.2.1:3", false}, {"[::ffff:192.0.2.1]:4", false},
 		{"192.0.2.2:1", true}, {"[2001:db8::1]:1", true}, {"[2001:db8::2]:1", true}, {"[2001:db8::3]:1", false}, {"[2001:db8:0:1::1]:1", true},
 	} {
-		if ev, ok := d.enter(sourceOf(tcp(c.addr)), &l); ok != c.ok || (!ok && ev != refusedAddress) {
-			t.Errorf("%s: %v, %t", c.addr, ev, ok)
+		v, ev := d.enter(tcp(c.addr), nil, &l)
+		if (v != nil) != c.ok || (!c.ok && ev != refusedAddress) {
+			t.Errorf("%s: %v, %v", c.addr, ev, v)
+		}
+		if v != nil {
+			in = append(in, v)
 		}
 	}
-	d.leave(sourceOf(tcp("192.0.2.1:1")))
-	if _, ok := d.enter(sourceOf(tcp("192.0.2.1:9")), &l); !ok {
+	d.leave(in[0])
+	if in[0], _ = d.enter(tcp("192.0.2.1:9"), nil, &l); in[0] == nil {
 		t.Error("a place that was left is not free")
 	}
-	for _, a := range []string{"192.0.2.1:1", "192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "[2001:db8::1]:1", "[2001:db8:0:1::1]:1"} {
-		d.leave(sourceOf(tcp(a)))
+	for _, v := range in {
+		d.leave(v)
 	}
-	if len(d.bySource) != 0 {
-		t.Errorf("left over: %v", d.bySource)
+	if len(d.bySource) != 0 || d.handshakes() != 0 {
+		t.Errorf("left over: %v, %d", d.bySource, d.handshakes())
+	}
+}
+
+// TestStrangersKeepNobodyOut: one source has its part of the handshakes, and beyond all
+// places the oldest gives way; who has proved itself is left alone.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	l := Limits{Handshakes: 4 * sourceParts, PerAddress: 100}.orDefaults()
+	d := newDoor()
+	var cut []int
+	from := func(n int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 32)
+	}
+	proved, _ := d.enter(from(0), func() { t.Error("a client was turned out") }, &l)
+	d.proved(proved)
+	for i := range 4 {
+		if v, ev := d.enter(from(1), func() { cut = append(cut, i) }, &l); v == nil || ev != 0 {
+			t.Fatal(i, ev)
+		}
+	}
+	if v, ev := d.enter(from(1), nil, &l); v != nil || ev != refusedHandshakes {
+		t.Errorf("one source has more than its part: %v", ev)
+	}
+	for i := range 4*sourceParts - 4 {
+		d.enter(from(2+i), func() {}, &l)
+	}
+	if v, ev := d.enter(from(200), nil, &l); v == nil || ev != refusedHandshakes || !slices.Equal(cut, []int{0}) {
+		t.Errorf("with all places taken: %v, cut %v", ev, cut)
+	}
+	if v, _ := d.enter(from(1), nil, &l); v == nil || !slices.Equal(cut, []int{0, 1}) {
+		t.Errorf("who was turned out still counts: cut %v", cut)
+	}
+	if !d.room() || !slices.Equal(cut, []int{0, 1, 2}) || d.handshakes() != l.Handshakes-1 {
+		t.Errorf("cut %v, %d wait", cut, d.handshakes())
 	}
 }
 

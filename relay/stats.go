@@ -120,7 +120,7 @@ type Stats struct {
 // Stats returns the figures of now. Counts has the names of the metrics, as in
 // "forwarded_frames" and "dropped_frames/queue_full".
 func (s *Server) Stats() Stats {
-	st := Stats{Handshakes: s.door.waiting(), Counts: make(map[string]uint64, numEvents)}
+	st := Stats{Handshakes: s.door.handshakes(), Counts: make(map[string]uint64, numEvents)}
 	st.Clients, st.Pairs = s.roster.size()
 	for e := event(1); e < numEvents; e++ {
 		name := events[e].metric
