@@ -58,7 +58,7 @@ func talk(c net.Conn, text string) error {
 
 func dial(t *testing.T, h *Host, address string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of a busy machine
 	defer cancel()
 	c, err := h.DialContext(ctx, "tcp", address)
 	if err != nil {
