@@ -355,7 +355,7 @@ func (f *form) view(s *screen.State, w, h int) []string {
 		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  fields %d to %d of %d", from+1, to, len(seen)))
 	}
 	if f.base.ID != "" {
-		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  %s, version %d", f.base.ID, f.version))
+		lines[0] += t.Paint(theme.Dim, fmt.Sprintf("  %s, version %d", theme.Clean(string(f.base.ID)), f.version))
 	}
 	for i := from; i < to; i++ {
 		lines = append(lines, f.row(s, seen[i], i == f.at, wrong[i], w))

@@ -165,7 +165,7 @@ func details(s *screen.State, p *api.Policy, w, h int) []string {
 	for _, text := range p.Warnings {
 		add("warning", theme.Clean(text))
 	}
-	add("id, version", fmt.Sprintf("%s, revision %d", p.ID, p.Version))
+	add("id, version", fmt.Sprintf("%s, revision %d", theme.Clean(string(p.ID)), p.Version))
 	if p.Notes != "" {
 		add("notes", theme.Clean(p.Notes))
 	}

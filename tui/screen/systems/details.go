@@ -109,7 +109,7 @@ func (m *Model) details(s *screen.State, sys *api.System, w int) []string {
 		return v.In(s.Now.Location()).Format("2006-01-02 15:04:05")
 	}
 	p.lines = append(p.lines, p.t.Paint(theme.Title, theme.Clean(sys.Name))+"  "+p.t.State(string(sys.State)))
-	p.add("id, kind", string(sys.ID)+", "+theme.Clean(sys.Kind))
+	p.add("id, kind", theme.Clean(string(sys.ID))+", "+theme.Clean(sys.Kind))
 	p.add("tags", list(sys.Tags))
 	p.add("addresses", sys.IPv4.String()+", "+sys.IPv6.String())
 	p.add("host", theme.Clean(dash(sys.Host.Hostname)+", "+dash(sys.Host.Platform)+", "+dash(sys.Host.Version)))

@@ -92,7 +92,7 @@ func (m *Model) row(s *screen.State, sys *api.System, at bool, widths []int) str
 	if at {
 		name = s.Theme.Paint(theme.Chosen, theme.Fit(name, widths[0]))
 	}
-	return cursor + mark + theme.Row(widths, name, state, list(sys.Tags), sys.IPv4.String(), seen(sys, s.Now), string(sys.ID), theme.Clean(dash(sys.NAT)))
+	return cursor + mark + theme.Row(widths, name, state, list(sys.Tags), sys.IPv4.String(), seen(sys, s.Now), theme.Clean(string(sys.ID)), theme.Clean(dash(sys.NAT)))
 }
 
 func seen(sys *api.System, now time.Time) string {
