@@ -234,6 +234,25 @@ func TestStateDirectory(t *testing.T) {
 	if r := s.refused(exitDamaged, "system", "list", "--state", dir); r.Code != "damaged" || !strings.Contains(r.Message, contextFile) || r.Hint == "" {
 		t.Errorf("a truncated context file: %+v", r)
 	}
+
+	// Whoever empties the database gets no other organisation in its place.
+	for _, name := range []string{"up", "control"} {
+		dir := privateDir(t)
+		if err := writeContext(dir, apiContext{URL: "https://127.0.0.1:1", TokenFile: tokenFile, Fingerprint: "sha256:" + strings.Repeat("0", 64)}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // gone, and empty
+			if r := s.refused(exitDamaged, append(modes[name], "--state", dir)...); r.Code != "damaged" || !strings.Contains(r.Message, "empty or gone") {
+				t.Errorf("%s without its database: %+v", name, r)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "keyring.age")); err == nil {
+				t.Errorf("%s makes something in its place", name)
+			}
+			if err := os.WriteFile(filepath.Join(dir, store.DatabaseName), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // hold runs on a state directory as another process would.

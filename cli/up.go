@@ -135,6 +135,9 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	for _, pc := range stun {
 		cfg.Relay.Info.STUN = append(cfg.Relay.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
 	}
+	if err := notEmptied(dir); err != nil {
+		return err
+	}
 	u, err := node.OpenUp(ctx, cfg)
 	if err != nil {
 		return inFile(filepath.Join(dir, relayFile), err)
@@ -143,6 +146,21 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 		return errors.Join(err, u.Close())
 	}
 	return u.Run(ctx)
+}
+
+// notEmptied refuses a state whose database is gone or empty although an organisation has
+// lived in it: a start would make another one, which no agent believes, and take the
+// administrator's token of the first.
+func notEmptied(dir string) error {
+	c, err := readContext(dir)
+	if err != nil || c.Fingerprint == "" {
+		return nil // none, or one that is written anew
+	}
+	db := filepath.Join(dir, store.DatabaseName)
+	if kind, err := seal.Look(db); err != nil || kind != seal.Empty {
+		return nil // what is wrong with it, its opener says
+	}
+	return fmt.Errorf("%w: %s is empty or gone, and %s tells of the organisation %s in it; to begin anew, choose another --state", store.ErrDamaged, db, contextFile, c.Fingerprint)
 }
 
 func (a *app) controlConfig(dir, url string, l net.Listener, f *serverFlags, ids []seal.Identity) node.ControlConfig {
@@ -213,6 +231,9 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 			defer l.Close()
 			ids, err := a.identities(&f.unseal)
 			if err != nil {
+				return err
+			}
+			if err := notEmptied(dir); err != nil {
 				return err
 			}
 			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f, ids))

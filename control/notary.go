@@ -100,7 +100,7 @@ func (s *sender) checkpoint(ctx context.Context) (*wire.Message, error) {
 	size := head.Checkpoint.Size
 	switch {
 	case known > size:
-		s.hub.log.Error("a system remembers more of the audit trail than there is: it was rolled back", "system", s.st.id, "records", size, "remembered", known)
+		s.hub.log.Error("a system says that it remembers more of the audit trail than there is; if so, it was rolled back", "system", s.st.id, "records", size, "remembered", known)
 	case known > 0 && known < size:
 		c := s.hub.notary.proof.Load()
 		if c == nil || c.old != known || c.size != size {

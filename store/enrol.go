@@ -111,6 +111,9 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := w.freeKeys(ctx, &p.Keys); err != nil {
+		return "", err
+	}
 	id, err := w.freeID(ctx)
 	if err != nil {
 		return "", err
@@ -152,6 +155,19 @@ func (w *writing) enrol(ctx context.Context, p EnrolParams) (string, error) {
 		return "", err
 	}
 	return string(id), w.record(ctx, "system.enrol", "system:"+string(id), detail)
+}
+
+// freeKeys refuses keys that another system has. They are public, to its peers, and its
+// owner need not prove that it has the private ones; but a peer of two systems that share
+// one would believe the first alone.
+func (w *writing) freeKeys(ctx context.Context, k *wire.Keys) error {
+	var taken bool
+	err := w.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM systems WHERE org_id = ?1 AND disco IN (?2, ?3))
+		OR EXISTS (SELECT 1 FROM systems WHERE org_id = ?1 AND wireguard IN (?2, ?3))`, w.org, k.WireGuard[:], k.Disco[:]).Scan(&taken)
+	if err == nil && taken {
+		return conflict("another system has a key of this one")
+	}
+	return err
 }
 
 // useKey takes one use of a key with a single conditional update. A check before

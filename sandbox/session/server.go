@@ -151,6 +151,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
+	l = newFair(l)
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}

@@ -114,6 +114,34 @@ func testEnrolAgain(t *testing.T, l *Lab) {
 	l.want(err, store.ErrRevoked)
 }
 
+// testEnrolForeignKeys: knowing another's public keys, as its peers do, is no way to stand
+// beside it with them. Whoever is introduced to both would believe one of the two.
+func testEnrolForeignKeys(t *testing.T, l *Lab) {
+	_, secret := l.Key(store.KeyParams{Automatic: true})
+	victim := l.Params(secret, "victim")
+	victim.Keys.Disco[31]++ // two keys, as everywhere
+	_, _, err := l.Enrol(l.Ctx, start, victim)
+	l.must(err)
+	for name, keys := range map[string]func(*wire.Keys){
+		"disco":              func(k *wire.Keys) { k.Disco = victim.Keys.Disco },
+		"wireguard":          func(k *wire.Keys) { k.WireGuard = victim.Keys.WireGuard },
+		"disco as wireguard": func(k *wire.Keys) { k.WireGuard = wire.WireGuardKey(victim.Keys.Disco) },
+		"wireguard as disco": func(k *wire.Keys) { k.Disco = wire.DiscoKey(victim.Keys.WireGuard) },
+	} {
+		p := l.Params(secret, "evil")
+		keys(&p.Keys)
+		if _, _, err := l.Enrol(l.Ctx, start, p); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("%s of another: %v", name, err)
+		}
+	}
+	rev, n := l.state()
+	_, _, err = l.Enrol(l.Ctx, start, victim)
+	l.must(err) // itself, again
+	if rev2, n2 := l.state(); rev2 != rev || n2 != n {
+		t.Error("enrolling again left traces")
+	}
+}
+
 func testEnrolRefused(t *testing.T, l *Lab) {
 	try := func(secret store.SecretHash, at time.Time) error {
 		_, created, err := l.Enrol(l.Ctx, at, l.Params(secret, "box"))

@@ -25,6 +25,7 @@ func Run(t *testing.T, open Opener) {
 		{"organisation", testOrganisation},
 		{"enrolment", testEnrolment},
 		{"enrolment again", testEnrolAgain},
+		{"foreign keys", testEnrolForeignKeys},
 		{"enrolment refused", testEnrolRefused},
 		{"enrolment race", testEnrolRace},
 		{"runs", testRuns},

@@ -1,0 +1,67 @@
+package session
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
+
+// callers is a listener whose connections come from where the test says.
+type callers struct {
+	net.Listener
+	from []string
+}
+
+type calling struct {
+	net.Conn
+	from   net.Addr
+	closed *int
+}
+
+func (c *calling) RemoteAddr() net.Addr { return c.from }
+func (c *calling) Close() error         { *c.closed++; return nil }
+
+func (l *callers) Accept() (net.Conn, error) {
+	if len(l.from) == 0 {
+		return nil, net.ErrClosed
+	}
+	at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(l.from[0]))
+	l.from = l.from[1:]
+	return &calling{from: at, closed: new(int)}, nil
+}
+
+// TestOneAddressLeavesRoom: whoever connects without end, with or without a token, keeps
+// nobody else out.
+func TestOneAddressLeavesRoom(t *testing.T) {
+	from := &callers{}
+	for range 2 * maxFromOne {
+		from.from = append(from.from, "192.0.2.1:7", "[2001:db8::1]:7", "[2001:db8::2]:7")
+	}
+	from.from = append(from.from, "192.0.2.2:7", "[2001:db8:0:1::1]:7")
+	for range maxFromOne + 1 {
+		from.from = append(from.from, "127.0.0.1:7")
+	}
+	l := newFair(from)
+	let := map[string]int{}
+	var all []net.Conn
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			break
+		}
+		host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		let[host]++
+		all = append(all, c)
+	}
+	if let["192.0.2.1"] != maxFromOne || let["2001:db8::1"]+let["2001:db8::2"] != maxFromOne || let["192.0.2.2"] != 1 || let["2001:db8:0:1::1"] != 1 ||
+		let["127.0.0.1"] != maxFromOne+1 {
+		t.Errorf("let in %v", let)
+	}
+	for _, c := range all {
+		c.Close()
+		c.Close()
+	}
+	if len(l.open) != 0 {
+		t.Errorf("%v are remembered", l.open)
+	}
+}
