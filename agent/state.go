@@ -108,6 +108,13 @@ func (s *state) check() error {
 	if _, err := svid.Pool(s.Roots); err != nil {
 		return err
 	}
+	// Who writes to the disk can leave a state in clear, of before states were sealed. The
+	// fingerprint is held against the one that the operator gives; this is what it is of.
+	for _, der := range s.Roots {
+		if s.Fingerprint != "" && svid.Fingerprint(der) != s.Fingerprint {
+			return errors.New("a root in it is not the one that was enrolled with")
+		}
+	}
 	own := wire.IdentityKey(ed25519.NewKeyFromSeed(s.Identity).Public().(ed25519.PublicKey))
 	_, err := ownLeaf(s.SVID, own, s.System)
 	return err

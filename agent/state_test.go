@@ -96,6 +96,7 @@ func TestDamagedState(t *testing.T) {
 		"odd system":          {func(s *state) { s.System = "../../" }, "system ID"},
 		"no roots":            {func(s *state) { s.Roots = nil }, "root"},
 		"leaf as root":        {func(s *state) { s.Roots = s.SVID }, "CA"},
+		"one root more":       {func(s *state) { s.Roots = append(s.Roots, newOrg(t, now).ca.Roots()...) }, "not the one"},
 	} {
 		s := o.enrolled(now)
 		tc.spoil(s)
