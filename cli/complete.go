@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,8 +29,24 @@ func (a *app) offer(words func(ctx context.Context, cl *client.Client, args []st
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		defer cl.Close()
-		return words(ctx, cl, args), cobra.ShellCompDirectiveNoFileComp
+		return typed(words(ctx, cl, args)), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// typed leaves out what would not be the argument that it seems to be: a name that reads
+// as a flag, or as the end of a line.
+func typed(words []string) (out []string) {
+	for _, w := range words {
+		name, about, told := strings.Cut(w, "\t")
+		if name != clean(name) || strings.HasPrefix(name, "-") {
+			continue
+		}
+		if told {
+			name += "\t" + clean(about)
+		}
+		out = append(out, name)
+	}
+	return out
 }
 
 // firstArg offers nothing after the first argument.

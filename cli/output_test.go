@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,6 +141,14 @@ func TestGroupsUnderJSON(t *testing.T) {
 		if exit != exitUsage || out != "" || !strings.Contains(errs, `"code":"usage"`) {
 			t.Errorf("%s --json: exit %d, %q %q", group, exit, out, errs)
 		}
+	}
+}
+
+// TestNoNameIsAFlag: whoever names something does not write on another's command line.
+func TestNoNameIsAFlag(t *testing.T) {
+	got := typed([]string{"web\tab12c, connected", "--url=https://evil", "-v", "two\n:0", "plain", "x\tof\nlines"})
+	if want := []string{"web\tab12c, connected", "plain", "x\tof\uFFFDlines"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
