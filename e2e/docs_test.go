@@ -28,6 +28,8 @@ func packageComments(t *testing.T, p pkg) (n int) {
 
 var (
 	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	namedTest    = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	testFunc     = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
 	goDocPath    = regexp.MustCompile(`\bdocs/(?:decisions/\d{4}|format/[a-z-]+\.md|[a-zA-Z-]+\.md)`)
 )
 
@@ -65,5 +67,35 @@ func TestLinksResolve(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestNamedTestsAreThere: a decision that names the test which confirms it is confirmed by
+// it still.
+func TestNamedTestsAreThere(t *testing.T) {
+	named, there := map[string]string{}, map[string]bool{}
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || d.IsDir():
+		case filepath.Ext(path) == ".md":
+			text, _ := os.ReadFile(path)
+			for _, m := range namedTest.FindAllSubmatch(text, -1) {
+				named[string(m[1])] = path
+			}
+		case strings.HasSuffix(path, "_test.go"):
+			text, _ := os.ReadFile(path)
+			for _, m := range testFunc.FindAllSubmatch(text, -1) {
+				there[string(m[1])] = true
+			}
+		}
+		return err
+	})
+	if err != nil || len(named) < 100 {
+		t.Fatalf("%d tests are named, %v", len(named), err)
+	}
+	for name, path := range named {
+		if !there[name] {
+			t.Errorf("%s names %s, which is not there", path, name)
+		}
 	}
 }

@@ -169,7 +169,7 @@ func TestDamaged(t *testing.T) {
 	} {
 		for kind, opts := range map[string][]Option{"sealed": nil, "in clear": {inClear}} {
 			if kind == "sealed" {
-				if name == "newer" || name == "another program's" { // needs the key: see TestDamagedInside
+				if name == "newer" || name == "another program's" { // needs the key: see TestNewerStateIsLeftAlone
 					continue
 				}
 				tc.says = ""

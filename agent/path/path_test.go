@@ -160,7 +160,7 @@ func TestIdleRelayedIsQuiet(t *testing.T) {
 	}
 }
 
-// TestSameNetwork checks that the address in the same network wins over the one
+// TestRanks checks that the address in the same network wins over the one
 // across the NAT, and over IPv6, even when these answer first.
 func TestRanks(t *testing.T) {
 	now := start
@@ -281,7 +281,7 @@ func TestMoved(t *testing.T) {
 	}
 }
 
-// TestLossyPathDoesNotFlap drops a third of all packets.
+// TestLossyPath drops a fifth of all packets, which a path is not left for.
 func TestLossyPath(t *testing.T) {
 	s := newSim(t, "easy", "easy")
 	n := 0
