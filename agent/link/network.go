@@ -43,7 +43,7 @@ type PacketConn interface {
 
 // socketBuffer is asked of the kernel for either direction. Bursts of a fast
 // sender overflow the default of about 200 KB long before WireGuard can decrypt.
-const socketBuffer = 4 << 20
+const socketBuffer = 8 << 20
 
 // System returns the network of the operating system.
 func System() Network { return system{} }

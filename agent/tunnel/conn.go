@@ -69,7 +69,7 @@ const (
 	keepCount    = 4
 )
 
-func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
+func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint, g *growth) *TCPConn {
 	idle := tcpip.KeepaliveIdleOption(keepIdle)
 	interval := tcpip.KeepaliveIntervalOption(keepInterval)
 	// The three calls refuse only values out of range, and these are constants.
@@ -77,7 +77,7 @@ func newTCPConn(wq *waiter.Queue, ep tcpip.Endpoint) *TCPConn {
 	ep.SetSockOpt(&interval)
 	ep.SetSockOptInt(tcpip.KeepaliveCountOption, keepCount)
 	ep.SocketOptions().SetKeepAlive(true)
-	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), io: newTCPIO(wq, ep), end: ownEnd{ep, wq}}
+	return &TCPConn{TCPConn: gonet.NewTCPConn(wq, ep), io: newTCPIO(wq, ep, g), end: ownEnd{ep, wq}}
 }
 
 // SetLinger sets what Close does, as net.TCPConn.SetLinger: with 0 it resets the

@@ -45,12 +45,12 @@ func (n *nic) DialTCP(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 		ep.Close()
 		return nil, opError("dial", "tcp", dst, terr)
 	}
-	return newTCPConn(&wq, ep), nil
+	return newTCPConn(&wq, ep, &n.growth), nil
 }
 
 // ListenTCP is as Tunnel.ListenTCP.
 func (n *nic) ListenTCP(at netip.AddrPort) (net.Listener, error) {
-	l := &listener{done: n.port.done}
+	l := &listener{done: n.port.done, growth: &n.growth}
 	ep, terr := n.stack.NewEndpoint(tcp.ProtocolNumber, protoOf(at.Addr()), &l.wq)
 	if terr != nil {
 		return nil, opError("listen", "tcp", at, terr)
@@ -74,11 +74,12 @@ func (n *nic) ListenTCP(at netip.AddrPort) (net.Listener, error) {
 }
 
 type listener struct {
-	done  <-chan struct{} // of the stack
-	wq    waiter.Queue
-	ep    tcpip.Endpoint
-	at    netip.AddrPort
-	close sync.Once
+	done   <-chan struct{} // of the stack
+	growth *growth
+	wq     waiter.Queue
+	ep     tcpip.Endpoint
+	at     netip.AddrPort
+	close  sync.Once
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -88,7 +89,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	for {
 		ep, wq, terr := l.ep.Accept(nil)
 		if terr == nil {
-			return newTCPConn(wq, ep), nil
+			return newTCPConn(wq, ep, l.growth), nil
 		}
 		if _, wait := terr.(*tcpip.ErrWouldBlock); !wait {
 			// The endpoint left the listening state: Close, or the stack ended.

@@ -21,5 +21,6 @@
 // There are two ipStacks, chosen by Config.Netstack: nic, which is assembled here, and
 // stock, which is wireguard-go's own tun/netstack. Why, and how they differ:
 // docs/decisions/0070. How nic and guard work on batches: docs/decisions/0074; what TCP is
-// set to: docs/decisions/0073.
+// set to: docs/decisions/0073; what passes gVisor by, and how sockets wait: docs/decisions/0181
+// and 0182.
 package tunnel

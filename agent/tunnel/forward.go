@@ -76,7 +76,7 @@ func (n *nic) forward(f Forwarder, own []netip.Addr) error {
 		own:  own,
 	}
 	g.port.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
-	if err := g.configure(f); err != nil {
+	if err := g.configure(f, &n.growth); err != nil {
 		g.stack.Close()
 		g.stack.Wait()
 		return fmt.Errorf("forward: %w", err)
@@ -89,7 +89,7 @@ func (n *nic) forward(f Forwarder, own []netip.Addr) error {
 	return nil
 }
 
-func (g *foreign) configure(f Forwarder) error {
+func (g *foreign) configure(f Forwarder, grow *growth) error {
 	if err := tune(g.stack, g.port); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (g *foreign) configure(f Forwarder) error {
 				return nil, opError("accept", "tcp", src, terr)
 			}
 			r.Complete(false)
-			return newTCPConn(wq, ep), nil
+			return newTCPConn(wq, ep, grow), nil
 		}, func() { done = true; r.Complete(true) })
 		if !done {
 			r.Complete(true)

@@ -31,7 +31,8 @@ const batchLen = conn.IdealBatchSize
 
 // Sizes of TCP's windows, in bytes: the least, the default and the most. The stack
 // grows a receive window towards the most as a transfer needs it. 6 MiB carry 500
-// Mbit/s over 100 ms. What was compared, and why not cubic: decision 0073.
+// Mbit/s over 100 ms. What was compared, and why not cubic: decision 0073; which
+// connections may grow: growth.
 const (
 	minWindow     = 4 << 10
 	defaultWindow = 1 << 20
@@ -47,6 +48,7 @@ type nic struct {
 	narrow          atomic.Pointer[map[netip.Addr]int] // see pathSizes.limits
 	own             []netip.Addr
 	ports           udpPorts
+	growth          growth
 	ident           atomic.Uint32 // of the IPv4 datagrams that sockets make
 	mtu             int
 	reader          reader

@@ -7,10 +7,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-// Bounds of a queue. The bytes bound how long a small packet waits behind bulk: 256 KiB
-// are half a millisecond of a fast path. The packets bound it for small ones.
+// Bounds of a queue. The bytes bound how long a small packet waits behind bulk: 128 KiB
+// are a quarter of a millisecond of a fast path. The packets bound it for small ones.
 const (
-	queueBytes   = 256 << 10
+	queueBytes   = 128 << 10
 	queuePackets = 1024
 )
 

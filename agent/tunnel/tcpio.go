@@ -17,8 +17,10 @@ import (
 // told of events once and for all.
 type tcpIO struct {
 	ep      tcpip.Endpoint
-	reading sync.Mutex // one reader at a time; guards dst
+	reading sync.Mutex // one reader at a time; guards dst and got
 	dst     tcpip.SliceWriter
+	got     int // bytes so far, no longer counted once they are grownAfter
+	growth  *growth
 	in, out side
 }
 
@@ -31,8 +33,8 @@ type side struct {
 }
 
 // newTCPIO begins to listen to wq.
-func newTCPIO(wq *waiter.Queue, ep tcpip.Endpoint) *tcpIO {
-	t := &tcpIO{ep: ep}
+func newTCPIO(wq *waiter.Queue, ep tcpip.Endpoint, g *growth) *tcpIO {
+	t := &tcpIO{ep: ep, growth: g}
 	for s, mask := range map[*side]waiter.EventMask{&t.in: waiter.ReadableEvents, &t.out: waiter.WritableEvents} {
 		s.moved.L = &s.mu
 		entry := waiter.NewFunctionEntry(mask|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) { s.tell() })
@@ -78,7 +80,9 @@ func (t *tcpIO) read(b []byte) (int, error) {
 		res, terr := t.ep.Read(&t.dst, tcpip.ReadOptions{})
 		switch terr.(type) {
 		case nil:
-			if res.Count > 0 {
+			if t.got < grownAfter {
+				t.got += res.Count
+			} else if res.Count > 0 && t.growth.claim(t, time.Now()) {
 				t.ep.ModerateRecvBuf(res.Count)
 			}
 			return res.Count, nil
@@ -130,8 +134,9 @@ func (t *tcpIO) setDeadlines(read, write *time.Time) {
 	}
 }
 
-// stop takes the alarms of deadlines back.
+// stop gives back what outlives the endpoint.
 func (t *tcpIO) stop() {
+	t.growth.release(t)
 	for _, s := range []*side{&t.in, &t.out} {
 		s.mu.Lock()
 		s.until.stop()

@@ -60,7 +60,8 @@ func newBareWith(ctx context.Context, id wire.SystemID, addr netip.Addr, on link
 		return nil, err
 	}
 	b.filter = filter.New(filter.Config{Self: id, Addrs: []netip.Addr{addr}})
-	b.tunnel, err = tunnel.New(tunnel.Config{Addrs: []netip.Addr{addr}, MTU: mtu, PrivateKey: [32]byte(private.Bytes()), Bind: b.link, Filter: b.filter})
+	b.tunnel, err = tunnel.New(tunnel.Config{Addrs: []netip.Addr{addr}, MTU: mtu, PrivateKey: [32]byte(private.Bytes()), Bind: b.link, Filter: b.filter,
+		Lazy: true}) // as agents have it
 	if err != nil {
 		return nil, err
 	}
