@@ -33,9 +33,6 @@ func TestSidesAreBoundedAndClosed(t *testing.T) {
 				if n := count(); n > most {
 					most = n
 				}
-				if w.bob.status().Route.IsDirect() {
-					t.Skip("they met after all")
-				}
 				if removed && most == 40 {
 					break
 				}
@@ -43,6 +40,8 @@ func TestSidesAreBoundedAndClosed(t *testing.T) {
 			if removed {
 				w.bob.SetPeers(nil)
 				time.Sleep(time.Second)
+				w.bob.Link.mu.Lock()
+				defer w.bob.Link.mu.Unlock()
 				if w.bob.spraying != nil || len(w.bob.shut) > 0 {
 					t.Error("a peer that is gone still sprays")
 				}
@@ -52,13 +51,19 @@ func TestSidesAreBoundedAndClosed(t *testing.T) {
 				talk()
 				time.Sleep(time.Second)
 			}
-			if n := count(); n > 0 || w.bob.spraying != nil {
+			n, main := count(), 1
+			w.bob.Link.mu.Lock()
+			if w.bob.peers["alice"].won != nil { // they may meet: once in some 20 runs
+				main++
+			}
+			if n > 0 || w.bob.spraying != nil {
 				t.Errorf("%d sockets are left after the last attempt", n)
 			}
+			w.bob.Link.mu.Unlock()
 			host := w.bob.ground
 			w.lab.mu.Lock()
 			defer w.lab.mu.Unlock()
-			if n := len(host.udp); n > 1 {
+			if n := len(host.udp); n > main {
 				t.Errorf("%d sockets are open", n)
 			}
 		})
