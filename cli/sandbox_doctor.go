@@ -46,6 +46,11 @@ func printDoctor(w io.Writer, r pool.Report) {
 		fmt.Fprintf(w, "\nno namespaces: %s\n", clean(r.Why))
 	}
 	fmt.Fprintf(w, "\na worker is ready %v after its start and holds %d MiB\n", r.Start.Round(100*time.Microsecond), r.Memory>>20)
+	if r.Group > 0 {
+		fmt.Fprintf(w, "all workers together are held by a memory cgroup (version %d), each by the kernel's limits\n", r.Group)
+	} else {
+		fmt.Fprintf(w, "no memory cgroup: each worker is held by the kernel's limits, all together by nothing (%s)\n", clean(r.NoGroup))
+	}
 	if r.Enough {
 		fmt.Fprintln(w, "all levels run here")
 	}

@@ -16,18 +16,20 @@ import (
 // environment but a word to Go's runtime, killed when the thread that starts it ends
 // (start it from a locked one), and in new namespaces if asked. Where the kernel gives
 // no namespaces, starting it fails (NoNamespaces).
-func Command(path, name string, namespaces bool) *exec.Cmd {
+// It begins in the group, if there is one.
+func Command(path, name string, namespaces bool, g *Group) *exec.Cmd {
 	if !namespaces {
-		return command(path, name, 0)
+		return command(path, name, 0, g)
 	}
-	return command(path, name, sharedFlags|ownFlags)
+	return command(path, name, sharedFlags|ownFlags, g)
 }
 
-func command(path, name string, namespaces uintptr) *exec.Cmd {
+func command(path, name string, namespaces uintptr, g *Group) *exec.Cmd {
 	cmd := &exec.Cmd{Path: path, Args: []string{name}, Env: environment(), Dir: "/"}
 	// A group of its own keeps the terminal's Ctrl-C away; a session of its own would
 	// also give it a scheduling group, in which giving way to others means nothing.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
+	g.attr(cmd.SysProcAttr)
 	if namespaces != 0 {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
@@ -76,6 +78,15 @@ func dataOf(pid int) (int64, error) {
 	}
 	pages, err := strconv.ParseInt(f[5], 10, 64)
 	return pages * int64(os.Getpagesize()), err
+}
+
+// MachineMemory is all memory of the machine in bytes; 0 if that is not known.
+func MachineMemory() int64 {
+	var si unix.Sysinfo_t
+	if unix.Sysinfo(&si) != nil {
+		return 0
+	}
+	return int64(uint64(si.Totalram) * uint64(si.Unit))
 }
 
 // Resident is the memory of the process in bytes, 0 if it is gone.

@@ -69,7 +69,7 @@ func attempt(t *testing.T, name string, namespaces bool) (string, *os.ProcessSta
 	if name += "-" + string(Bare); namespaces {
 		name = strings.TrimSuffix(name, string(Bare)) + string(Alone)
 	}
-	cmd := Command(os.Args[0], "jail-test-"+name, namespaces)
+	cmd := Command(os.Args[0], "jail-test-"+name, namespaces, nil)
 	if exe, err := Executable(); err == nil {
 		cmd.Path = exe
 	}
@@ -121,7 +121,7 @@ func TestTheWorkersOfANursery(t *testing.T) {
 		if name == "clone3" && cgo() {
 			continue
 		}
-		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-"+string(Nursed))
+		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-"+string(Nursed), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

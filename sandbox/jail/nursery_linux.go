@@ -39,9 +39,10 @@ type Nursery struct {
 	raw  syscall.RawConn
 }
 
-// NewNursery starts the program at path as name, which must call Nurse. The calling
+// NewNursery starts the program at path as name, which must call Nurse, in the group if
+// there is one; its workers are in it, too. The calling
 // thread must live as long as the nursery and its workers should.
-func NewNursery(path, name string) (*Nursery, error) {
+func NewNursery(path, name string, g *Group) (*Nursery, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start nursery: %w", err)
@@ -52,7 +53,7 @@ func NewNursery(path, name string) (*Nursery, error) {
 		_ = unix.Close(pair[0])
 		return nil, fmt.Errorf("start nursery: %w", err)
 	}
-	n := &Nursery{cmd: command(path, name, sharedFlags), conn: os.NewFile(uintptr(pair[0]), "nursery")}
+	n := &Nursery{cmd: command(path, name, sharedFlags, g), conn: os.NewFile(uintptr(pair[0]), "nursery")}
 	n.cmd.Stdin = theirs
 	if n.raw, err = n.conn.SyscallConn(); err == nil {
 		err = n.cmd.Start()

@@ -14,7 +14,7 @@ func Enter(Origin) Walls { return Walls{Process} }
 
 // Command returns a command that starts the program at path as name, with no
 // arguments and no environment.
-func Command(path, name string, _ bool) *exec.Cmd {
+func Command(path, name string, _ bool, _ *Group) *exec.Cmd {
 	return &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}}
 }
 
@@ -22,7 +22,7 @@ func Command(path, name string, _ bool) *exec.Cmd {
 type Nursery struct{}
 
 // NewNursery fails: workers are started one by one.
-func NewNursery(string, string) (*Nursery, error) { return nil, errors.ErrUnsupported }
+func NewNursery(string, string, *Group) (*Nursery, error) { return nil, errors.ErrUnsupported }
 
 // Start is never called.
 func (*Nursery) Start(_, _ *os.File) (*os.Process, error) { return nil, errors.ErrUnsupported }
@@ -44,6 +44,24 @@ func Resident(int) int64 { return 0 }
 
 // Demote does nothing on this system.
 func Demote(int) {}
+
+// Group does not exist on this system.
+type Group struct{}
+
+// NewGroup fails: workers are bounded one by one, where at all.
+func NewGroup(int64) (*Group, error) { return nil, errors.ErrUnsupported }
+
+// Version is 0: there is none.
+func (*Group) Version() int { return 0 }
+
+// Enter does nothing.
+func (*Group) Enter() error { return nil }
+
+// Close does nothing.
+func (*Group) Close() {}
+
+// MachineMemory is not known on this system.
+func MachineMemory() int64 { return 0 }
 
 // Hurry does nothing on this system.
 func Hurry() {}

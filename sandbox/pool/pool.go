@@ -40,11 +40,27 @@ type Config struct {
 	// 30 s. Runs is how many scripts it runs at most; default 1000.
 	Idle time.Duration
 	Runs int
+	// Memory is how much all workers may hold together, where the machine has a memory
+	// cgroup for that; default what Size of them may, and at most three quarters of the
+	// machine's.
+	Memory int64
 	// AllowWeak runs STRICT and SECURE where the walls are not enough (jail.Enough).
 	AllowWeak bool
 	// Executable is the program to start; default the one that runs.
 	Executable string
 	Log        *slog.Logger
+}
+
+// totalMemory is the limit of all workers together.
+func totalMemory(c Config) int64 {
+	if c.Memory > 0 {
+		return c.Memory
+	}
+	total := int64(c.Size) * (sandbox.LimitsOf(sandbox.Standard).MemoryBytes + allowance)
+	if have := jail.MachineMemory(); have > 0 {
+		total = min(total, have/4*3)
+	}
+	return total
 }
 
 func (c Config) withDefaults() Config {
@@ -74,6 +90,7 @@ type Pool struct {
 	closing chan struct{}
 	close   func()
 	wanted  chan struct{} // a token for each worker that is to be made
+	group   *jail.Group   // of all workers; nil where the machine gives none
 	fresh   chan *process // workers that have run nothing
 	plenty  chan struct{} // a token where more than half of them are there: spare
 	debtors chan struct{} // full while one of those that want a spare one is about to take it
@@ -105,11 +122,16 @@ func New(cfg Config) (*Pool, error) {
 		plenty: make(chan struct{}, 1), debtors: make(chan struct{}, 1), debts: map[string]time.Time{}}
 	p.close = sync.OnceFunc(func() { close(p.closing) })
 	p.queue = queue{size: cfg.Size, share: cfg.Share, held: map[string]int{}}
+	var err error
+	if p.group, err = jail.NewGroup(totalMemory(cfg)); err != nil {
+		p.group = nil
+		cfg.Log.Debug("sandbox workers are bounded one by one only", "error", err)
+	}
 	for range cfg.Warm {
 		p.wanted <- struct{}{}
 	}
 	for range min(cfg.Warm, max(2, runtime.NumCPU())) {
-		p.work.Go(p.refill)
+		p.work.Go(func() { jail.OnThread(p.refill) })
 	}
 	p.work.Go(p.sweep)
 	return p, nil
@@ -131,17 +153,21 @@ func (p *Pool) Close() {
 			for _, w := range idle {
 				w.end()
 			}
+			p.group.Close()
 			return
 		}
 	}
 }
 
-// refill makes workers as they are wanted. Its thread lives as long as the pool, since
+// refill makes workers as they are wanted, from jail.OnThread. Its thread lives as long as the pool, since
 // the kernel ends workers with the thread that made them.
 func (p *Pool) refill() {
-	runtime.LockOSThread()
-	var n nursery
+	n := nursery{group: p.group}
 	defer n.close()
+	if err := n.group.Enter(); err != nil {
+		n.group = nil
+		p.cfg.Log.Warn("sandbox workers are bounded one by one only", "error", err)
+	}
 	wait := 10 * time.Millisecond
 	for {
 		select {
@@ -174,7 +200,8 @@ func (p *Pool) refill() {
 // pool for a few runs never has one.
 type nursery struct {
 	*jail.Nursery
-	made int
+	made  int
+	group *jail.Group // nil where there is none, or none lets a worker begin in it
 }
 
 func (n *nursery) close() {
@@ -190,11 +217,11 @@ func (p *Pool) startOne(n *nursery) (*process, error) {
 	bare := p.bare
 	p.mu.Unlock()
 	if bare {
-		return start(alone(p.cfg.Executable, false))
+		return start(alone(p.cfg.Executable, false, n.group))
 	}
 	if n.made++; n.made > p.cfg.Warm && n.Nursery == nil {
 		n.made = 0 // if there is none, it is tried again later
-		n.Nursery, _ = jail.NewNursery(p.cfg.Executable, nameNurse)
+		n.Nursery, _ = jail.NewNursery(p.cfg.Executable, nameNurse, n.group)
 	}
 	if n.Nursery != nil {
 		if w, err := start(n.Start); err == nil {
@@ -202,7 +229,13 @@ func (p *Pool) startOne(n *nursery) (*process, error) {
 		}
 		n.close()
 	}
-	w, err := start(alone(p.cfg.Executable, true))
+	w, err := start(alone(p.cfg.Executable, true, n.group))
+	if err != nil && n.group != nil {
+		if w, err = start(alone(p.cfg.Executable, true, nil)); err == nil {
+			n.group = nil
+			p.cfg.Log.Warn("sandbox workers cannot begin in their memory cgroup: they are bounded one by one only")
+		}
+	}
 	if err == nil || !jail.NoNamespaces(err) {
 		return w, err
 	}
@@ -210,7 +243,7 @@ func (p *Pool) startOne(n *nursery) (*process, error) {
 	p.bare = true
 	p.mu.Unlock()
 	p.cfg.Log.Warn("sandbox workers run without namespaces", "error", err)
-	return start(alone(p.cfg.Executable, false))
+	return start(alone(p.cfg.Executable, false, n.group))
 }
 
 // take returns a worker for the spec: one that served the same tenant if the level and

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"runtime"
 	"time"
 
 	"enclave/sandbox/jail"
@@ -14,8 +13,10 @@ type Report struct {
 	Enough  bool          `json:"enough"` // for STRICT and SECURE
 	Need    string        `json:"need,omitempty"`
 	Why     string        `json:"why,omitempty"` // there are no namespaces
-	Start   time.Duration `json:"startNs"`       // from nothing to a worker that is ready
-	Memory  int64         `json:"memoryBytes"`   // resident, before it runs anything
+	Group   int           `json:"memoryCgroup"`  // the version of cgroups that bounds all workers together; 0: none
+	NoGroup string        `json:"whyNoMemoryCgroup,omitempty"`
+	Start   time.Duration `json:"startNs"`     // from nothing to a worker that is ready
+	Memory  int64         `json:"memoryBytes"` // resident, before it runs anything
 }
 
 // Probe starts one worker and says which walls stand around it.
@@ -24,15 +25,37 @@ func Probe() (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	// The thread may end up in a group, which it does not leave: it ends.
 	var r Report
+	g, none := jail.NewGroup(totalMemory(Config{}.withDefaults()))
+	if none != nil {
+		g = nil
+	}
+	done := make(chan struct{})
+	go jail.OnThread(func() {
+		defer close(done)
+		r, err = probeHere(exe, g)
+	})
+	<-done
+	g.Close()
+	if none != nil {
+		r.NoGroup = none.Error()
+	}
+	return r, err
+}
+
+func probeHere(exe string, g *jail.Group) (Report, error) {
+	var r Report
+	if err := g.Enter(); err != nil {
+		g, r.NoGroup = nil, err.Error()
+	}
+	r.Group = g.Version()
 	began := time.Now()
-	w, err := start(alone(exe, true))
+	w, err := start(alone(exe, true, g))
 	if err != nil && jail.NoNamespaces(err) {
 		r.Why = err.Error()
 		began = time.Now()
-		w, err = start(alone(exe, false))
+		w, err = start(alone(exe, false, g))
 	}
 	if err != nil {
 		return Report{}, err

@@ -35,14 +35,15 @@ type process struct {
 // starter starts a worker with these as its standard input and output.
 type starter func(in, out *os.File) (*os.Process, error)
 
-// alone starts workers one by one, each with all its namespaces, or bare.
-func alone(exe string, namespaces bool) starter {
+// alone starts workers one by one, each with all its namespaces, or bare, in the group if
+// there is one.
+func alone(exe string, namespaces bool, g *jail.Group) starter {
 	return func(in, out *os.File) (*os.Process, error) {
 		from := jail.Bare
 		if namespaces {
 			from = jail.Alone
 		}
-		cmd := jail.Command(exe, nameWorker+string(from), namespaces)
+		cmd := jail.Command(exe, nameWorker+string(from), namespaces, g)
 		cmd.Stdin, cmd.Stdout = in, out
 		if err := cmd.Start(); err != nil {
 			return nil, err
