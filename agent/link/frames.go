@@ -223,6 +223,7 @@ func (rc *relayConn) hearPresence(id frame.ID, here bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if here {
+		p.arrived = p.arrived || !p.isHere(rc) && p.relayed(rc)
 		p.setHere(rc.id, now)
 	} else {
 		p.setAway(rc.id, now)

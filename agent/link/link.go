@@ -306,11 +306,12 @@ func (l *Link) stepLocked(p *peer, now time.Time) {
 	l.callLocked(p, out.Dial)
 	due := out.Next
 	a := action{p: p, pings: out.Pings, callMe: out.CallMe, by: route{stream: p.stream, relay: rc}}
-	if at, ok := p.shake.next(l, now, out.Changed); ok && !out.Route.IsNone() {
+	if at, ok := p.shake.next(l, now, out.Changed || p.arrived); ok && !out.Route.IsNone() {
 		if a.repeat = !at.After(now); !a.repeat && at.Before(due) {
 			due = at
 		}
 	}
+	p.arrived = false
 	if len(a.pings) > 0 || a.callMe || a.repeat {
 		l.todo = append(l.todo, a)
 	}

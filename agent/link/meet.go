@@ -7,7 +7,7 @@ import (
 	"enclave/wire"
 )
 
-// Where two systems meet: decisions 0063 and 0068. What is here is a rule that both ends
+// Where two systems meet: decisions 0063, 0068 and 0172. What is here is a rule that both ends
 // can work out for themselves, from the map and from what relays have told them.
 
 const (
@@ -17,6 +17,11 @@ const (
 	// reachAfter is how long a relay must have been out of reach before others hear of
 	// it: one that restarts, or that everybody leaves, is nobody's news.
 	reachAfter = 5 * time.Second
+
+	// soonAfter is how long the first attempt to reach a relay may take, and four round
+	// trips, before it is late while our home works: then it is that relay's network or a
+	// firewall, and no restart that would be over in a moment.
+	soonAfter = 400 * time.Millisecond
 )
 
 // presence is what a relay has said about a peer.
@@ -69,7 +74,7 @@ func (l *Link) relayForLocked(p *peer, now time.Time, active bool) *relayConn {
 	found := slices.Contains(p.reach.Unreachable, s.home) // p looks for us elsewhere
 	away := p.reach.Relay != "" && (theirs == nil || !theirs.sound(now) || p.isAway(theirs, now))
 	var third *relayConn
-	if away && active || found && (theirs == nil || theirs.failing) {
+	if away && active || found && (theirs == nil || l.missingLocked(theirs)) {
 		third = l.thirdLocked(p)
 	}
 	if theirs != nil && (active || found) && !now.Before(theirs.drained) {
@@ -142,7 +147,7 @@ func (l *Link) awaitedLocked(rc *relayConn) bool {
 // in the order of IDs that neither side finds out of reach.
 func (l *Link) thirdLocked(p *peer) *relayConn {
 	for _, r := range l.relays.list {
-		if rc := l.relays.conns[r.ID]; !rc.failing && !slices.Contains(p.reach.Unreachable, r.ID) {
+		if rc := l.relays.conns[r.ID]; !l.missingLocked(rc) && !slices.Contains(p.reach.Unreachable, r.ID) {
 			return rc
 		}
 	}
@@ -153,11 +158,47 @@ func (l *Link) thirdLocked(p *peer) *relayConn {
 // are, or would meet us.
 func (l *Link) unreachableLocked(now time.Time) (out []wire.RelayID) {
 	for _, r := range l.relays.list {
-		if rc := l.relays.conns[r.ID]; rc.failing && now.Sub(rc.failed) >= reachAfter && (rc.third || l.housesLocked(r.ID)) {
+		rc := l.relays.conns[r.ID]
+		if at, ok := l.outAtLocked(rc, now); ok && !at.After(now) && (rc.third || l.housesLocked(r.ID)) {
 			out = append(out, r.ID)
 		}
 	}
 	return out
+}
+
+// outAtLocked is when others are to hear that there is no way to a relay; false: there is
+// one, or it is not known. What was never reached, while our home works, is told at once: a
+// peer that has nothing to say waits there, and has to come to us.
+func (l *Link) outAtLocked(rc *relayConn, now time.Time) (time.Time, bool) {
+	switch {
+	case rc.up || !rc.failing && !rc.late:
+		return time.Time{}, false
+	case l.firstTryLocked(rc):
+		return now, true
+	case rc.failing:
+		return rc.failed.Add(reachAfter), true
+	}
+	return time.Time{}, false
+}
+
+// firstTryLocked reports whether a relay that is no home of ours was not reached yet, while
+// our home works.
+func (l *Link) firstTryLocked(rc *relayConn) bool {
+	home := l.relays.conns[l.relays.home]
+	return home != nil && home.up && rc != home && !rc.met
+}
+
+// missingLocked reports whether there is no way to a relay, as far as is known here.
+func (l *Link) missingLocked(rc *relayConn) bool {
+	return rc.failing || rc.late && !rc.up && l.firstTryLocked(rc)
+}
+
+// graceLocked is how long an attempt to connect may take.
+func (l *Link) graceLocked(rc *relayConn) time.Duration {
+	if l.firstTryLocked(rc) {
+		return min(max(soonAfter, 4*l.relays.rtt[rc.id]), dialGrace)
+	}
+	return dialGrace
 }
 
 // housesLocked reports whether a relay is the home of a peer.

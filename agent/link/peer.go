@@ -51,6 +51,7 @@ type peer struct {
 	waiting  map[disco.TxID]*question  // of Ping
 	stepped  bool                      // had its first step
 	changed  bool                      // is in Link.moved
+	arrived  bool                      // at the relay that it is sent to, just now: what was sent before is lost
 	sides    []*side                   // of a spray; nil: none is under way
 	won      *won                      // the one of them that is the way; nil: none
 }

@@ -48,6 +48,7 @@ type relayConn struct {
 	suspect bool // an answer is overdue
 	late    bool // not up although dialGrace is over
 	third   bool // some pair was to meet here, see thirdLocked
+	met     bool // has been up
 	told    bool // others were to hear that it is out of reach
 	err     error
 	since   time.Time // of not being up
@@ -271,8 +272,8 @@ func (rc *relayConn) nowUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rc.lag.Store(int64(l.relays.rtt[rc.id]))
-	rc.up, rc.late, rc.drained, rc.err = true, false, time.Time{}, nil
-	if rc.failing {
+	rc.up, rc.met, rc.late, rc.drained, rc.err = true, true, false, time.Time{}, nil
+	if rc.failing || rc.told {
 		rc.failing, rc.third, rc.told, l.tell = false, false, false, true
 	}
 	l.log.Debug("relay connected", "relay", rc.id)

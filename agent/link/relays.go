@@ -131,20 +131,21 @@ func (s *relaySet) reapLocked(l *Link, now time.Time) time.Duration {
 			} else {
 				rc.failing, turned = false, true
 			}
-		case rc.failing && !rc.told:
-			if at := rc.failed.Add(reachAfter); at.After(now) {
-				wait = min(wait, at.Sub(now))
-			} else {
-				rc.told, l.tell = true, true
-			}
 		case rc.stop != nil && !rc.up && !rc.failing && !rc.late:
-			if at := rc.since.Add(dialGrace); at.After(now) {
+			if at := rc.since.Add(l.graceLocked(rc)); at.After(now) {
 				wait = min(wait, at.Sub(now))
 			} else {
 				rc.late, turned = true, true
 			}
 		case rc.up && rc.drained.After(now):
 			wait = min(wait, leaveAfter/2)
+		}
+		if at, out := l.outAtLocked(rc, now); out && !rc.told {
+			if at.After(now) {
+				wait = min(wait, at.Sub(now))
+			} else {
+				rc.told, l.tell = true, true
+			}
 		}
 	}
 	if turned {
