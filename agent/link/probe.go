@@ -63,13 +63,6 @@ func (l *Link) hearDisco(b []byte, sender *peer, by route) {
 		l.mu.Unlock()
 		return
 	}
-	if s := by.side; s != nil && p.won == nil && isPing(m, p) {
-		l.hitLocked(s, by.direct, now)
-	}
-	if by.side != nil && by.side != p.wayLocked(by.direct) {
-		l.mu.Unlock()
-		return // it comes too late, or is no ping
-	}
 	if by.relay != nil {
 		p.setHere(by.relay.id, now)
 	}
@@ -79,14 +72,16 @@ func (l *Link) hearDisco(b []byte, sender *peer, by route) {
 			l.drops.badDisco.Add(1)
 		} else if p.seen.before(m.Tx) {
 			l.drops.replay.Add(1)
-		} else {
+		} else if l.hitLocked(p, &by, now) {
 			reply = disco.Pong{Tx: m.Tx, Observed: by.direct}
 			if udp { // the others are of no address to learn
 				l.hearPingLocked(p, by.direct, now)
 			}
 		}
 	case disco.Pong:
-		l.hearPongLocked(p, m, &by, now)
+		if by.side == nil || by.side == p.wayLocked(by.direct) {
+			l.hearPongLocked(p, m, &by, now)
+		}
 	case disco.CallMe:
 		if udp {
 			l.drops.badDisco.Add(1) // calls come by TCP; elsewhere nobody needs one
@@ -103,12 +98,6 @@ func (l *Link) hearDisco(b []byte, sender *peer, by route) {
 		l.sendDisco(p, reply, &by)
 	}
 	l.do(todo)
-}
-
-// isPing reports whether m asks for an answer of ours, by whoever it is for.
-func isPing(m disco.Message, p *peer) bool {
-	g, ok := m.(disco.Ping)
-	return ok && g.WireGuard == p.wg
 }
 
 func (l *Link) hearPingLocked(p *peer, from netip.AddrPort, now time.Time) {

@@ -155,14 +155,17 @@ func (l *Link) readSide(s *side) {
 	}
 }
 
-// hitLocked takes an authenticated ping that came to a side: the spray has found a way, and
-// this socket is it.
-func (l *Link) hitLocked(s *side, from netip.AddrPort, now time.Time) {
-	p := s.p
-	if p.won != nil || p.path.Sides() == 0 {
-		return
+// hitLocked takes an authenticated ping. The first that comes to a side tells that the spray
+// has found a way, and that socket is it. It reports whether the ping is to be answered:
+// one that came to another side is not.
+func (l *Link) hitLocked(p *peer, by *route, now time.Time) bool {
+	if by.side == nil {
+		return true
 	}
-	p.won = &won{s, from, now}
-	l.closeSidesLocked(p)
-	l.log.Debug("spraying found a way", "peer", p.id, "at", from, "port", s.sock.port)
+	if p.won == nil && p.path.Sides() > 0 {
+		p.won = &won{by.side, by.direct, now}
+		l.closeSidesLocked(p)
+		l.log.Debug("spraying found a way", "peer", p.id, "at", by.direct, "port", by.side.sock.port)
+	}
+	return by.side == p.wayLocked(by.direct)
 }
