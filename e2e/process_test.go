@@ -44,7 +44,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if bin := os.Getenv(binaryVariable); bin != "" {
 		return bin, nil
 	}
-	dir, err := os.MkdirTemp("", "enclave-e2e-")
+	dir, err := buildDir()
 	if err != nil {
 		return "", err
 	}
@@ -58,15 +58,16 @@ var binary = sync.OnceValues(func() (string, error) {
 	return bin, nil
 })
 
+// buildDir is where binary builds; what removes it must not build for that.
+var buildDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "enclave-e2e-") })
+
 const binaryVariable = "ENCLAVE_E2E_BINARY"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
-	if os.Getenv(binaryVariable) == "" && !testing.Short() {
-		if bin, err := binary(); err == nil {
-			os.RemoveAll(filepath.Dir(bin))
-		}
+	if dir, err := buildDir(); err == nil {
+		os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
