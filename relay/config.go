@@ -26,7 +26,7 @@ type Config struct {
 // Limits bound what one client, and all of them, can cost.
 type Limits struct {
 	Clients       int // connected systems
-	Handshakes    int // connections that have not proved who they are; they never take a client's place
+	Handshakes    int // connections that have not proved who they are, an eighth of them from one source; they never take a client's place, and the oldest gives way
 	PerAddress    int // connections, of either kind, from one IPv4 address or IPv6 /64
 	Pairs         int // tickets one connection may hold open
 	QueueBytes    int // waiting for one receiver, without what is being written

@@ -13,7 +13,8 @@
 // and how much: docs/decisions/0034 says so plainly. It knows no policy: a pair may
 // talk while a ticket says so (0030). A full queue slows its senders for a moment and
 // then drops (0035), in equal parts (0036); a receiver that takes nothing is cut, and
-// neither is felt by others (0031).
+// neither is felt by others (0031). Strangers have places of their own, and make room for
+// each other (0187).
 //
 // STUN (RFC 8489) serves Enclave's agents only and never sends more than one and a
 // half times what it got (0033).

@@ -32,11 +32,12 @@ func alone(t testing.TB, candidates int) (l *Link, pair *disco.Pair, at netip.Ad
 }
 
 // FuzzDatagram: whatever arrives on the socket, joined by the kernel or alone, nothing of
-// a stranger reaches the device, and each datagram that does not is counted.
+// a stranger, or that names no session, reaches the device, and each datagram that does not is counted.
 func FuzzDatagram(f *testing.F) {
 	_, pair, _ := alone(f, 0)
 	data := append([]byte{4, 0, 0, 0}, make([]byte, 60)...)
 	f.Add(data, 64, true)
+	f.Add(append([]byte{4, 0, 0, 0, 1, 2, 3, 4}, make([]byte, 60)...), 68, true)
 	f.Add(append(append([]byte{}, data...), data...), 64, false)
 	f.Add(append([]byte{1, 0, 0, 0}, make([]byte, 144)...), 148, false)
 	f.Add(pair.Seal(nil, disco.Ping{Tx: disco.TxID{1}, WireGuard: wire.WireGuardKey{2}}), 1500, false)
@@ -49,6 +50,9 @@ func FuzzDatagram(f *testing.F) {
 			return
 		}
 		l, _, at := alone(t, 0)
+		s := &l.peers["bbbbb"].sessions
+		s.sent(append([]byte{initiation, 0, 0, 0, 1, 2, 3, 4}, make([]byte, 140)...))
+		s.answered(0x01020304)
 		if !known {
 			at = netip.MustParseAddrPort("198.51.100.1:1")
 		}
@@ -67,6 +71,9 @@ func FuzzDatagram(f *testing.F) {
 			for i := range n {
 				if !known || !isWireGuard(bufs[i][:sizes[i]]) || eps[i] == nil {
 					t.Fatalf("%d bytes of %v reach the device", sizes[i], at)
+				}
+				if bufs[i][0] == initiation || bufs[i][0] != response && indexAt(bufs[i], 4) != 0x01020304 {
+					t.Fatalf("% x names no session and reaches the device", bufs[i][:8])
 				}
 			}
 		}
