@@ -97,9 +97,14 @@ func newTolls() tolls {
 			r.m.charge(n / 8)
 			from, ok1 := c.Argument(0).(goja.String)
 			to, ok2 := c.Argument(1).(goja.String)
-			if ok1 && ok2 && name == "replaceAll" {
+			switch {
+			case ok1 && ok2 && name == "replaceAll":
 				hits := int64(strings.Count(c.This.String(), from.String()))
-				r.m.alloc(n + times(int64(to.Length()), hits))
+				r.m.alloc(n + times(int64(to.Length())+rests(to, n), hits))
+			case ok1 && ok2:
+				r.m.alloc(n + int64(to.Length()) + rests(to, n))
+			case ok2: // an expression, which may match at every place
+				r.m.alloc(times(rests(to, n), n))
 			}
 		})
 	}
@@ -155,7 +160,7 @@ func newTolls() tolls {
 	t.add(objectCtor, "fromEntries", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
 	t.add("String", "raw", func(r *realm, c *goja.FunctionCall) {
 		if o, ok := c.Argument(0).(*goja.Object); ok {
-			r.m.charge(r.length(o.Get("raw")))
+			r.m.alloc(2 * r.rawText(o.Get("raw"), c.Arguments[1:]))
 		}
 	})
 	t.add(functionProto, "apply", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(1))) })

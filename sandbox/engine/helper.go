@@ -3,6 +3,7 @@ package engine
 import (
 	"math/big"
 	"regexp/syntax"
+	"strconv"
 	"strings"
 
 	"github.com/dop251/goja"
@@ -158,4 +159,33 @@ func (t tolls) finds() {
 			}
 		})
 	}
+}
+
+// rests is what the patterns in a replacement can add that stand for all before a match,
+// or all after it, in a text of n.
+func rests(to goja.String, n int64) int64 {
+	s := to.String()
+	return times(int64(strings.Count(s, "$`")+strings.Count(s, "$'")), n)
+}
+
+// rawText charges for the parts of a String.raw and returns how long their texts are, with
+// what is put between them.
+func (r *realm) rawText(raw goja.Value, between []goja.Value) (sum int64) {
+	n := r.length(raw)
+	r.m.charge(n)
+	parts, _ := raw.(*goja.Object)
+	add := func(v goja.Value) {
+		if s, ok := v.(goja.String); ok {
+			sum += int64(s.Length())
+		}
+	}
+	for i := range n {
+		if parts != nil {
+			add(parts.Get(strconv.FormatInt(i, 10)))
+		}
+		if i+1 < n && i < int64(len(between)) {
+			add(between[i])
+		}
+	}
+	return sum
 }
