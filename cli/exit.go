@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -136,7 +137,7 @@ func (a *app) fail(c *cobra.Command, err error) int {
 	}
 	fmt.Fprintf(a.Err, "enclave: %s\n", clean(f.Message))
 	for _, p := range f.Problems {
-		if p.Error() != f.Message { // a server that sees one mistake says it in the message
+		if !strings.HasSuffix(f.Message, p.Error()) { // one mistake alone is said in the message
 			fmt.Fprintf(a.Err, "  %s\n", clean(p.Error()))
 		}
 	}

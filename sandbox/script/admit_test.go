@@ -43,13 +43,18 @@ func TestFindingsPointIntoTheUsersText(t *testing.T) {
 
 func TestMessagesNameWhatInstead(t *testing.T) {
 	for src, want := range map[string]string{
-		"fetch('x')":                   "callTool",
-		"const total = 1; tota + 1":    "did you mean total?",
-		"for (const k in {}) {}":       "Object.keys",
-		"new Promise(() => {})":        "parallel",
-		"callTool(name)":               "string",
-		"const callTool = 1":           "another name",
-		"while (true) { Math.abs(1) }": "breaks",
+		"fetch('x')":                "callTool",
+		"const total = 1; tota + 1": "did you mean total?",
+		"for (const k in {}) {}":    "Object.keys",
+		"new Promise(() => {})":     "parallel",
+		"callTool(name)":            "string",
+		"callTool('a').items":       "write: (await callTool(…)).items",
+		"await callTool('a').items": "write: (await callTool(…)).items",
+		"const r = callTool('a'); if (r) { return r.items[0] }": "write: (await r).items",
+		"const { items } = callTool('a')":                       "write: await callTool(…)",
+		"parallel([1], async x => x).length":                    "write: (await parallel(…)).length",
+		"const callTool = 1":                                    "another name",
+		"while (true) { Math.abs(1) }":                          "breaks",
 	} {
 		_, findings := one(src, Strict)
 		said := ""

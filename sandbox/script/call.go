@@ -264,6 +264,34 @@ func (w *walk) literal(s string, at file.Idx) {
 	}
 }
 
+// unawaited returns the call of callTool or parallel that e is, or is the name of.
+func (w *walk) unawaited(e ast.Expression) (name string, ok bool) {
+	switch x := e.(type) {
+	case *ast.CallExpression:
+		if id, ok := x.Callee.(*ast.Identifier); ok && (id.Name == CallTool || id.Name == Parallel && w.isGlobal(id)) {
+			return id.Name.String() + "(…)", true
+		}
+	case *ast.Identifier:
+		if b := w.scope.lookup(x.Name.String()); b != nil && b.promise {
+			return b.name, true
+		}
+	}
+	return "", false
+}
+
+// awaited warns of a part that is read of an answer which is not there yet: it would be
+// undefined, and the script would go on with that. Of a promise there is only what waits.
+func (w *walk) awaited(of ast.Expression, part string) {
+	name, ok := w.unawaited(of)
+	switch {
+	case !ok || part == "then" || part == "catch" || part == "finally":
+	case part == "":
+		w.warn(of.Idx0(), 1, "missing-await", "MISSING_AWAIT", "%s has not answered yet, so what is taken out of it is undefined; write: await %s", name, name)
+	default:
+		w.warn(of.Idx0(), 1, "missing-await", "MISSING_AWAIT", "%s has not answered yet, so its .%.40s is undefined; write: (await %s).%.40s", name, part, name, part)
+	}
+}
+
 // fromTool reports whether e is a tool's result, or a part of one.
 func (w *walk) fromTool(e ast.Expression) bool {
 	for range 64 {

@@ -47,6 +47,7 @@ func (w *walk) expression(e ast.Expression) ast.Expression {
 	case *ast.DotExpression:
 		e.Left = w.expression(e.Left)
 		w.property(e)
+		w.awaited(e.Left, e.Identifier.Name.String())
 	case *ast.BracketExpression:
 		e.Left = w.expression(e.Left)
 		w.bracket(e)

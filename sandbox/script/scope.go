@@ -11,6 +11,7 @@ type binding struct {
 	text     *string    // what a const of constant text holds
 	function bool       // holds a function of the script, and nothing else
 	tool     bool       // holds a tool's result or a part of one
+	promise  bool       // a const that holds a call of a tool which nobody has awaited
 	loose    bool       // may hold what is no number, boolean, null or undefined
 	feeds    []*binding // get their value from this one, so that what makes it loose makes them loose
 }

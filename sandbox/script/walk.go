@@ -247,6 +247,7 @@ func (w *walk) bindings(list []*ast.Binding) {
 		if !plain {
 			w.target(b.Target, true)
 			w.loosenTarget(b.Target)
+			w.awaited(b.Initializer, "")
 			if b.Initializer != nil && w.fromTool(b.Initializer) {
 				w.taintTarget(b.Target)
 			}
@@ -266,6 +267,7 @@ func (w *walk) bindings(list []*ast.Binding) {
 				v.text = &text
 			}
 			v.function = isFunction(b.Initializer)
+			_, v.promise = w.unawaited(b.Initializer)
 		}
 		if w.fromTool(b.Initializer) {
 			v.tool = true

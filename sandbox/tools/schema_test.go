@@ -23,12 +23,12 @@ func TestAllMistakesOfArgumentsAtOnce(t *testing.T) {
 		{`{"to":"a@b.example","n":1e1,"when":"2026-02-28","pair":["x"]}`, ""},
 		{`{"to":"nobody","n":7,"list":[{"id":"x"},{"id":1}],"kind":"c","more":1}`,
 			`args.kind: want one of ["a","b"]; args.list[0].id: is no uuid such as 1b4e28ba-2fa1-41d2-883f-0016d3cca427; args.list[1].id: is integer, want string; ` +
-				`args.more: there is no such field; args.n: want a multiple of 5; args.to: is no email such as a@example.com`},
+				`args.more: there is no such field; there is kind, list, n, pair, to, when; args.n: want a multiple of 5; args.to: is no email such as a@example.com`},
 		{`{"kind":"a"}`, `args: to is missing; args: n is missing; args: list is missing`},
 		{`{"to":"a@b.example","n":0,"when":"2026-02-30"}`, `args.n: want more than 0; args.when: fits none of 2 alternatives`},
 		{`{"to":"a@b.example","n":5,"pair":["x",1]}`, `args.pair[1]: nothing may stand here`},
 		{`[]`, `args: is array, want object`},
-		{`{"to":"a@b.example","n":5,"a b\"":1}`, `args["a b\""]: there is no such field`},
+		{`{"to":"a@b.example","n":5,"a b\"":1}`, `args["a b\""]: there is no such field; there is kind, list, n, pair, to, when`},
 	} {
 		v, err := decode([]byte(tc.value))
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -275,11 +276,32 @@ func (s *strict) object(at string, v map[string]any, r map[string]any) {
 			continue
 		}
 		if rule = r["additionalProperties"]; rule == false {
-			s.add(here, "there is no such field")
+			s.add(here, "there is no such field; %s", fields(props))
 		} else {
 			s.value(here, v[key], rule)
 		}
 	}
+}
+
+// maxNamed bounds how many fields a mistake names.
+const maxNamed = 12
+
+// fields says which there are: who wrote a wrong one, often a model, corrects it by that.
+func fields(props map[string]any) string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		if len(names) == maxNamed {
+			names = append(names, "…")
+			break
+		}
+		if len(name) <= maxShownKey {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "there are none"
+	}
+	return "there is " + strings.Join(names, ", ")
 }
 
 func (s *strict) needs(at string, v map[string]any, names []any) {
