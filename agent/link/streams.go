@@ -251,25 +251,27 @@ func (l *Link) streamsLocked() (out []netip.AddrPort) {
 	if l.listener == nil {
 		return nil
 	}
-	at, err := netip.ParseAddrPort(l.listener.Addr().String())
-	if err != nil || at.Port() == 0 {
+	t, ok := l.listener.Addr().(*net.TCPAddr)
+	if !ok {
 		return nil
 	}
+	bound, _ := netip.AddrFromSlice(t.IP) // none is all
+	all := !bound.IsValid() || bound.IsUnspecified()
 	add := func(a netip.Addr) {
-		n := netip.AddrPortFrom(a.Unmap().WithZone(""), at.Port())
+		n := netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(t.Port))
 		if len(out) < tcpNamed && (!a.IsLoopback() || l.cfg.LoopbackCandidates) && !slices.Contains(out, n) {
 			out = append(out, n)
 		}
 	}
-	if ip := at.Addr(); !ip.IsUnspecified() {
-		add(ip)
+	if !all {
+		add(bound)
 	}
 	// A port that the router was told to hand on is reached at its address, most often
 	// under its own number.
 	for _, a := range l.stun.observed[:min(len(l.stun.observed), 2)] {
 		add(a.Addr())
 	}
-	if at.Addr().IsUnspecified() {
+	if all {
 		for _, a := range l.local {
 			add(a)
 		}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,6 +28,13 @@ type relayed struct {
 
 func newRelayed(t *testing.T) *relayed {
 	t.Helper()
+	return newRelayedAt(t, "")
+}
+
+// newRelayedAt is newRelayed where the server, which then is on the internet, takes peers by
+// TCP at listen.
+func newRelayedAt(t *testing.T, listen string) *relayed {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("TCP over the simulated internet needs the wall clock")
 	}
@@ -47,8 +55,16 @@ func newRelayed(t *testing.T) *relayed {
 		key, err := s.API.CreateKey(ctx, api.KeyCreate{Name: string(tag), Approval: "automatic", Tags: []wire.Tag{tag}})
 		s.must(err)
 		network := lab.Behind(natlab.UDPBlocked())
+		if tag == "servers" && listen != "" {
+			network = lab.Internet()
+		}
 		*at, err = s.Agent(ctx, string(tag[:len(tag)-1]), network, key.Secret)
 		s.must(err)
+	}
+	if listen != "" {
+		s.must(s.web.Stop())
+		s.web.ListenTCP = listen
+		s.must(s.web.Start(ctx))
 	}
 	s.until("both run", func() bool {
 		return s.laptop.Status().State == api.AgentRunning && s.web.Status().State == api.AgentRunning
@@ -131,6 +147,43 @@ func (s *relayed) goesOn() {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// TestStraightByTCP: a laptop without UDP reaches a server that takes peers by TCP. The one
+// connection of a transfer begins by a relay, goes over to the stream, does not notice that
+// both relays vanish, and ends with the policy.
+func TestStraightByTCP(t *testing.T) {
+	s := newRelayedAt(t, ":443")
+	byTCP := func(a *Agent) bool {
+		peers := a.Status().Peers
+		return len(peers) == 1 && peers[0].Route == "direct" && strings.HasPrefix(peers[0].Via, "tcp ")
+	}
+	s.until("both go by TCP", func() bool { return byTCP(s.laptop) && byTCP(s.web) })
+	s.longest.Store(0)
+	for _, r := range s.relays {
+		r.Host.Disconnect()
+	}
+	s.goesOn()
+	gap := time.Duration(s.longest.Load())
+	if t.Logf("both relays vanished under a transfer by TCP; nothing arrived for at most %v", gap); !byTCP(s.laptop) {
+		t.Errorf("the laptop has %+v", s.laptop.Status().Peers)
+	}
+	for _, r := range s.relays {
+		r.Host.Reconnect()
+	}
+	list, err := s.API.Policies(s.ctx)
+	s.must(err)
+	off := list[0].Policy
+	off.Enabled = false
+	_, err = s.API.UpdatePolicy(s.ctx, "p", off, list[0].Version)
+	s.must(err)
+	select {
+	case err := <-s.failed:
+		t.Logf("the policy ended, and the connection: %v", err)
+	case <-s.ctx.Done():
+		t.Fatal("the connection outlives the policy")
+	}
+	s.until("the peer is forgotten", func() bool { return len(s.laptop.Status().Peers) == 0 && len(s.web.Status().Peers) == 0 })
 }
 
 // TestRelayDiesUnderTransfer: the relay that carries a TCP connection loses its network
