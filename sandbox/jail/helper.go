@@ -4,8 +4,8 @@ package jail
 // has to reach files or the network to be of use, and is believed more than a script.
 // Its walls are those that its declaration names, on top of an environment of its own
 // (the caller's business), a process group, a parent-death signal, no way to gain
-// privileges, no core dumps and a bounded number of open files. There is no list of
-// system calls around it, and without Files it reads what its user may read.
+// privileges, no core dumps, a bounded number of open files, and a list of system calls that
+// fail, since no such program needs them. Without Files it reads what its user may read.
 type Helper struct {
 	Files       bool     // it reaches the files below Read and Write, the system's programs, and no others; and has no capabilities
 	Read, Write []string // absolute paths; Write may be read too

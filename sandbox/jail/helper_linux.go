@@ -49,6 +49,9 @@ func (h Helper) Start(cmd *exec.Cmd) error {
 			return fmt.Errorf("this machine's landlock cannot hold its files: %w", err)
 		}
 	}
+	if err := deny(); err != nil {
+		return fmt.Errorf("seccomp: %w", err)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if h.NoNetwork {
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNET
