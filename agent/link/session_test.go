@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,11 +143,32 @@ func TestNothingRealIsDropped(t *testing.T) {
 				return a
 			}
 			a, b := mk(1), mk(2)
-			a.out = func(m []byte) { air = append(air, flying{b, m}) }
-			b.out = func(m []byte) { air = append(air, flying{a, m}) }
+			var mu sync.Mutex // guards air
+			a.out = func(m []byte) { mu.Lock(); air = append(air, flying{b, m}); mu.Unlock() }
+			b.out = func(m []byte) { mu.Lock(); air = append(air, flying{a, m}); mu.Unlock() }
 			a.start(b)
 			b.start(a)
 			defer func() { a.dev.Close(); b.dev.Close() }()
+			pick := func() (f flying, ok bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				if len(air) == 0 {
+					return f, false
+				}
+				j := rng.IntN(len(air)) // turned around
+				f = air[j]
+				if rng.IntN(8) > 0 { // or doubled
+					air = append(air[:j], air[j+1:]...)
+				}
+				return f, true
+			}
+			trim := func(above, to int) {
+				mu.Lock()
+				defer mu.Unlock()
+				if len(air) > above {
+					air = air[len(air)-to:]
+				}
+			}
 			forged, came := 0, 0
 			for range 1500 {
 				x, y := a, b
@@ -159,7 +181,7 @@ func TestNothingRealIsDropped(t *testing.T) {
 				case n < 56:
 					x.start(y)
 				case n < 60:
-					if len(x.p.sessions.keys) == 0 {
+					if x.p.sessions.known.Load() == nil {
 						break
 					}
 					m := append([]byte{byte(1 + rng.IntN(4)), 0, 0, 0}, make([]byte, 144)...)
@@ -171,26 +193,21 @@ func TestNothingRealIsDropped(t *testing.T) {
 					}
 				}
 				synctest.Wait()
-				for i := 0; i < len(air) && rng.IntN(4) > 0; i++ {
-					j := rng.IntN(len(air)) // turned around
-					f := air[j]
-					if rng.IntN(8) > 0 { // or doubled
-						air = append(air[:j], air[j+1:]...)
+				for rng.IntN(4) > 0 {
+					f, ok := pick()
+					if !ok {
+						break
 					}
-					if rng.IntN(6) > 0 { // or lost
-						if f.to.take(f.b) {
-							came++
-						}
+					if rng.IntN(6) > 0 && f.to.take(f.b) { // or lost
+						came++
 					}
 				}
-				if len(air) > 50 {
-					air = air[25:]
-				}
+				trim(50, 25)
 				switch rng.IntN(40) {
 				case 0:
 					time.Sleep(time.Duration(rng.IntN(200)) * time.Second)
 					synctest.Wait()
-					air = air[max(0, len(air)-8):] // nothing is on its way for minutes
+					trim(8, 8) // nothing is on its way for minutes
 				case 1, 2, 3, 4, 5, 6:
 					time.Sleep(time.Duration(rng.IntN(6000)) * time.Millisecond)
 				default:
