@@ -86,6 +86,20 @@ func (r *pcpRouter) ports() int {
 	return len(r.mapped)
 }
 
+// requests returns how many came, and what the last of them wished for.
+func (r *pcpRouter) requests() (n int, wished netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked, r.wished
+}
+
+// answers sets what is sent instead of a good answer. It may read r.asked.
+func (r *pcpRouter) answers(with func(good []byte) [][]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = with
+}
+
 func TestPCP(t *testing.T) {
 	router := newPCPRouter(t, "203.0.113.9")
 	r := &Router{Gateway: loopback}
@@ -95,15 +109,15 @@ func TestPCP(t *testing.T) {
 			t.Fatalf("%+v, %v", m, err)
 		}
 	}
-	if router.wished.String() != "203.0.113.9:41648" {
-		t.Errorf("the renewal asks for %v, not for what it has", router.wished)
+	if _, wished := router.requests(); wished.String() != "203.0.113.9:41648" {
+		t.Errorf("the renewal asks for %v, not for what it has", wished)
 	}
 	if _, err := (&Router{Gateway: loopback}).pcp(t.Context(), 41641, life); err == nil {
 		t.Error("somebody else was given our mapping")
 	}
 	m, _ := r.Map(t.Context(), 41641)
-	if router.ports() != 1 {
-		t.Errorf("the router has %v", router.mapped)
+	if n := router.ports(); n != 1 {
+		t.Errorf("the router has %d ports open", n)
 	}
 	if r.Unmap(t.Context(), 41641, m); router.ports() != 0 {
 		t.Error("not given back")
@@ -127,9 +141,7 @@ func TestPCPBelievesOnlyItsAnswer(t *testing.T) {
 		"larger than may": forged(func(b []byte) []byte { return append(b, make([]byte, pcpLongest)...) }),
 		"nothing":         forged(func([]byte) []byte { return nil }),
 	} {
-		router.mu.Lock()
-		router.answer = answer
-		router.mu.Unlock()
+		router.answers(answer)
 		if m, err := (&Router{Gateway: loopback, nonce: pcpNonce{1}}).onlyPCP(t); err != nil || m.Addr.Port() != 41648 {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
@@ -146,9 +158,7 @@ func TestPCPBelievesOnlyItsAnswer(t *testing.T) {
 		"unsupported":    {func(b []byte) { b[3] = pcpUnsupported }, errNoPCP},
 		"refused":        {func(b []byte) { b[3] = 8 }, nil},
 	} {
-		router.mu.Lock()
-		router.answer = func(b []byte) [][]byte { answer.change(b); return [][]byte{b} }
-		router.mu.Unlock()
+		router.answers(func(b []byte) [][]byte { answer.change(b); return [][]byte{b} })
 		if m, err := (&Router{Gateway: loopback, nonce: pcpNonce{1}}).onlyPCP(t); err == nil || m.Addr.IsValid() || answer.want != nil && !errors.Is(err, answer.want) {
 			t.Errorf("%s: %+v, %v; want %v", name, m, err, answer.want)
 		}
@@ -168,19 +178,19 @@ func TestPCPBehindACarrier(t *testing.T) {
 	if m, err := (&Router{Gateway: loopback}).Map(t.Context(), 41641); !errors.Is(err, errNested) || m.Addr.IsValid() {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if router.asked != 2 || router.ports() != 0 {
-		t.Errorf("asked %d times, %d ports stay open", router.asked, router.ports())
+	if n, _ := router.requests(); n != 2 || router.ports() != 0 {
+		t.Errorf("asked %d times, %d ports stay open", n, router.ports())
 	}
 }
 
 func TestPCPIsAskedAgain(t *testing.T) {
 	router := newPCPRouter(t, "203.0.113.9")
-	router.answer = func(b []byte) [][]byte {
+	router.answers(func(b []byte) [][]byte {
 		if router.asked < 3 {
 			return nil
 		}
 		return [][]byte{b}
-	}
+	})
 	if m, err := (&Router{Gateway: loopback}).Map(t.Context(), 41641); err != nil || m.How != "pcp" {
 		t.Errorf("%+v, %v", m, err)
 	}
