@@ -21,6 +21,7 @@ type tcpIO struct {
 	dst     tcpip.SliceWriter
 	got     int // bytes so far, no longer counted once they are grownAfter
 	growth  *growth
+	writing sync.Mutex // one writer at a time: what a call writes stays together
 	in, out side
 }
 
@@ -76,6 +77,9 @@ func (t *tcpIO) read(b []byte) (int, error) {
 		if late {
 			return 0, os.ErrDeadlineExceeded
 		}
+		if len(b) == 0 {
+			return 0, nil // the stack would wait for data, and then call b too small
+		}
 		t.dst = b
 		res, terr := t.ep.Read(&t.dst, tcpip.ReadOptions{})
 		switch terr.(type) {
@@ -101,6 +105,8 @@ var sources = sync.Pool{New: func() any { return new(bytes.Reader) }}
 
 // write writes everything, unless there is an error.
 func (t *tcpIO) write(b []byte) (n int, err error) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
 	src := sources.Get().(*bytes.Reader)
 	defer func() { src.Reset(nil); sources.Put(src) }()
 	for first := true; first || n < len(b); first = false {

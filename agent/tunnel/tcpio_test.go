@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/netip"
@@ -143,5 +144,93 @@ func TestStreamsDoNotAllocate(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(2000, once); got > 0 {
 		t.Errorf("%v allocations a write and read", got)
+	}
+}
+
+// TestWritesStayTogether: of two writers at once none gets into what the other writes.
+func TestWritesStayTogether(t *testing.T) {
+	noLeaks(t)
+	a, b := newPair(t, stacks{Enclave})
+	client, server := connected(t, a, b)
+	const size = 4 << 20 // more than all buffers on the way hold
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	for i := range 2 {
+		writers.Go(func() {
+			if _, err := client.Write(bytes.Repeat([]byte{byte(i)}, size)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	got := make([]byte, 2*size)
+	if _, err := io.ReadFull(server, got); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range got {
+		if c != got[i/size*size] {
+			t.Fatalf("byte %d of %d is the other writer's", i%size, size)
+		}
+	}
+}
+
+// TestEmptyRead: a read of nothing neither waits nor fails, and takes nothing.
+func TestEmptyRead(t *testing.T) {
+	noLeaks(t)
+	a, b := newPair(t, stacks{Enclave})
+	client, server := connected(t, a, b)
+	for _, data := range []string{"", "x"} {
+		if _, err := server.Write([]byte(data)); err != nil {
+			t.Fatal(err)
+		}
+		if data != "" {
+			client.(*TCPConn).AwaitRead()
+		}
+		if n, err := client.Read(nil); n != 0 || err != nil {
+			t.Fatalf("with %q to read: %d, %v", data, n, err)
+		}
+	}
+	if n, err := client.Read(make([]byte, 2)); n != 1 || err != nil {
+		t.Fatalf("then: %d, %v", n, err)
+	}
+}
+
+// TestCloseEndsWriters: a write that waits for a peer who does not read ends with the
+// connection, whoever ends it.
+func TestCloseEndsWriters(t *testing.T) {
+	noLeaks(t)
+	for _, reset := range []bool{false, true} {
+		a, b := newPair(t, stacks{Enclave})
+		client, server := connected(t, a, b)
+		results := make(chan error)
+		for range 2 {
+			go func() {
+				_, err := io.Copy(client, endless{})
+				results <- err
+			}()
+		}
+		client.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		for range 2 {
+			if err := <-results; !isTimeout(err) {
+				t.Fatal(err)
+			}
+		}
+		client.SetWriteDeadline(time.Time{})
+		for range 2 { // nothing moves any more
+			go func() {
+				_, err := client.Write(make([]byte, 8<<20))
+				results <- err
+			}()
+		}
+		if reset {
+			server.(*TCPConn).SetLinger(0)
+			server.Close()
+		} else {
+			client.Close()
+		}
+		for range 2 {
+			if err := <-results; err == nil || isTimeout(err) {
+				t.Fatalf("reset %t: %v", reset, err)
+			}
+		}
 	}
 }

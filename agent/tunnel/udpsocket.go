@@ -89,30 +89,35 @@ func (c *udpSocket) take(from netip.AddrPort, payload []byte) {
 // Read reads as net.Conn.
 func (c *udpSocket) Read(b []byte) (int, error) {
 	n, _, err := c.read(b, false)
-	return n, err
+	return n, c.named("read", err)
 }
 
 // ReadFrom reads as net.PacketConn. The address is shared with later calls.
 func (c *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, from, err := c.read(b, true)
 	if err != nil {
-		return n, nil, err
+		return n, nil, c.named("read", err)
 	}
 	return n, from, nil
 }
 
+// read reads once; the error is a deadline as it is, or gVisor's. To say which socket it is
+// of, gVisor would have to be asked, and while that ends a socket it waits for mu.
 func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
 		if c.until.over() {
-			return 0, nil, c.error("read", os.ErrDeadlineExceeded)
+			return 0, nil, os.ErrDeadlineExceeded
 		}
 		n, from, ok, err := 0, netip.AddrPort{}, false, error(nil)
 		if c.news.Load() {
 			c.mu.Unlock() // gVisor calls wake with locks of its own
 			n, from, ok, err = c.readSlow(b)
 			c.mu.Lock()
+			if ok { // gVisor announces the first of several only, and others may wait since
+				c.ready.Signal()
+			}
 		}
 		if !ok {
 			n, from, ok = c.mail.pop(b)
@@ -231,6 +236,14 @@ func (c *udpSocket) LocalAddr() net.Addr { return c.slow.LocalAddr() }
 
 // RemoteAddr is nil after ListenUDP.
 func (c *udpSocket) RemoteAddr() net.Addr { return c.slow.RemoteAddr() }
+
+// named says which socket a deadline is of, as errors of package net do.
+func (c *udpSocket) named(op string, err error) error {
+	if err == os.ErrDeadlineExceeded {
+		return c.error(op, err)
+	}
+	return err
+}
 
 func (c *udpSocket) error(op string, err error) error {
 	e := &net.OpError{Op: op, Net: "udp", Source: c.LocalAddr(), Err: err}

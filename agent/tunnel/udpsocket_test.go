@@ -3,15 +3,20 @@ package tunnel
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 // FuzzDatagram: what is taken for a datagram is one to gVisor too, and what is written
@@ -286,5 +291,90 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(1000, once); got > 0 {
 		t.Errorf("%v allocations a datagram there and back", got)
+	}
+}
+
+// slowEnd is an endpoint of gVisor's whose reads take their time.
+type slowEnd struct {
+	tcpip.Endpoint
+	answers chan tcpip.Error // nil: a datagram
+}
+
+func (e slowEnd) Read(w io.Writer, _ tcpip.ReadOptions) (tcpip.ReadResult, tcpip.Error) {
+	if err := <-e.answers; err != nil {
+		return tcpip.ReadResult{}, err
+	}
+	n, _ := w.Write([]byte("x"))
+	return tcpip.ReadResult{Count: n, RemoteAddr: tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{100, 64, 0, 2}), Port: 9}}, nil
+}
+
+// TestReadersWakeEachOther: gVisor tells of the first datagram of several, and of its end
+// once. A second reader may begin to wait while the first is asking.
+func TestReadersWakeEachOther(t *testing.T) {
+	for name, want := range map[string]tcpip.Error{"datagrams": nil, "the end": &tcpip.ErrClosedForReceive{}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				end := slowEnd{answers: make(chan tcpip.Error)}
+				c := &udpSocket{ep: end}
+				c.ready.L = &c.mu
+				c.news.Store(true)
+				left := 0
+				for range 3 {
+					go func() {
+						n, _, err := c.read(make([]byte, 10), true)
+						if err != os.ErrDeadlineExceeded && (err == nil) != (want == nil) || err == nil && n != 1 {
+							t.Errorf("%d bytes, %v", n, err)
+						}
+						c.mu.Lock()
+						left++
+						c.mu.Unlock()
+					}()
+				}
+				for range 3 {
+					synctest.Wait() // one asks, the others wait for news
+					select {
+					case end.answers <- want:
+					default:
+					}
+				}
+				synctest.Wait()
+				if left != 3 {
+					t.Errorf("%d of 3 readers came back", left)
+				}
+				c.SetReadDeadline(time.Unix(1, 0)) // ends who did not
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// askedEnd is an endpoint of gVisor's that knows what it may be asked under which lock.
+type askedEnd struct {
+	tcpip.Endpoint
+	t *testing.T
+	c *udpSocket
+}
+
+func (e askedEnd) GetLocalAddress() (tcpip.FullAddress, tcpip.Error) {
+	if !e.c.mu.TryLock() {
+		e.t.Error("gVisor is asked for an address with the lock that it may be waiting for")
+		return tcpip.FullAddress{}, nil
+	}
+	e.c.mu.Unlock()
+	return tcpip.FullAddress{}, nil
+}
+
+// TestDeadlineAndClose: gVisor tells of the end of a socket with its own lock held, the one
+// that addresses are under. A reader whose deadline passes meanwhile must not hold ours.
+func TestDeadlineAndClose(t *testing.T) {
+	c := new(udpSocket)
+	c.ready.L = &c.mu
+	c.slow = gonet.NewUDPConn(new(waiter.Queue), askedEnd{t: t, c: c})
+	c.SetReadDeadline(time.Unix(1, 0))
+	if _, err := c.Read(nil); !isTimeout(err) {
+		t.Error(err)
+	}
+	if _, _, err := c.ReadFrom(nil); !isTimeout(err) {
+		t.Error(err)
 	}
 }
