@@ -111,7 +111,7 @@ func TestRelayMeasures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.Figures) != 14 {
+	if len(res.Figures) != 15 {
 		t.Errorf("%d figures", len(res.Figures))
 	}
 	for _, f := range res.Figures {
