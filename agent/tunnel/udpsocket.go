@@ -30,13 +30,14 @@ type udpSocket struct {
 	peer  netip.AddrPort // the only one it talks to; not valid after ListenUDP
 	next  *udpSocket     // on the same port; guarded by ports.mu
 
-	// news says that gVisor has something: a datagram, an error or the end.
-	news    atomic.Bool
+	news    atomic.Bool // failed or ended are set: writes go to gVisor
 	writeBy atomic.Pointer[time.Time]
 
 	mu      sync.Mutex // guards what follows; held for a copy, never while sending
 	ready   sync.Cond
 	mail    mailbox
+	failed  tcpip.Error // by an ICMP error; the next call returns it
+	ended   bool
 	until   deadline // of readers
 	from    netip.AddrPort
 	fromUDP *net.UDPAddr // from, as was returned
@@ -46,10 +47,7 @@ func newUDPSocket(n *nic, ep tcpip.Endpoint, wq *waiter.Queue) *udpSocket {
 	c := &udpSocket{nic: n, slow: gonet.NewUDPConn(wq, ep), ep: ep}
 	c.ready.L = &c.mu
 	// Not the queue's own waiters: the stack announces an ICMP error as such only.
-	entry := waiter.NewFunctionEntry(waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) {
-		c.news.Store(true)
-		c.wake()
-	})
+	entry := waiter.NewFunctionEntry(waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) { c.fetch() })
 	wq.EventRegister(&entry)
 	return c
 }
@@ -71,17 +69,62 @@ func addrPortOf(a tcpip.FullAddress, err tcpip.Error) netip.AddrPort {
 	return netip.AddrPortFrom(netipOf(a.Addr), a.Port)
 }
 
-func (c *udpSocket) wake() {
+// fetch empties gVisor's own queue, which counts the bytes of payloads only: of a flood of
+// datagrams with little or nothing in them it would keep all. gVisor calls it with locks of
+// its own, and tells of the first datagram of several only.
+func (c *udpSocket) fetch() {
+	f := fetches.Get().(*fetched)
+	defer fetches.Put(f)
+	for {
+		f.w = f.b[:]
+		res, terr := c.ep.Read(&f.w, tcpip.ReadOptions{NeedRemoteAddr: true})
+		switch terr.(type) {
+		case nil:
+			c.take(addrPortOf(res.RemoteAddr, nil), f.b[:res.Count])
+		case *tcpip.ErrWouldBlock:
+			return
+		case *tcpip.ErrClosedForReceive:
+			c.fail(nil)
+			return
+		default:
+			c.fail(terr)
+		}
+	}
+}
+
+// fetched is a datagram on its way from gVisor's queue to a mailbox.
+type fetched struct {
+	w tcpip.SliceWriter
+	b [1 << 16]byte
+}
+
+var fetches = sync.Pool{New: func() any { return new(fetched) }}
+
+// fail notes an error, or the end.
+func (c *udpSocket) fail(terr tcpip.Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if terr != nil {
+		c.failed = terr
+	} else {
+		c.ended = true
+	}
+	c.news.Store(true)
 	c.ready.Broadcast()
+}
+
+// failure is the error that waits, once. The caller holds mu.
+func (c *udpSocket) failure() (terr tcpip.Error) {
+	terr, c.failed = c.failed, nil
+	c.news.Store(c.ended)
+	return terr
 }
 
 // take gets a datagram from the network.
 func (c *udpSocket) take(from netip.AddrPort, payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mail.push(from, payload) {
+	if !c.ended && c.mail.push(from, payload) {
 		c.ready.Signal()
 	}
 }
@@ -110,54 +153,29 @@ func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 		if c.until.over() {
 			return 0, nil, os.ErrDeadlineExceeded
 		}
-		n, from, ok, err := 0, netip.AddrPort{}, false, error(nil)
-		if c.news.Load() {
-			c.mu.Unlock() // gVisor calls wake with locks of its own
-			n, from, ok, err = c.readSlow(b)
-			c.mu.Lock()
-			if ok { // gVisor announces the first of several only, and others may wait since
-				c.ready.Signal()
+		if terr := c.failure(); terr != nil {
+			return 0, nil, opError("read", "udp", c.peer, terr)
+		}
+		if c.ended {
+			return 0, nil, io.EOF
+		}
+		if n, from, ok := c.mail.pop(b); ok {
+			if named && from != c.from {
+				c.from, c.fromUDP = from, net.UDPAddrFromAddrPort(from)
 			}
-		}
-		if !ok {
-			n, from, ok = c.mail.pop(b)
-		}
-		switch {
-		case err != nil:
-			return n, nil, err
-		case ok && named && from != c.from:
-			c.from, c.fromUDP = from, net.UDPAddrFromAddrPort(from)
-			fallthrough
-		case ok:
 			return n, c.fromUDP, nil
-		case !c.news.Load():
-			c.until.wait(&c.ready)
 		}
+		c.until.wait(&c.ready)
 	}
-}
-
-// readSlow asks gVisor.
-func (c *udpSocket) readSlow(b []byte) (n int, from netip.AddrPort, ok bool, err error) {
-	c.news.Store(false)
-	w := tcpip.SliceWriter(b)
-	res, terr := c.ep.Read(&w, tcpip.ReadOptions{NeedRemoteAddr: true})
-	if _, nothing := terr.(*tcpip.ErrWouldBlock); nothing {
-		return 0, from, false, nil
-	}
-	c.news.Store(true) // there may be more
-	switch terr.(type) {
-	case nil:
-		return res.Count, addrPortOf(res.RemoteAddr, nil), true, nil
-	case *tcpip.ErrClosedForReceive:
-		return 0, from, true, io.EOF
-	}
-	return 0, from, true, opError("read", "udp", c.peer, terr)
 }
 
 // Write writes as net.Conn, to the peer of DialUDP.
 func (c *udpSocket) Write(b []byte) (int, error) {
 	if c.passes(b, c.peer) {
 		return c.send(b, c.peer)
+	}
+	if err := c.writeFailure(); err != nil {
+		return 0, err
 	}
 	n, err := c.slow.Write(b)
 	return n, errnoOf(err)
@@ -173,8 +191,21 @@ func (c *udpSocket) WriteTo(b []byte, addr net.Addr) (int, error) {
 	if at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()); c.passes(b, at) {
 		return c.send(b, at)
 	}
+	if err := c.writeFailure(); err != nil {
+		return 0, err
+	}
 	n, err := c.slow.WriteTo(b, addr)
 	return n, errnoOf(err)
+}
+
+// writeFailure is the error that waits, of a write.
+func (c *udpSocket) writeFailure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if terr := c.failure(); terr != nil {
+		return opError("write", "udp", c.peer, terr)
+	}
+	return nil
 }
 
 // passes reports whether a datagram can be made here.
@@ -222,7 +253,7 @@ func (c *udpSocket) SetDeadline(t time.Time) error {
 // Close ends the socket; reads return io.EOF from then on. It is idempotent.
 func (c *udpSocket) Close() error {
 	c.nic.ports.remove(c)
-	c.ep.Close() // which is news
+	c.ep.Close() // which makes gVisor call fetch
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mail = mailbox{}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -294,57 +295,116 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// slowEnd is an endpoint of gVisor's whose reads take their time.
-type slowEnd struct {
+// givenEnd is an endpoint of gVisor's with that in it; nil is a datagram.
+type givenEnd struct {
 	tcpip.Endpoint
-	answers chan tcpip.Error // nil: a datagram
+	has []tcpip.Error
 }
 
-func (e slowEnd) Read(w io.Writer, _ tcpip.ReadOptions) (tcpip.ReadResult, tcpip.Error) {
-	if err := <-e.answers; err != nil {
-		return tcpip.ReadResult{}, err
+func (e *givenEnd) Read(w io.Writer, _ tcpip.ReadOptions) (res tcpip.ReadResult, err tcpip.Error) {
+	if len(e.has) == 0 {
+		return res, &tcpip.ErrWouldBlock{}
 	}
-	n, _ := w.Write([]byte("x"))
-	return tcpip.ReadResult{Count: n, RemoteAddr: tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{100, 64, 0, 2}), Port: 9}}, nil
+	if err, e.has = e.has[0], e.has[1:]; err != nil {
+		return res, err
+	}
+	res.Count, _ = w.Write([]byte("x"))
+	res.RemoteAddr = tcpip.FullAddress{Addr: tcpip.AddrFrom4([4]byte{100, 64, 0, 2}), Port: 9}
+	return res, nil
 }
 
-// TestReadersWakeEachOther: gVisor tells of the first datagram of several, and of its end
-// once. A second reader may begin to wait while the first is asking.
-func TestReadersWakeEachOther(t *testing.T) {
-	for name, want := range map[string]tcpip.Error{"datagrams": nil, "the end": &tcpip.ErrClosedForReceive{}} {
+// TestReadersAreAllWoken: gVisor tells once of several datagrams, and of the end.
+func TestReadersAreAllWoken(t *testing.T) {
+	refused, end := &tcpip.ErrConnectionRefused{}, &tcpip.ErrClosedForReceive{}
+	for name, c := range map[string]struct {
+		has                     []tcpip.Error
+		datagrams, errors, ends int
+	}{
+		"datagrams": {[]tcpip.Error{nil, nil, nil}, 3, 0, 0},
+		"an error":  {[]tcpip.Error{nil, refused, nil}, 2, 1, 0},
+		"the end":   {[]tcpip.Error{end}, 0, 0, 3},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				end := slowEnd{answers: make(chan tcpip.Error)}
-				c := &udpSocket{ep: end}
-				c.ready.L = &c.mu
-				c.news.Store(true)
-				left := 0
+				s := &udpSocket{ep: &givenEnd{has: c.has}}
+				s.ready.L = &s.mu
+				results := make(chan error, 3)
 				for range 3 {
 					go func() {
-						n, _, err := c.read(make([]byte, 10), true)
-						if err != os.ErrDeadlineExceeded && (err == nil) != (want == nil) || err == nil && n != 1 {
-							t.Errorf("%d bytes, %v", n, err)
-						}
-						c.mu.Lock()
-						left++
-						c.mu.Unlock()
+						_, _, err := s.read(make([]byte, 10), true)
+						results <- err
 					}()
 				}
+				synctest.Wait()
+				s.fetch()
+				synctest.Wait()
+				s.SetReadDeadline(time.Unix(1, 0)) // ends who was not woken
+				var datagrams, refusals, ends int
 				for range 3 {
-					synctest.Wait() // one asks, the others wait for news
-					select {
-					case end.answers <- want:
-					default:
+					switch err := <-results; {
+					case err == nil:
+						datagrams++
+					case errors.Is(err, syscall.ECONNREFUSED):
+						refusals++
+					case err == io.EOF:
+						ends++
 					}
 				}
-				synctest.Wait()
-				if left != 3 {
-					t.Errorf("%d of 3 readers came back", left)
+				if datagrams != c.datagrams || refusals != c.errors || ends != c.ends {
+					t.Errorf("%d datagrams, %d errors, %d ends: %+v", datagrams, refusals, ends, c)
 				}
-				c.SetReadDeadline(time.Unix(1, 0)) // ends who did not
-				synctest.Wait()
+				if s.news.Load() != (c.ends > 0) {
+					t.Error("writes go the wrong way from now on")
+				}
 			})
 		})
+	}
+}
+
+// TestNothingUnreadInGVisor: what does not pass gVisor by is not kept there, where nobody
+// counts a datagram without a payload, and little of a small one.
+func TestNothingUnreadInGVisor(t *testing.T) {
+	own := netip.MustParseAddr("100.64.0.1")
+	n, err := newNIC([]netip.Addr{own}, 1420)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	conn, err := n.ListenUDP(netip.AddrPortFrom(own, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const options = 4
+	plain := make([]byte, datagramSize(own, 0))
+	writeDatagram(plain, netip.MustParseAddrPort("100.64.0.2:9"), netip.AddrPortFrom(own, 7), 1, nil)
+	pkt := slices.Concat(plain[:header.IPv4MinimumSize], []byte{1, 1, 1, 0}, plain[header.IPv4MinimumSize:])
+	ip := header.IPv4(pkt)
+	ip.SetHeaderLength(header.IPv4MinimumSize + options)
+	ip.SetTotalLength(uint16(len(pkt)))
+	ip.SetChecksum(0)
+	ip.SetChecksum(^ip.CalculateChecksum())
+	if _, _, _, ok := parseDatagram(pkt); ok {
+		t.Fatal("it passes gVisor by")
+	}
+	const many = 1000
+	for range many {
+		if _, err := n.Write([][]byte{pkt}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := conn.(*udpSocket)
+	if c.ep.Readiness(waiter.ReadableEvents)&waiter.ReadableEvents != 0 {
+		t.Error("gVisor keeps datagrams")
+	}
+	c.mu.Lock()
+	unread := (c.mail.w - c.mail.r) / mailHead
+	c.mu.Unlock()
+	if unread != many {
+		t.Fatalf("%d datagrams are unread, want %d", unread, many)
+	}
+	if k, from, err := conn.ReadFrom(make([]byte, 10)); k != 0 || err != nil || from.String() != "100.64.0.2:9" {
+		t.Errorf("the first: %d bytes from %v, %v", k, from, err)
 	}
 }
 
