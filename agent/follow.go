@@ -164,7 +164,7 @@ func (a *Agent) report(ctx context.Context, c *uplink.Client) error {
 				return ctx.Err()
 			}
 		default:
-			a.log.Warn("control refuses a report", "applied", out.Applied, "reach", out.Reach, "error", err)
+			a.log.Warn("control refuses a report", "applied", out.Applied, "with_reach", out.Reach != nil, "error", err)
 			if sent.Reach = now.Reach; out.Reach == nil { // else once more, without the reach
 				sent = now
 			}

@@ -142,7 +142,7 @@ func problemOf(err error) *api.Problem {
 		return p
 	case errors.Is(err, ErrUnknownName):
 		return &api.Problem{Status: http.StatusNotFound, Code: "unknown_name", Title: "unknown name", Detail: err.Error(),
-			Hint: "no policy introduces a system of that name to this one; see \"enclave policy list\""}
+			Hint: "no policy connects this system to that name or address; see \"enclave policy list\""}
 	}
 	return &api.Problem{Status: http.StatusServiceUnavailable, Code: api.CodeTryAgain, Title: "not now", Detail: err.Error()}
 }

@@ -99,7 +99,7 @@ func (a *app) client() (*client.Client, error) {
 	}
 	if out.URL == "" {
 		return nil, usage("no API address: there is no %s in %s", contextFile, dir).
-			hint("pass --state with the directory of \"enclave up\", or set ENCLAVE_URL and ENCLAVE_TOKEN_FILE")
+			hint("pass --state with the directory of \"enclave up\", or run \"enclave login\" first, or set ENCLAVE_URL and ENCLAVE_TOKEN_FILE")
 	}
 	if out.Token == "" {
 		return nil, notSignedIn("no token for " + out.URL)

@@ -88,7 +88,7 @@ func lookAtNetwork(s *api.AgentStatus) finding {
 	case "":
 		return found(blank, "", "not known yet")
 	case link.NATBlocked:
-		return found(warn, do, "UDP is blocked, or no relay's STUN is up: nothing is direct, everything goes by relay")
+		return found(warn, do, "UDP is blocked, or no relay's STUN is up: no path is direct by UDP")
 	case link.NATHard:
 		return found(warn, do, "UDP works by %s, and the NAT maps by destination: few pairs become direct", by)
 	case link.NATNone:

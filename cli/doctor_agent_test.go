@@ -36,7 +36,7 @@ func TestDoctorOfAnAgent(t *testing.T) {
 		{"easy", lookAtNetwork, network("easy", api.AgentNetwork{IPv4: true, IPv6: true}), fine, "IPv4 and IPv6"},
 		{"no NAT", lookAtNetwork, network("none", api.AgentNetwork{IPv4: true}), fine, "no NAT"},
 		{"hard", lookAtNetwork, network("hard", api.AgentNetwork{IPv4: true}), warn, "few pairs"},
-		{"blocked", lookAtNetwork, network("blocked", api.AgentNetwork{}), warn, "everything goes by relay"},
+		{"blocked", lookAtNetwork, network("blocked", api.AgentNetwork{}), warn, "no path is direct by UDP"},
 		{"relays", lookAtRelays, relays(up, idle), fine, "fra1, one of 2"},
 		{"one is dead", lookAtRelays, relays(up, dead), warn, "lon1 (i/o timeout)"},
 		{"all are dead", lookAtRelays, relays(dead), warn, "none of 1"},

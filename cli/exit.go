@@ -107,7 +107,7 @@ var known = []struct {
 	{agent.ErrClock, exitTryAgain, "clock", "set this machine's clock, or let it follow a time server, and try again"},
 	{agent.ErrRevoked, exitForbidden, "revoked", "enrol again with a new state directory and a new key"},
 	{agent.ErrReplaced, exitTryAgain, "replaced", "one state directory belongs to one machine; was it copied?"},
-	{agent.ErrUnknownName, exitNotFound, "unknown_name", "no policy introduces a system of that name to this one; see \"enclave policy list\""},
+	{agent.ErrUnknownName, exitNotFound, "unknown_name", "no policy connects this system to that name or address; see \"enclave policy list\""},
 	{agent.ErrNoAgent, exitTryAgain, "no_agent", "start \"enclave agent\" with this --state first"},
 	{uplink.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there?"},
 	{client.ErrUntrusted, exitUsage, "untrusted", "set ENCLAVE_CA_FINGERPRINT to the root fingerprint that \"enclave up\" printed, or run \"enclave login URL --ca-fingerprint SHA256 --token-file FILE\""},

@@ -30,7 +30,7 @@ func (p *policyFlags) flags(a *app, c *cobra.Command) *cobra.Command {
 	f.StringArrayVar(&p.trust, "trust", nil, "`REQUIREMENT` that senders must meet; may be given several times")
 	f.StringArrayVar(&p.recvTrust, "receiver-trust", nil, "`REQUIREMENT` that receivers must meet; may be given several times")
 	f.StringArrayVar(&p.gateways, "gateway", nil, "`SYSTEM=SUBNET,...` that carries flows to these subnets, SYSTEM alone for all it may; makes a gateway policy; may be given several times, in order")
-	f.StringArrayVar(&p.filter, "subnet-filter", nil, "`ENTRY` that gateways are narrowed to: address, CIDR, range \"10.0.0.1 - 10.0.0.9\"; may be given several times")
+	f.StringArrayVar(&p.filter, "subnet-filter", nil, "`ENTRY` that gateways are narrowed to: address, CIDR, range \"10.0.0.1 - 10.0.0.9\", DNS name; may be given several times")
 	f.StringVar(&p.priority, "priority", "", "which gateway new flows take: `HOW`, balanced, ordered or nearest")
 	f.StringVar(&p.notes, "notes", "", "free `TEXT`")
 	p.end.flags(c)

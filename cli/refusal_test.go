@@ -122,7 +122,7 @@ func TestNobodyAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	for _, line := range []string{"up --stun 127.0.0.1:0", "control"} {
+	for _, line := range []string{"up --stun 127.0.0.1:0", "control", "sandbox serve"} {
 		if r := s.refused(exitTryAgain, append(strings.Fields(line), "--listen", other.Addr().String())...); r.Code != "port_taken" || r.Hint == "" {
 			t.Errorf("%s on a port that is taken: %+v", line, r)
 		}
@@ -147,6 +147,10 @@ func TestSignIn(t *testing.T) {
 	signedOut("no token file")
 	s.env = map[string]string{"ENCLAVE_STATE": privateDir(t), "ENCLAVE_URL": s.url}
 	signedOut("no token")
+	delete(s.env, "ENCLAVE_URL")
+	if r := s.refused(exitUsage, "system", "list"); !strings.Contains(r.Hint, "enclave login") {
+		t.Errorf("no address: %+v", r)
+	}
 }
 
 // TestWhatIsNotThere: 5 for what is unknown, 2 for a name that fits several.

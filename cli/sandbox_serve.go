@@ -159,7 +159,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	defer func() { err = errors.Join(err, end()) }()
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil {
-		return usage("--listen: %v", err)
+		return fmt.Errorf("--listen: %w", err)
 	}
 	cfg := session.Config{Host: host, Tokens: tokens, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
 		Join: f.host.join, Origins: f.origins, Limits: f.limits, Logger: a.logger()}

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,8 +16,8 @@ import (
 const echoWait = 5 * time.Second
 
 // Echo carries an ICMP echo request (RFC 792, RFC 4443) to its host and the answer back.
-// Where the network has no ping sockets the sender hears nothing, as from a host that
-// does not answer, and Stats counts it as refused.
+// Where this host gives no ping sockets the sender hears nothing, as from a host that
+// does not answer; the log says why, and Stats counts it as refused.
 func (g *Gateway) Echo(pkt []byte) {
 	q, ok := parseEcho(pkt)
 	p, can := g.cfg.Network.(Pinger)
@@ -49,7 +51,11 @@ func (g *Gateway) Echo(pkt []byte) {
 			g.refused(key.src, key.dst, err)
 			return
 		}
-		if err := p.Echo(ctx, reals[0], q.seq, q.payload); err != nil {
+		switch err := p.Echo(ctx, reals[0], q.seq, q.payload); {
+		case errors.Is(err, fs.ErrPermission): // of this host, and not the network's silence
+			g.refused(key.src, key.dst, err)
+			return
+		case err != nil:
 			g.counts.failed.Add(1)
 			g.log.Debug("no echo behind this gateway", "to", q.dst, "error", err)
 			return

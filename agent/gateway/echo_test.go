@@ -1,10 +1,16 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"enclave/wire"
@@ -78,6 +84,37 @@ type pinged struct {
 
 func (p pinged) Send(pkt []byte)                                                { p.back <- slices.Clone(pkt) }
 func (p pinged) Echo(_ context.Context, _ netip.Addr, _ uint16, _ []byte) error { return nil }
+
+// unpingable is a host that gives its users no ping sockets.
+type unpingable struct {
+	*ground
+	asked chan struct{}
+}
+
+func (u unpingable) Echo(context.Context, netip.Addr, uint16, []byte) error {
+	defer close(u.asked)
+	return fmt.Errorf("no ping socket: %w", &os.SyscallError{Syscall: "socket", Err: syscall.EACCES})
+}
+
+// TestNoPingSockets: what the host itself refuses is told to its operator, and is not
+// counted as the silence of the network behind.
+func TestNoPingSockets(t *testing.T) {
+	n, said := unpingable{new(ground), make(chan struct{})}, new(bytes.Buffer)
+	g := New(Config{Network: n, Back: n, Overlay: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}, Log: slog.New(slog.NewTextHandler(said, nil))})
+	g.SetRoutes(NewRoutes([]wire.Route{route("10.0.0.0/24", "")}))
+	four, _ := echoes()
+	g.Echo(asked(four))
+	<-n.asked
+	if err := g.Close(); err != nil { // waits for the echo
+		t.Fatal(err)
+	}
+	if s := g.Stats(); s.Refused != 1 || s.Failed != 0 {
+		t.Errorf("%+v", s)
+	}
+	if !strings.Contains(said.String(), "no ping socket") || !strings.Contains(said.String(), "WARN") {
+		t.Errorf("the log says %q", said)
+	}
+}
 
 // TestEchoesGoBack: an echo is answered by the address that was asked, and after Close by
 // nobody.
