@@ -114,9 +114,12 @@ func (c *udpSocket) fail(terr tcpip.Error) {
 }
 
 // failure is the error that waits, once. The caller holds mu.
-func (c *udpSocket) failure() (terr tcpip.Error) {
-	terr, c.failed = c.failed, nil
-	c.news.Store(c.ended)
+func (c *udpSocket) failure() tcpip.Error {
+	terr := c.failed
+	if terr != nil { // every read comes by here, and writers look at news
+		c.failed = nil
+		c.news.Store(c.ended)
+	}
 	return terr
 }
 
