@@ -130,14 +130,15 @@ func (a *Agent) ListenUDP(ctx context.Context, port uint16) (net.PacketConn, err
 // at random.
 func (a *Agent) peer(name, target string) (*contact, error) {
 	v := a.view.Load()
-	found := v.find(name, time.Now())
+	now := time.Now()
+	found := v.find(name, now)
 	if len(found) > 0 {
 		return found[rand.IntN(len(found))], nil
 	}
 	err := &proxy.Error{Reason: proxy.UnknownName, Target: target}
 	if v.state == api.AgentClosed && !v.until.IsZero() {
 		err.Err = fmt.Errorf("no word from control: the map's life ended %s, and nobody is known until it is back", v.until.UTC().Format(time.RFC3339))
-	} else if why := v.lapsed(name); why != "" {
+	} else if why := v.lapsed(name, now); why != "" {
 		err.Err = errors.New(why)
 	}
 	return nil, err

@@ -3,6 +3,7 @@ package agent
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"enclave/wire"
 )
@@ -59,6 +60,24 @@ func TestNames(t *testing.T) {
 	}
 	if got := new(directory).follow("", wire.DNS{}, []wire.Peer{web}).find("web.enclave", noon); got != nil {
 		t.Error("without a zone there are no names in one")
+	}
+}
+
+// TestLapsedByTheClock: between the end of a peer's last grant and the loop's next turn its
+// name stands for nobody, and the answer says why.
+func TestLapsedByTheClock(t *testing.T) {
+	o := newOrg(t, noon)
+	p := o.peer("bbbbb", 2, noon, span{until: noon.Add(time.Hour)})
+	d := new(directory).follow("enclave", wire.DNS{}, []wire.Peer{p})
+	name, end := p.Name+".enclave", noon.Add(time.Hour)
+	if found := d.find(name, end.Add(-1)); len(found) != 1 || d.lapsed(name, end.Add(-1)) != "" {
+		t.Errorf("before its end: %d found, lapsed: %q", len(found), d.lapsed(name, end.Add(-1)))
+	}
+	if found, why := d.find(name, end), d.lapsed(name, end); len(found) != 0 || !strings.Contains(why, "no longer introduced") || !strings.Contains(why, end.UTC().Format(time.RFC3339)) {
+		t.Errorf("at its end: %d found, lapsed: %q", len(found), why)
+	}
+	if why := d.lapsed("nobody.enclave", end); why != "" {
+		t.Errorf("a name that nobody had: %q", why)
 	}
 }
 

@@ -64,15 +64,27 @@ func endedAt(g *wire.Grant, called func(wire.SystemID) string) string {
 	return why + " " + g.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// lapsed says why nobody has this name any more; empty where nobody had it.
-func (d *directory) lapsed(name string) string {
+// lapsed says why nobody has this name any more; empty where nobody had it. A peer whose
+// last grant is over by its clock is lapsed from then on: the loop may be busy cutting its
+// flows, and has told nobody yet.
+func (d *directory) lapsed(name string, now time.Time) string {
 	name = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(name), "."), "."+d.zone)
 	addr, _ := netip.ParseAddr(name)
 	addr = addr.Unmap()
+	called := func(p *wire.Peer) bool {
+		return name == p.Name || name == string(p.ID)+".id" || name == string(p.ID) || addr.IsValid() && (addr == p.IPv4 || addr == p.IPv6)
+	}
+	const over = "%s is no longer introduced: %s"
+	for i := range d.peers {
+		if p := &d.peers[i]; called(p) {
+			if g := lastEnded(p.Grants, now, func(*wire.Grant) bool { return true }); g != nil {
+				return fmt.Sprintf(over, p.Name, endedAt(g, d.called))
+			}
+		}
+	}
 	for _, l := range slices.Backward(d.lapses) {
-		p := &l.peer
-		if name == p.Name || name == string(p.ID)+".id" || name == string(p.ID) || addr.IsValid() && (addr == p.IPv4 || addr == p.IPv6) {
-			return fmt.Sprintf("%s is no longer introduced: %s", p.Name, l.why)
+		if called(&l.peer) {
+			return fmt.Sprintf(over, l.peer.Name, l.why)
 		}
 	}
 	return ""
