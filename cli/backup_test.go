@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"enclave/store"
+	"enclave/store/seal"
 )
 
 // stoppedState makes the state of a control plane that does not run.
@@ -131,6 +132,45 @@ func TestDoctor(t *testing.T) {
 	os.WriteFile(path, raw, 0o600)
 	if code, all := ask("--full"); code != exitDamaged || all["database"].Verdict != bad || !strings.Contains(all["database"].Do, "backup restore") {
 		t.Errorf("%d: %+v", code, all["database"])
+	}
+}
+
+// TestDoctorWithoutTheKey: a state that nothing was given for is not called damaged, nor
+// well.
+func TestDoctorWithoutTheKey(t *testing.T) {
+	s := newShell(t)
+	dir := s.env["ENCLAVE_STATE"]
+	stopped(t, dir)
+	pass := s.secret("correct horse battery staple")
+	s.ok("seal", "add", "passphrase", "--new-passphrase-file", pass, "--only")
+	if err := os.Remove(filepath.Join(dir, seal.IdentityName)); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(exit int, code string, args ...string) map[string]finding {
+		t.Helper()
+		out, errs, got := s.run(append([]string{"doctor", "--full", "--json"}, args...)...)
+		var list []finding
+		if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != len(checks) || got != exit || !strings.Contains(errs, code) {
+			t.Fatalf("exit %d, want %d: %v in %s%s", got, exit, err, out, errs)
+		}
+		byName := map[string]finding{}
+		for _, f := range list {
+			byName[f.Check] = f
+		}
+		return byName
+	}
+	for code, args := range map[string][]string{`"no_identity"`: nil, `"wrong_identity"`: {"--passphrase-file", s.secret("another one of that length")}} {
+		all := ask(exitUsage, code, args...)
+		if all["keyring"].Verdict != warn || !strings.Contains(all["keyring"].Do, "--passphrase-file") || all["database"].Verdict != blank || all["pages"].Verdict != blank {
+			t.Errorf("%s: %+v", code, all)
+		}
+	}
+	if all := ask(exitOK, "", "--passphrase-file", pass); all["keyring"].Verdict != fine || all["database"].Verdict != fine || all["pages"].Verdict != fine {
+		t.Errorf("%+v", all)
+	}
+	if privateModes {
+		os.Chmod(filepath.Join(dir, "keyring.age"), 0o644)
+		ask(exitDamaged, `"unwell"`)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -120,6 +121,22 @@ func TestTokensAreShownOnce(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	s.says(s.ok("token", "create", "other", "--scope", "admin"), "enctok_", "once")
+	// A file that is there keeps what it holds, and no token is made for it; one that could
+	// not be made leaves no file, and nothing beside it.
+	held, _ := os.ReadFile(file)
+	for _, more := range [][]string{{}, {"--dry-run"}} {
+		r := s.refused(exitUsage, append([]string{"token", "create", "third", "--scope", "read", "--out", file}, more...)...)
+		if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, held) || !strings.Contains(r.Message, "exists") {
+			t.Errorf("%+v; the file holds %d bytes of %d, %v", r, len(now), len(held), err)
+		}
+	}
+	s.refused(exitRefused, "token", "create", "other", "--scope", "read", "--out", filepath.Join(filepath.Dir(file), "other.token"))
+	if left, err := os.ReadDir(filepath.Dir(file)); err != nil || len(left) != 1 {
+		t.Errorf("files left: %v, %v", left, err)
+	}
+	if out := s.ok("token", "list"); strings.Contains(out, "third") {
+		t.Errorf("a token was made that nobody has: %s", out)
+	}
 	if out := s.ok("token", "list", "--json"); strings.Contains(out, "enctok_") || !strings.Contains(out, `"name":"ci"`) {
 		t.Errorf("%s", out)
 	}
@@ -140,6 +157,38 @@ func TestTokensAreShownOnce(t *testing.T) {
 	s.refused(exitUsage, "token", "create", "x", "--scope", "read", "--out", filepath.Join(file, "no"))
 	s.refused(exitRefused, "token", "create", "other", "--scope", "read")
 	s.refused(exitNotFound, "token", "revoke", "nobody")
+}
+
+func TestRelaysAreRemoved(t *testing.T) {
+	s := newSite(t, func(st *store.Store, c store.Change) {
+		secret := store.SecretHash{1}
+		_, err := st.CreateKey(t.Context(), c, store.KeyParams{Name: "relays", Kind: store.RelayKey, Secret: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = st.EnrolRelay(t.Context(), c.At, store.EnrolRelayParams{Secret: secret, Name: "far", Identity: wire.IdentityKey{1}, Info: wire.RelayInfo{Addr: "relay.example:443"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	var list []api.Relay
+	if err := json.Unmarshal([]byte(s.ok("relays", "list", "--json")), &list); err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	id := string(list[0].ID)
+	if out, _, _ := s.run("__complete", "relays", "delete", ""); !strings.Contains(out, id+"\trelay.example:443") {
+		t.Errorf("completes to %s", out)
+	}
+	s.says(s.ok("relays", "delete", id, "--dry-run"), "0 gained, 0 lost")
+	s.says(s.ok("relays", "list"), id)
+	s.says(s.ok("relays", "delete", id, "--reason", "it is sold"), "removed "+id)
+	s.says(s.ok("audit", "list"), "it is sold", "relay.delete")
+	if out := s.ok("relays", "list", "--json"); out != "[]\n" {
+		t.Errorf("left: %s", out)
+	}
+	if r := s.refused(exitNotFound, "relays", "delete", id); !strings.Contains(r.Hint, "relays list") {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestSystemsAreUpdated(t *testing.T) {

@@ -157,6 +157,16 @@ func (a *app) completeTokens() completion {
 	}))
 }
 
+func (a *app) completeRelays() completion {
+	return a.offer(firstArg(func(ctx context.Context, cl *client.Client) (out []string) {
+		relays, _ := cl.Relays(ctx)
+		for _, r := range relays {
+			out = append(out, string(r.ID)+"\t"+r.Addr)
+		}
+		return out
+	}))
+}
+
 // completeTrust offers a system and then a requirement.
 func (a *app) completeTrust() completion {
 	return a.offer(func(ctx context.Context, cl *client.Client, args []string) []string {

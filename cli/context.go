@@ -154,6 +154,47 @@ func writeFile(name string, b []byte) error {
 	return os.Rename(tmp.Name(), name)
 }
 
+// newFile is a file to be: its directory takes one, and nothing has its name yet.
+type newFile struct {
+	name string
+	tmp  *os.File // beside it, mode 0600
+}
+
+// createFile refuses a name that is taken, whatever it is taken by.
+func createFile(name string) (*newFile, error) {
+	switch _, err := os.Lstat(name); {
+	case err == nil:
+		return nil, fmt.Errorf("%s exists and is not overwritten", name)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return nil, err
+	}
+	return &newFile{name, tmp}, nil
+}
+
+// keep gives the file its content and its name, both or neither. A link fails where a
+// rename would take the place of what has come there meanwhile.
+func (f *newFile) keep(b []byte) error {
+	_, err := f.tmp.Write(b)
+	if err := errors.Join(err, f.tmp.Sync(), f.tmp.Close()); err != nil {
+		return err
+	}
+	err = os.Link(f.tmp.Name(), f.name)
+	if _, taken := os.Lstat(f.name); err == nil || taken == nil {
+		return err
+	}
+	return os.Rename(f.tmp.Name(), f.name) // a file system without links
+}
+
+// Close leaves nothing behind but what was kept.
+func (f *newFile) Close() error {
+	f.tmp.Close()
+	return os.Remove(f.tmp.Name())
+}
+
 func first(values ...string) string {
 	for _, v := range values {
 		if v != "" {

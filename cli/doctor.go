@@ -52,6 +52,7 @@ type patient struct {
 	health  api.Health
 	healthy error // of asking for it, or of looking
 	looked  bool
+	closed  error // nothing was given that opens the state, or the wrong thing
 	now     time.Time
 
 	agent      *api.AgentStatus // of the agent that runs on the state; see agentStatus
@@ -93,7 +94,8 @@ func (a *app) doctor() *cobra.Command {
 that runs also at its network, relays, paths, gateway and names. With --full
 it deciphers and checks every page of the database, has SQLite check what they say, and
 follows the whole audit trail; where a control plane runs on the state, it does that
-itself while it goes on. Nothing is changed. The exit code is 7 when a check fails.`,
+itself while it goes on. Nothing is changed. The exit code is 7 when a check fails, and 2
+when none does and what would open the state was not given: then nobody has looked into it.`,
 		Example: "  enclave doctor --state lab\n  enclave doctor --full --state lab --json",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.stateDir()
@@ -116,7 +118,7 @@ itself while it goes on. Nothing is changed. The exit code is 7 when a check fai
 			if failed > 0 {
 				return &failure{exit: exitDamaged, Code: "unwell", Message: fmt.Sprintf("%d of %d checks failed", failed, len(list))}
 			}
-			return nil
+			return p.closed
 		}})
 	c.Flags().BoolVar(&full, "full", false, "check every page and every audit record")
 	return c
@@ -202,7 +204,7 @@ func checkProcess(ctx context.Context, p *patient) finding {
 	return found(fine, "", "none runs; the state was looked at directly")
 }
 
-func checkKeyring(_ context.Context, p *patient) finding {
+func checkKeyring(ctx context.Context, p *patient) finding {
 	s, err := p.a.sealer(p.unseal)
 	if err != nil {
 		return found(bad, "", "%v", err)
@@ -212,10 +214,10 @@ func checkKeyring(_ context.Context, p *patient) finding {
 	case errors.Is(err, node.ErrNoState):
 		return found(blank, "", "nothing is sealed here")
 	case errors.Is(err, seal.ErrNoIdentity), errors.Is(err, seal.ErrWrongIdentity):
-		if p.running {
-			return found(warn, "pass --identity to check it", "not looked at: %v", err)
+		if !p.running && p.agentStatus(ctx) == nil {
+			p.closed = err
 		}
-		return found(bad, "pass --identity FILE or --passphrase-file FILE", "%v", err)
+		return found(warn, "pass --identity FILE or --passphrase-file FILE", "not looked at: %v", err)
 	case err != nil:
 		return found(bad, "put keyring.age back from a copy of the directory, or restore a backup", "%v", err)
 	case st.Unfinished:
@@ -275,6 +277,9 @@ func checkDatabase(ctx context.Context, p *patient) finding {
 	if p.locked {
 		return found(blank, "", "locked")
 	}
+	if p.closed != nil {
+		return found(blank, "", "sealed: not looked at")
+	}
 	p.look(ctx)
 	if err := p.healthy; err != nil {
 		f := explain(err)
@@ -290,7 +295,7 @@ func checkDatabase(ctx context.Context, p *patient) finding {
 // deep is a check of --full.
 func (p *patient) deep(text, ok string, args ...any) finding {
 	switch {
-	case !p.control || p.locked || p.healthy != nil:
+	case !p.control || p.locked || p.closed != nil || p.healthy != nil:
 		return found(blank, "", "not looked at")
 	case !p.full:
 		return found(blank, "", "--full looks at it")

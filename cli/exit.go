@@ -154,6 +154,7 @@ var lookUp = map[string]string{
 	"trust":  "see \"enclave trust list\" and \"enclave system list\"",
 	"key":    "see \"enclave key list\"",
 	"policy": "see \"enclave policy list\"",
+	"relays": "see \"enclave relays list\"",
 	// Verbs whose argument is not what their noun says.
 	"policy confirm":  "it was confirmed, or has reverted: see \"enclave policy history\"",
 	"policy restore":  "see \"enclave policy history\"",

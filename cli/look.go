@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"enclave/cli/client"
 	"enclave/wire"
 	"enclave/wire/api"
 )
 
 func (a *app) relays() *cobra.Command {
-	return a.group("relays", "Look at the relays", &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+	return a.group("relays", "Look at the relays, and remove one", a.relaysDelete(), &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 		cl, err := a.client()
 		if err != nil {
 			return err
@@ -31,6 +32,15 @@ func (a *app) relays() *cobra.Command {
 			table(w, rows...)
 		})
 	}})
+}
+
+func (a *app) relaysDelete() *cobra.Command {
+	var w changing
+	return w.flags(&cobra.Command{Use: "delete RELAY", Short: "Remove a relay and its identity", Args: exactly("RELAY"), ValidArgsFunction: a.completeRelays(),
+		Example: "  enclave relays delete relay-7f3a --dry-run",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.change(c, w, "removed "+args[0], func(cl *client.Client) (api.Changed, error) { return cl.DeleteRelay(c.Context(), args[0]) })
+		}})
 }
 
 // overview is what `status` shows.

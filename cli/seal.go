@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -224,7 +225,7 @@ func (a *app) sealRemove() *cobra.Command {
 	var f unsealFlags
 	return f.flags(&cobra.Command{Use: "remove RECIPIENT", Short: "Take a recipient out; its beginning is enough where that fits one",
 		Example: "  enclave seal remove age1pq1… --state lab",
-		Args:    exactly("RECIPIENT"), RunE: func(c *cobra.Command, args []string) error {
+		Args:    exactly("RECIPIENT"), ValidArgsFunction: a.completeRecipients(&f), RunE: func(c *cobra.Command, args []string) error {
 			return a.changeSeal(c, &f, sealChange{"removed", func(k *seal.Keyring) (seal.Recipient, error) {
 				r, err := match(k.Recipients(), args[0])
 				if err != nil {
@@ -247,6 +248,57 @@ func (a *app) sealRemove() *cobra.Command {
 				return r, now, err
 			}})
 		}})
+}
+
+// completeRecipients offers who can open the state: as the control plane that runs says,
+// else as the keyring does where nothing has to be typed to open it.
+func (a *app) completeRecipients(f *unsealFlags) completion {
+	return func(c *cobra.Command, args []string, typing string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 || f.identity == "-" {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var list []node.SealRecipient
+		ctx, cancel := context.WithTimeout(c.Context(), completeTimeout)
+		defer cancel()
+		if online, err := a.online(); err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		} else if online {
+			live, _ := a.liveSeal(ctx)
+			for _, r := range live.Recipients {
+				list = append(list, node.SealRecipient{Kind: r.Kind, Recipient: r.Recipient})
+			}
+		} else if s, err := a.sealer(f); err == nil {
+			st, _ := s.Status(false)
+			list = st.Recipients
+		}
+		return typed(recipientWords(list, typing)), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// recipientWords are the beginnings that name each of a list, and no longer than that
+// takes: a recipient may have two thousand characters.
+func recipientWords(list []node.SealRecipient, typing string) (out []string) {
+	const least = 16 // characters, so that a person knows it again
+	for i, r := range list {
+		n := max(least, len(typing))
+		for j, other := range list {
+			if i != j {
+				n = max(n, common(r.Recipient, other.Recipient)+1)
+			}
+		}
+		if strings.HasPrefix(r.Recipient, typing) {
+			out = append(out, r.Recipient[:min(n, len(r.Recipient))]+"\t"+r.Kind)
+		}
+	}
+	return out
+}
+
+// common is how many bytes two strings begin with alike.
+func common(a, b string) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // match finds the one recipient that begins with prefix.

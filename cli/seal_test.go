@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +94,31 @@ func TestSeal(t *testing.T) {
 	}
 	if r := s.refused(exitNotFound, "seal", "remove", "age1nobodyatall"); r.Code != "not_found" {
 		t.Errorf("got %+v", r)
+	}
+	offered := func(args ...string) (words []string) {
+		t.Helper()
+		out, _, _ := s.run(append([]string{"__complete", "seal", "remove"}, args...)...)
+		for line := range strings.Lines(out) {
+			if word, _, ok := strings.Cut(line, "\t"); ok {
+				words = append(words, word)
+			}
+		}
+		return words
+	}
+	words := offered("")
+	for _, r := range []seal.Recipient{id.Recipient, other.Recipient} {
+		if !slices.ContainsFunc(words, func(w string) bool {
+			one, err := match([]seal.Recipient{id.Recipient, other.Recipient}, w)
+			return err == nil && one.String() == r.String() && len(w) < 40
+		}) {
+			t.Errorf("%.20s… is not offered: %q", r, words)
+		}
+	}
+	if words := offered(id.Recipient.String()[:100]); len(words) != 1 || words[0] != id.Recipient.String()[:100] {
+		t.Errorf("more typed: %q", words)
+	}
+	if words := offered(id.Recipient.String(), ""); len(words) != 0 {
+		t.Errorf("a second argument: %q", words)
 	}
 	changed := decode[sealChanged](t, s.ok("seal", "remove", id.Recipient.String()[:80], "--json"))
 	if changed.Recipient != id.Recipient.String() || changed.Recipients != 1 {

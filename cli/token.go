@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -52,11 +53,14 @@ func (a *app) tokenCreate() *cobra.Command {
 			} else if !at.IsZero() {
 				t.ExpiresAt = &at
 			}
-			if file != "" && !wish.DryRun {
+			var keep *newFile
+			if file != "" {
 				// Before it is made: a secret that cannot be kept would be lost.
-				if err := writeFile(file, nil); err != nil {
-					return usage("--out: %v", err)
+				var err error
+				if keep, err = createFile(file); err != nil {
+					return usage("--out: %v", err).hint("choose a FILE that does not exist yet, in a directory that you can write to")
 				}
+				defer keep.Close()
 			}
 			cl, err := a.client()
 			if err != nil {
@@ -67,8 +71,8 @@ func (a *app) tokenCreate() *cobra.Command {
 				return a.trial(err)
 			}
 			if file != "" {
-				if err := writeFile(file, []byte(out.Secret+"\n")); err != nil {
-					return err
+				if err := keep.keep([]byte(out.Secret + "\n")); err != nil {
+					return fmt.Errorf("token %s was created and its secret is lost; revoke it: %w", out.ID, err)
 				}
 				out.Secret = ""
 			}

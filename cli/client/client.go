@@ -428,6 +428,11 @@ func (c *Client) Relays(ctx context.Context) ([]api.Relay, error) {
 	return list[api.Relay](ctx, c, "/relays", nil)
 }
 
+// DeleteRelay removes a relay and its identity.
+func (c *Client) DeleteRelay(ctx context.Context, id string) (api.Changed, error) {
+	return c.change(ctx, http.MethodDelete, "/relays"+seg(id), nil)
+}
+
 // Revision tells where the organisation is.
 func (c *Client) Revision(ctx context.Context) (out api.RevisionStatus, err error) {
 	return out, c.call(ctx, http.MethodGet, "/revision", nil, nil, &out)

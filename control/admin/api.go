@@ -248,7 +248,6 @@ type (
 		Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 		After string `query:"after" maxLength:"200" doc:"The next of the page before"`
 	}
-	changed struct{ Body api.Changed }
 )
 
 // page cuts a sorted list. The cursor is the key of the last item of the page before,

@@ -12,6 +12,7 @@ type (
 	relayList struct{ Body api.Page[api.Relay] }
 	relayRef  struct {
 		Relay wire.RelayID `path:"relay" maxLength:"128"`
+		Wanted
 	}
 )
 
@@ -25,18 +26,14 @@ func (a *API) routeRelays() {
 			return api.Relay{Relay: r.Relay, EnrolledAt: r.EnrolledAt}
 		})}, nil
 	})
-	route(a, "relay-delete", func(ctx context.Context, in *relayRef) (*changed, error) {
-		c, err := change(ctx, "")
+	route(a, "relay-delete", func(ctx context.Context, in *relayRef) (*outcome, error) {
+		c, err := in.change(ctx, "")
 		if err != nil {
 			return nil, err
 		}
-		out, err := a.control.Change(ctx, func(ctx context.Context) (Touched, wire.Revision, error) {
+		return asOutcome(a.order(ctx, in.how(), func(ctx context.Context) (Touched, wire.Revision, error) {
 			rev, err := a.store.DeleteRelay(ctx, c, in.Relay)
 			return Touched{Relays: true}, rev, err
-		})
-		if err != nil {
-			return nil, refuse(err)
-		}
-		return &changed{out}, nil
+		}))
 	})
 }
