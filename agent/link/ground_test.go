@@ -36,6 +36,9 @@ type ground struct {
 	far    time.Duration       // of connecting
 	no     map[netip.Addr]bool // cannot be dialled from here
 	listen string              // where streams are taken
+	also   []netip.Addr        // its other addresses, for TCP
+	lag    time.Duration       // of what it reads by TCP
+	hello  map[netip.Addr]bool // hear of what is written to them by TCP the first piece alone
 	spray  int
 }
 
@@ -163,7 +166,7 @@ func (g *ground) LookupHost(_ context.Context, host string) ([]netip.Addr, error
 func (g *ground) Addrs() ([]netip.Addr, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return []netip.Addr{g.addr}, nil
+	return append([]netip.Addr{g.addr}, g.also...), nil
 }
 
 // move gives the host another address, and another NAT state.
@@ -195,6 +198,8 @@ func (g *ground) DialContext(ctx context.Context, _, addr string) (net.Conn, err
 	}
 	g.port++
 	a.far, b.far = to, netip.AddrPortFrom(seen, g.port)
+	a.lag, b.lag = g.lag, h.lag
+	a.once = g.hello[to.Addr()]
 	g.conns = append(g.conns, a, b)
 	accept, far := h.tcp[to.Port()], h.far
 	g.mu.Unlock()
@@ -327,6 +332,8 @@ type pipe struct {
 	in, out *half
 	hole    atomic.Bool // what is written disappears
 	far     netip.AddrPort
+	lag     time.Duration
+	once    bool // after the next write a hole
 }
 
 type half struct {
@@ -357,6 +364,7 @@ func (s *pipe) Read(b []byte) (int, error) {
 		eof, until := s.in.eof, s.in.until
 		s.in.mu.Unlock()
 		if n > 0 {
+			time.Sleep(s.lag)
 			return n, nil
 		}
 		if eof {
@@ -385,6 +393,7 @@ func (s *pipe) Write(b []byte) (int, error) {
 	if !s.hole.Load() {
 		s.out.buf = append(s.out.buf, b...)
 		s.out.wake()
+		s.hole.Store(s.once)
 	}
 	return len(b), nil
 }

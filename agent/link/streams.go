@@ -36,11 +36,12 @@ type StreamListener interface {
 }
 
 const (
-	streamIn    = 5 * time.Second // TCP, TLS and the pong together
-	streamTries = 6               // addresses of one peer that are called at once
-	streamCalls = 32              // calls to all peers at once
-	standingFor = 3 * time.Second // a stream that was heard within it is no corpse
-	tcpNamed    = 4               // addresses of ours that are named
+	streamIn    = 5 * time.Second         // TCP, TLS and the pong together
+	streamTries = 6                       // addresses of one peer that are called at once
+	streamCalls = 32                      // calls to all peers at once
+	streamTurn  = 1500 * time.Millisecond // of it for one of several calls to be let in
+	standingFor = 3 * time.Second         // a stream that was heard within it is no corpse
+	tcpNamed    = 4                       // addresses of ours that are named
 )
 
 var (
@@ -63,12 +64,15 @@ func (l *Link) callLocked(p *peer, addrs []netip.AddrPort) {
 	})
 }
 
-// call calls all of addrs together. The first that lets us in becomes the stream.
+// call calls all of addrs together. The first that lets us in becomes the stream. The peer
+// lets in every call, and a later one takes the place of the one before; so those that have
+// reached it ask one after the other, or both sides would keep what the other has left.
 func (l *Link) call(ctx context.Context, p *peer, addrs []netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, streamIn)
 	defer cancel()
 	var calls sync.WaitGroup
 	var once sync.Once
+	turn := make(chan struct{}, 1) // whose it is sends into it
 	for _, a := range addrs[:min(len(addrs), streamTries)] {
 		if !disco.Sendable(a) || a.Addr().IsLoopback() && !l.cfg.LoopbackCandidates {
 			continue
@@ -80,7 +84,7 @@ func (l *Link) call(ctx context.Context, p *peer, addrs []netip.AddrPort) {
 			case <-ctx.Done():
 				return
 			}
-			s, r, err := l.callAt(ctx, p, a)
+			s, r, err := l.callAt(ctx, p, a, turn)
 			if err != nil {
 				l.log.Debug("no stream to the peer", "peer", p.id, "addr", a, "err", err)
 				return
@@ -95,8 +99,8 @@ func (l *Link) call(ctx context.Context, p *peer, addrs []netip.AddrPort) {
 	calls.Wait()
 }
 
-// callAt connects, knocks, proves who is who, and waits to be let in.
-func (l *Link) callAt(ctx context.Context, p *peer, to netip.AddrPort) (*streamConn, *stream.Reader, error) {
+// callAt connects, knocks, proves who is who, and waits for its turn and to be let in.
+func (l *Link) callAt(ctx context.Context, p *peer, to netip.AddrPort, turn chan struct{}) (*streamConn, *stream.Reader, error) {
 	base := l.cfg.Streams.Client(p.id)
 	if base == nil {
 		return nil, nil, errors.New("no TLS configuration for the peer")
@@ -106,7 +110,7 @@ func (l *Link) callAt(ctx context.Context, p *peer, to netip.AddrPort) (*streamC
 		return nil, nil, err
 	}
 	end := context.AfterFunc(ctx, func() { raw.Close() })
-	s, r, err := l.greetPeer(ctx, raw, base, p, to)
+	s, r, err := l.greetPeer(ctx, raw, base, p, to, turn)
 	if !end() && err == nil {
 		err = ctx.Err()
 	}
@@ -117,26 +121,51 @@ func (l *Link) callAt(ctx context.Context, p *peer, to netip.AddrPort) (*streamC
 	return s, r, nil
 }
 
-func (l *Link) greetPeer(ctx context.Context, raw net.Conn, base *tls.Config, p *peer, to netip.AddrPort) (*streamConn, *stream.Reader, error) {
+// greetPeer returns nil and the turn when it fails.
+func (l *Link) greetPeer(ctx context.Context, raw net.Conn, base *tls.Config, p *peer, to netip.AddrPort, turn chan struct{}) (s *streamConn, r *stream.Reader, err error) {
+	var late *time.Timer // ends the turn; nil: it was not ours
+	defer func() {
+		if late == nil {
+			return
+		}
+		if !late.Stop() && err == nil {
+			err = errNotLetIn
+		}
+		if err != nil {
+			<-turn
+		}
+	}()
 	tx := disco.NewTxID()
 	cfg := base.Clone()
 	cfg.MinVersion = tls.VersionTLS13
 	cfg.NextProtos = stream.Protocols(p.pair().Seal(nil, disco.Ping{Tx: tx, WireGuard: l.cfg.WireGuard}))
 	cfg.DynamicRecordSizingDisabled = true // many packets a record from the start
 	cfg.ServerName = ""
+	verify := cfg.VerifyConnection
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		if verify == nil || cs.NegotiatedProtocol != stream.ALPN {
+			return errStranger
+		}
+		if err := verify(cs); err != nil {
+			return err
+		}
+		if err := p.proves(&cs, time.Now()); err != nil {
+			return err
+		}
+		select { // with what we say after this the peer lets us in
+		case turn <- struct{}{}:
+			late = time.AfterFunc(streamTurn, func() { raw.Close() })
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	c := tls.Client(passage.NewBulk(raw), cfg)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, nil, err
 	}
-	cs := c.ConnectionState()
-	if cs.NegotiatedProtocol != stream.ALPN {
-		return nil, nil, errStranger
-	}
-	if err := p.proves(&cs, time.Now()); err != nil {
-		return nil, nil, err
-	}
 	begun := time.Now()
-	r := stream.NewReader(c)
+	r = stream.NewReader(c)
 	b, err := r.Next()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errNotLetIn, err)
@@ -146,7 +175,7 @@ func (l *Link) greetPeer(ctx context.Context, raw net.Conn, base *tls.Config, p 
 	} else if pong, ok := m.(disco.Pong); !ok || pong.Tx != tx {
 		return nil, nil, errStranger
 	}
-	s := newStreamConn(p, c, to, true)
+	s = newStreamConn(p, c, to, true)
 	s.rtt.Store(max(int64(time.Since(begun)), 1)) // from our last flight to its answer
 	return s, r, nil
 }

@@ -208,6 +208,52 @@ func TestBothListen(t *testing.T) {
 	})
 }
 
+// TestOneStreamToTwoAddresses: a peer that can be called at several addresses is called at
+// all of them together, and lets in one call. The others would each have taken the place
+// of the one before at its side, and this side would have kept what the peer has left.
+func TestOneStreamToTwoAddresses(t *testing.T) {
+	runWith(t, "blocked", "", 1, func(g *ground) {
+		g.lag = 10 * time.Millisecond
+		if g.nat == nil {
+			g.listen, g.also = ":443", []netip.Addr{netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("203.0.113.3")}
+			for _, a := range g.also {
+				g.hosts[a] = g
+			}
+		}
+	}, func(w *world) {
+		w.talk(time.Second)
+		w.until(5*time.Second, "a stream", w.byStream)
+		was := w.alice.peerOf("bob00").stream
+		if lost := w.talk(10 * time.Second); lost > 0 {
+			t.Errorf("%d messages lost", lost)
+		}
+		if is := w.alice.peerOf("bob00").stream; is != was {
+			t.Errorf("the stream did not last: %p, then %p", was, is)
+		}
+	})
+}
+
+// TestACallThatHangsLetsTheNextAsk: an address whose path swallows what is large, like a
+// certificate, keeps its turn only for a while.
+func TestACallThatHangsLetsTheNextAsk(t *testing.T) {
+	one, two := netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("203.0.113.3")
+	runWith(t, "blocked", "", 1, func(g *ground) {
+		g.lag = 10 * time.Millisecond
+		if g.nat == nil {
+			g.listen, g.also = ":443", []netip.Addr{one, two}
+			g.hosts[one], g.hosts[two] = g, g
+		} else {
+			g.hello = map[netip.Addr]bool{netip.MustParseAddr("203.0.113.1"): true, one: true}
+		}
+	}, func(w *world) {
+		w.talk(time.Second)
+		w.until(streamIn, "a stream", w.byStream)
+		if at := w.alice.peerOf("bob00").stream.far.Addr(); at != two {
+			t.Errorf("a stream to %v", at)
+		}
+	})
+}
+
 func (n *node) peerOf(id wire.SystemID) *peer {
 	n.Link.mu.Lock()
 	defer n.Link.mu.Unlock()
