@@ -42,6 +42,18 @@ type batcher struct {
 
 // newBatcher returns nil for a socket that is none of the kernel's.
 func newBatcher(pc PacketConn) *batcher {
+	b := newSender(pc)
+	if b == nil {
+		return nil
+	}
+	// Best effort: old kernels have none.
+	_ = b.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1) })
+	b.in.init()
+	return b
+}
+
+// newSender is newBatcher for the sending half alone: what comes is read one by one.
+func newSender(pc PacketConn) *batcher {
 	c, ok := pc.(*net.UDPConn)
 	if !ok {
 		return nil
@@ -54,16 +66,14 @@ func newBatcher(pc PacketConn) *batcher {
 	err = raw.Control(func(fd uintptr) {
 		domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
 		b.v4 = err == nil && domain == unix.AF_INET
-		// Best effort, all three: old kernels have no UDP_GRO, and what the system
-		// allows everybody may be less than a privileged process may take.
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		// Best effort: what the system allows everybody may be less than a privileged
+		// process may take.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
 	})
 	if err != nil {
 		return nil
 	}
-	b.in.init()
 	return b
 }
 

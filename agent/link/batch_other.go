@@ -9,6 +9,8 @@ type batcher struct{}
 
 func newBatcher(PacketConn) *batcher { return nil }
 
+func newSender(PacketConn) *batcher { return nil }
+
 func (*batcher) send(bufs [][]byte, _ netip.AddrPort) (int, error) { return len(bufs), nil }
 
 func (*batcher) receive() (data []byte, size int, from netip.AddrPort, err error) { return }

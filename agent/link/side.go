@@ -17,6 +17,12 @@ type side struct {
 	p    *peer
 }
 
+// newSide makes a side of c. It sends in batches and receives one by one: the kernel joins
+// nothing that readSide could not tell apart, and hundreds of sockets need no buffers.
+func newSide(p *peer, c PacketConn) *side {
+	return &side{sock: &socket{c, portOf(c), newSender(c)}, p: p}
+}
+
 // won is the side that was hit, and the peer's address to which it is the way.
 type won struct {
 	*side
@@ -101,7 +107,7 @@ func (l *Link) sideOf(p *peer, n int) *side {
 		l.log.Debug("no socket to spray from", "err", err)
 		return nil
 	}
-	s = &side{sock: newSocket(c), p: p}
+	s = newSide(p, c)
 	l.mu.Lock()
 	if p.path.Sides() < n || p.gone || l.ctx == nil || p.sides == nil || p.sides[n-1] != nil {
 		l.mu.Unlock()

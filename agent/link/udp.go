@@ -42,11 +42,14 @@ type socket struct {
 	batch *batcher // nil: one packet at a time
 }
 
-func newSocket(c PacketConn) *socket {
-	// Parsed, since the type of the address is the network's own.
+func newSocket(c PacketConn) *socket { return &socket{c, portOf(c), newBatcher(c)} }
+
+// portOf is the port of a socket. It is parsed, since the type of the address is the
+// network's own.
+func portOf(c PacketConn) uint16 {
 	_, s, _ := net.SplitHostPort(c.LocalAddr().String())
 	port, _ := strconv.ParseUint(s, 10, 16)
-	return &socket{c, uint16(port), newBatcher(c)}
+	return uint16(port)
 }
 
 // binding is one Open of the bind.
