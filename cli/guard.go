@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -18,6 +19,9 @@ type guard struct {
 	w        io.Writer
 	document func() bool // JSON is written
 
+	// mu guards what follows, and keeps writes whole, also while they wait: loggers and
+	// consoles of several goroutines share one guard.
+	mu  sync.Mutex
 	cut []byte // the beginning of a character whose end has not come
 	buf []byte // reused
 }
@@ -27,6 +31,8 @@ func newGuard(w io.Writer, document func() bool) *guard { return &guard{w: w, do
 
 // Write implements io.Writer. A character that is cut by the end of b waits for the rest.
 func (g *guard) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if len(g.cut) == 0 && !bytes.ContainsFunc(b, suspect) {
 		return g.w.Write(b)
 	}
@@ -64,6 +70,8 @@ func suspect(r rune) bool { return r == utf8.RuneError || r != '\n' && r != '\t'
 
 // flush ends the output: a character whose end never came is none.
 func (g *guard) flush() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if len(g.cut) > 0 {
 		g.cut = nil
 		fmt.Fprint(g.w, string(utf8.RuneError))

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -41,6 +42,29 @@ func TestGuard(t *testing.T) {
 					t.Errorf("%q, document %v, %d at a time: %q, want %q", in, document, size, out.String(), want[i])
 				}
 			}
+		}
+	}
+}
+
+// TestGuardIsShared writes lines that have to be changed from several goroutines, as a
+// logger and a console do: each comes out whole.
+func TestGuardIsShared(t *testing.T) {
+	var out bytes.Buffer
+	g := newGuard(&out, func() bool { return false })
+	var all sync.WaitGroup
+	for _, line := range []string{"one\x1b\n", "another, longer\u202e\n", "and a third\n"} {
+		all.Go(func() {
+			for range 200 {
+				if _, err := io.WriteString(g, line); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for line := range strings.Lines(out.String()) {
+		if line != "one\uFFFD\n" && line != "another, longer\uFFFD\n" && line != "and a third\n" {
+			t.Fatalf("%q came out", line)
 		}
 	}
 }

@@ -185,7 +185,6 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	return nil
 }
 
-// unreachable keeps what is wrong with an identity apart from a dead line.
 // request makes a request in the caller's name.
 func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
 	if len(path) > maxPath {
@@ -198,6 +197,7 @@ func (c *Client) request(ctx context.Context, method, path string, body io.Reade
 	return req, err
 }
 
+// unreachable keeps what is wrong with an identity apart from a dead line.
 func unreachable(base string, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
