@@ -27,7 +27,7 @@ type Group struct {
 const groupName = "enclave-sandbox-"
 
 // NewGroup makes a group with a limit in bytes, below this process's own (version 1) or
-// beside it (version 2, where that is delegated), and removes those that ended servers
+// beside it (version 2, where that is delegated and takes it out of no limit), and removes those that ended servers
 // left there. An error says why this machine gives none.
 func NewGroup(limit int64) (*Group, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
@@ -43,6 +43,10 @@ func NewGroup(limit int64) (*Group, error) {
 		return nil, fmt.Errorf("memory cgroup: %w", err)
 	}
 	if version == 2 {
+		if what := bounded(dir); what != "" { // by the operator, for all that the server does
+			return nil, fmt.Errorf("memory cgroup: %s of this process's own group has a limit, which workers beside it would leave", what)
+		}
+		dir = filepath.Dir(dir)
 		if on, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control")); err != nil || !strings.Contains(" "+strings.TrimSpace(string(on))+" ", " memory ") {
 			return nil, errors.New("memory cgroup: the memory controller is not delegated to here")
 		}
@@ -50,7 +54,19 @@ func NewGroup(limit int64) (*Group, error) {
 	return newGroup(version, dir, limit)
 }
 
-// groupPlace finds the directory to make a group in, by what /proc says.
+// bounded returns which limit of memory or processors a group of version 2 has, "" if none.
+func bounded(dir string) string {
+	for _, file := range []string{"memory.max", "memory.high", "cpu.max", "cpuset.cpus"} {
+		b, err := os.ReadFile(filepath.Join(dir, file))
+		if f := strings.Fields(string(b)); err == nil && len(f) > 0 && f[0] != "max" {
+			return file
+		}
+	}
+	return ""
+}
+
+// groupPlace finds the directory of this process's own group, by what /proc says: one of
+// version 1, or one of version 2 that is not the topmost.
 func groupPlace(own, mounts string) (version int, dir string, err error) {
 	paths := map[string]string{} // of this process, by controller; "" is version 2
 	for line := range strings.Lines(own) {
@@ -60,6 +76,7 @@ func groupPlace(own, mounts string) (version int, dir string, err error) {
 			}
 		}
 	}
+	second := "" // of version 2, which stands beside version 1 on some machines and then holds no memory
 	err = errors.New("no hierarchy for it is mounted")
 	for line := range strings.Lines(mounts) {
 		// 36 35 98:0 /root /mount options - type source options: proc(5)
@@ -85,8 +102,10 @@ func groupPlace(own, mounts string) (version int, dir string, err error) {
 			err = errors.New("this process is in the topmost group")
 			continue
 		}
-		version, err = 2, nil
-		return version, filepath.Dir(dir), nil
+		second = dir
+	}
+	if second != "" {
+		return 2, second, nil
 	}
 	return 0, "", err
 }

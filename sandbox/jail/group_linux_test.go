@@ -17,7 +17,8 @@ func TestWhereAGroupIsMade(t *testing.T) {
 		{"version 1", "4:memory:/a/b\n0::/x\n", v1, "/sys/fs/cgroup/memory/a/b", 1},
 		{"version 1 in a container", "4:memory:/box/a\n", "36 25 0:31 /box /cg rw - cgroup cgroup rw,cpu,memory\n", "/cg/a", 1},
 		{"controllers together", "4:cpu,memory:/a\n", "36 25 0:31 / /cg rw - cgroup cgroup rw,cpu,memory\n", "/cg/a", 1},
-		{"version 2, beside its own", "0::/user.slice/app.slice/a.scope\n", v2, "/sys/fs/cgroup/user.slice/app.slice", 2},
+		{"version 2 first, without memory", "4:memory:/a\n0::/user.slice/a.scope\n", v2 + v1, "/sys/fs/cgroup/memory/a", 1},
+		{"version 2", "0::/user.slice/app.slice/a.scope\n", v2, "/sys/fs/cgroup/user.slice/app.slice/a.scope", 2},
 		{"version 2, topmost", "0::/\n", v2, "", 0},
 		{"outside what is mounted", "4:memory:/other\n", "36 25 0:31 /box /cg rw - cgroup cgroup rw,memory\n", "", 0},
 		{"above a container", "0::/../a\n", v2, "", 0},
@@ -28,6 +29,23 @@ func TestWhereAGroupIsMade(t *testing.T) {
 		version, dir, err := groupPlace(tc.own, tc.mounts)
 		if version != tc.version || dir != tc.dir || (err == nil) != (tc.version > 0) {
 			t.Errorf("%s: version %d, %q, %v", tc.name, version, dir, err)
+		}
+	}
+}
+
+// TestNoWorkerLeavesALimit: what the operator allows a service holds its workers, too.
+func TestNoWorkerLeavesALimit(t *testing.T) {
+	for _, tc := range []struct{ file, text, want string }{
+		{"memory.max", "max\n", ""}, {"memory.max", "536870912\n", "memory.max"}, {"memory.high", "1\n", "memory.high"},
+		{"cpu.max", "max 100000\n", ""}, {"cpu.max", "50000 100000\n", "cpu.max"},
+		{"cpuset.cpus", "\n", ""}, {"cpuset.cpus", "0-1\n", "cpuset.cpus"}, {"pids.max", "100\n", ""},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, tc.file), []byte(tc.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := bounded(dir); got != tc.want {
+			t.Errorf("%s %q: %q, want %q", tc.file, tc.text, got, tc.want)
 		}
 	}
 }
