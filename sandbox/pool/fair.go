@@ -111,7 +111,7 @@ func (p *Pool) spare(ctx context.Context) (done func(), ok bool) {
 	case <-ctx.Done():
 		return nil, false
 	}
-	for 2*len(p.fresh) <= p.cfg.Warm {
+	for !p.many() {
 		select {
 		case <-p.plenty:
 			continue
@@ -124,9 +124,14 @@ func (p *Pool) spare(ctx context.Context) (done func(), ok bool) {
 	return func() { <-p.debtors }, true
 }
 
+// many reports whether more than half of the workers that are kept ready are there. It is
+// one bound for who waits in spare and for who puts off making the next worker: with two,
+// runs that only wait for an answer could hold back the one that a debtor waits for.
+func (p *Pool) many() bool { return 2*len(p.fresh) > p.cfg.Warm }
+
 // tellSpare wakes the one that waits in spare, if there is reason to.
 func (p *Pool) tellSpare() {
-	if 2*len(p.fresh) > p.cfg.Warm {
+	if p.many() {
 		select {
 		case p.plenty <- struct{}{}:
 		default:

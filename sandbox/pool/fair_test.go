@@ -174,3 +174,30 @@ func TestADebtorLeavesHalf(t *testing.T) {
 		}
 	})
 }
+
+// TestRunsThatWaitHoldBackNoDebtor takes workers for runs that then wait, one after the
+// other: what is ready, or being made, is always enough for a debtor.
+func TestRunsThatWaitHoldBackNoDebtor(t *testing.T) {
+	for warm := 1; warm <= 8; warm++ {
+		synctest.Test(t, func(t *testing.T) {
+			p := &Pool{cfg: Config{Warm: warm}, closing: make(chan struct{}), wanted: make(chan struct{}, warm), fresh: make(chan *process, warm), plenty: make(chan struct{}, 1),
+				debtors: make(chan struct{}, 1), yielded: map[string]int{"crowd": 1}, debts: map[string]time.Time{}}
+			for range warm {
+				p.wanted <- struct{}{}
+			}
+			for n := range 2 * warm {
+				for _, tenant := range []string{"waits", "crowd"} {
+					for len(p.wanted) > 0 { // what a refiller does
+						<-p.wanted
+						p.fresh <- &process{walls: jail.Walls(jail.All())}
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					if w, _, bad := p.take(ctx, sandbox.Spec{Tenant: tenant, Level: sandbox.Strict}); w == nil {
+						t.Errorf("%d are kept ready: beside %d runs that wait %s finds %d: %v", warm, n, tenant, len(p.fresh), bad)
+					}
+					cancel()
+				}
+			}
+		})
+	}
+}

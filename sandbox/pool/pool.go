@@ -247,7 +247,7 @@ func (p *Pool) startOne(n *nursery) (*process, error) {
 }
 
 // take returns a worker for the spec: one that served the same tenant if the level and
-// its bounds allow, else a fresh one. While enough others are ready, the next one is not
+// its bounds allow, else a fresh one. While many others are ready, the next one is not
 // made beside this run but owed until it has ended.
 func (p *Pool) take(ctx context.Context, s sandbox.Spec) (w *process, owed bool, bad *sandbox.Error) {
 	if !sandbox.OneRunAProcess(s.Level) && s.Tenant != "" {
@@ -264,7 +264,7 @@ func (p *Pool) take(ctx context.Context, s sandbox.Spec) (w *process, owed bool,
 	}
 	select {
 	case w := <-p.fresh:
-		if owed = 2*len(p.fresh) >= p.cfg.Warm; !owed {
+		if owed = p.many(); !owed {
 			p.wanted <- struct{}{}
 		}
 		p.tellSpare()
