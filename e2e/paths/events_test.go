@@ -125,7 +125,7 @@ func TestEvents(t *testing.T) {
 	t.Logf("seed %d", baseSeed())
 	runs := 25
 	if testing.Short() {
-		runs = 2
+		runs = 1
 	}
 	const every = 20 * time.Millisecond
 	for i, e := range events {

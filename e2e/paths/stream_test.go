@@ -19,7 +19,7 @@ func TestGridByTCP(t *testing.T) {
 	for i, a := range hosts {
 		for j, b := range hosts[:3] { // public, host-firewall, full-cone
 			for k, port := range []uint16{443, 8443} {
-				if testing.Short() && (i+j+k)%3 != 0 {
+				if testing.Short() && (3*i+2*j+k)%7 != 0 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s~%s:%d", a.name, b.name, port), func(t *testing.T) {
