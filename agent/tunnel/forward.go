@@ -9,7 +9,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -26,6 +25,10 @@ var ErrNoForwarding = errors.New("the stock netstack cannot be a gateway: start 
 // maxOpening is how many TCP flows through a gateway may be opening at once. Each holds
 // a goroutine and a dial; further first segments are lost and sent again.
 const maxOpening = 512
+
+// forwardBuffer is how many bytes of datagrams a UDP flow through a gateway holds that nobody
+// has read yet: the way onward may still be opening.
+const forwardBuffer = 64 << 10
 
 // timeWait is how long a closed connection through a gateway keeps its ports. The path
 // delivers late segments within a round trip; the next first segment comes after 1 s.
@@ -76,7 +79,7 @@ func (n *nic) forward(f Forwarder, own []netip.Addr) error {
 		own:  own,
 	}
 	g.port.LinkEPCapabilities = stack.CapabilityRXChecksumOffload
-	if err := g.configure(f, &n.growth); err != nil {
+	if err := g.configure(f, n); err != nil {
 		g.stack.Close()
 		g.stack.Wait()
 		return fmt.Errorf("forward: %w", err)
@@ -89,7 +92,7 @@ func (n *nic) forward(f Forwarder, own []netip.Addr) error {
 	return nil
 }
 
-func (g *foreign) configure(f Forwarder, grow *growth) error {
+func (g *foreign) configure(f Forwarder, n *nic) error {
 	if err := tune(g.stack, g.port); err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func (g *foreign) configure(f Forwarder, grow *growth) error {
 				return nil, opError("accept", "tcp", src, terr)
 			}
 			r.Complete(false)
-			return newTCPConn(wq, ep, grow), nil
+			return newTCPConn(wq, ep, &n.growth), nil
 		}, func() { done = true; r.Complete(true) })
 		if !done {
 			r.Complete(true)
@@ -132,7 +135,10 @@ func (g *foreign) configure(f Forwarder, grow *growth) error {
 		if terr != nil {
 			return true
 		}
-		go f.ForwardUDP(src, dst, &UDPConn{gonet.NewUDPConn(wq, ep)})
+		c := newUDPSocket(n, ep, wq, forwardBuffer)
+		c.peer = src
+		c.fetch() // what came with the request
+		go f.ForwardUDP(src, dst, c)
 		return true
 	})
 	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, udpForwarder.HandlePacket)

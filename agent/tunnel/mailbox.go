@@ -17,14 +17,15 @@ const (
 // one piece of memory that grows as a burst needs it, so that a datagram costs no
 // allocation and a small one no more than its bytes.
 type mailbox struct {
-	buf  []byte
-	r, w int // what is unread lies between
+	limit int // bytes that may be unread, with mailHead for each datagram
+	buf   []byte
+	r, w  int // what is unread lies between
 }
 
 // push keeps a copy of a datagram; false when the box is full and it is lost.
 func (m *mailbox) push(from netip.AddrPort, payload []byte) bool {
 	need, live := mailHead+len(payload), m.w-m.r
-	if live+need > udpBuffer {
+	if live+need > m.limit {
 		return false
 	}
 	if m.w+need > len(m.buf) {

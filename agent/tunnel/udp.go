@@ -42,7 +42,7 @@ func (n *nic) udp(at netip.AddrPort, attach func(tcpip.Endpoint) tcpip.Error) (*
 		return nil, opError("socket", "udp", at, terr)
 	}
 	ep.SocketOptions().SetReceiveBufferSize(udpBuffer, true)
-	c := newUDPSocket(n, ep, wq)
+	c := newUDPSocket(n, ep, wq, udpBuffer)
 	if terr := attach(ep); terr != nil {
 		ep.Close()
 		return nil, opError("attach", "udp", at, terr)

@@ -43,8 +43,9 @@ type udpSocket struct {
 	fromUDP *net.UDPAddr // from, as was returned
 }
 
-func newUDPSocket(n *nic, ep tcpip.Endpoint, wq *waiter.Queue) *udpSocket {
-	c := &udpSocket{nic: n, slow: gonet.NewUDPConn(wq, ep), ep: ep}
+// newUDPSocket makes a socket of an endpoint, which keeps so many bytes that nobody has read.
+func newUDPSocket(n *nic, ep tcpip.Endpoint, wq *waiter.Queue, unread int) *udpSocket {
+	c := &udpSocket{nic: n, slow: gonet.NewUDPConn(wq, ep), ep: ep, mail: mailbox{limit: unread}}
 	c.ready.L = &c.mu
 	// Not the queue's own waiters: the stack announces an ICMP error as such only.
 	entry := waiter.NewFunctionEntry(waiter.ReadableEvents|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) { c.fetch() })

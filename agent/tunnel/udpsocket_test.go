@@ -86,7 +86,7 @@ func FuzzMailbox(f *testing.F) {
 			from netip.AddrPort
 			b    []byte
 		}
-		var m mailbox
+		m := mailbox{limit: udpBuffer}
 		var model []mail
 		bytesIn, buf := 0, make([]byte, 1<<16)
 		for i, op := range script {
@@ -326,7 +326,7 @@ func TestReadersAreAllWoken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &udpSocket{ep: &givenEnd{has: c.has}}
+				s := &udpSocket{ep: &givenEnd{has: c.has}, mail: mailbox{limit: udpBuffer}}
 				s.ready.L = &s.mu
 				results := make(chan error, 3)
 				for range 3 {
@@ -436,5 +436,67 @@ func TestDeadlineAndClose(t *testing.T) {
 	}
 	if _, _, err := c.ReadFrom(nil); !isTimeout(err) {
 		t.Error(err)
+	}
+}
+
+// unread is a gateway whose way onward never opens.
+type unread struct{ flows chan net.Conn }
+
+func (unread) ForwardTCP(_, _ netip.AddrPort, _ func() (net.Conn, error), refuse func()) { refuse() }
+func (u unread) ForwardUDP(_, _ netip.AddrPort, c net.Conn)                              { u.flows <- c }
+func (unread) Echo([]byte)                                                               {}
+
+// TestNothingUnreadBehindAGateway: a flow that nobody reads yet keeps no more than its share,
+// of datagrams without a payload either; it gets the first, and answers.
+func TestNothingUnreadBehindAGateway(t *testing.T) {
+	own := netip.MustParseAddr("100.64.0.1")
+	n, err := newNIC([]netip.Addr{own}, 1420)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	u := unread{make(chan net.Conn, 1)}
+	if err := n.forward(u, []netip.Addr{own}); err != nil {
+		t.Fatal(err)
+	}
+	src, dst := netip.MustParseAddrPort("100.64.0.2:9"), netip.MustParseAddrPort("10.0.0.1:7")
+	first, empty := make([]byte, datagramSize(own, 5)), make([]byte, datagramSize(own, 0))
+	writeDatagram(first, src, dst, 1, []byte("first"))
+	writeDatagram(empty, src, dst, 2, nil)
+	for i := range 2 * forwardBuffer / mailHead {
+		pkt := empty
+		if i == 0 {
+			pkt = first
+		}
+		if _, err := n.Write([][]byte{slices.Clone(pkt)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := (<-u.flows).(*udpSocket)
+	defer c.Close()
+	if c.ep.Readiness(waiter.ReadableEvents)&waiter.ReadableEvents != 0 {
+		t.Error("gVisor keeps datagrams")
+	}
+	c.mu.Lock()
+	kept := c.mail.w - c.mail.r
+	c.mu.Unlock()
+	if kept > forwardBuffer || kept < forwardBuffer-mailHead {
+		t.Errorf("%d bytes are unread, want %d at most, and that", kept, forwardBuffer)
+	}
+	b := make([]byte, 10)
+	if k, err := c.Read(b); err != nil || string(b[:k]) != "first" {
+		t.Errorf("the first: %q, %v", b[:k], err)
+	}
+	if _, err := c.Write([]byte("answer")); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	for { // the end comes after nothing more
+		if _, err := c.Read(b); err != nil {
+			if err != io.EOF {
+				t.Error(err)
+			}
+			break
+		}
 	}
 }
