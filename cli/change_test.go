@@ -172,15 +172,15 @@ func TestRelaysAreRemoved(t *testing.T) {
 		}
 	})
 	var list []api.Relay
-	if err := json.Unmarshal([]byte(s.ok("relays", "list", "--json")), &list); err != nil || len(list) != 1 {
+	if err := json.Unmarshal([]byte(s.ok("relays", "list", "--json")), &list); err != nil || len(list) != 1 || list[0].Name != "far" {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	id := string(list[0].ID)
-	if out, _, _ := s.run("__complete", "relays", "delete", ""); !strings.Contains(out, id+"\trelay.example:443") {
+	if out, _, _ := s.run("__complete", "relays", "delete", ""); !strings.Contains(out, id+"\tfar relay.example:443") {
 		t.Errorf("completes to %s", out)
 	}
 	s.says(s.ok("relays", "delete", id, "--dry-run"), "0 gained, 0 lost")
-	s.says(s.ok("relays", "list"), id)
+	s.says(s.ok("relays", "list"), "far", id)
 	s.says(s.ok("relays", "delete", id, "--reason", "it is sold"), "removed "+id)
 	s.says(s.ok("audit", "list"), "it is sold", "relay.delete")
 	if out := s.ok("relays", "list", "--json"); out != "[]\n" {

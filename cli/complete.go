@@ -161,7 +161,7 @@ func (a *app) completeRelays() completion {
 	return a.offer(firstArg(func(ctx context.Context, cl *client.Client) (out []string) {
 		relays, _ := cl.Relays(ctx)
 		for _, r := range relays {
-			out = append(out, string(r.ID)+"\t"+r.Addr)
+			out = append(out, string(r.ID)+"\t"+strings.TrimSpace(r.Name+" "+r.Addr))
 		}
 		return out
 	}))

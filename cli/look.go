@@ -25,9 +25,9 @@ func (a *app) relays() *cobra.Command {
 			return err
 		}
 		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "ADDRESS", "STUN", "ENROLLED"}}
+			rows := [][]string{{"NAME", "ID", "ADDRESS", "STUN", "ENROLLED"}}
 			for _, r := range list {
-				rows = append(rows, []string{string(r.ID), r.Addr, join(r.STUN), when(&r.EnrolledAt)})
+				rows = append(rows, []string{orDash(r.Name), string(r.ID), r.Addr, join(r.STUN), when(&r.EnrolledAt)})
 			}
 			table(w, rows...)
 		})

@@ -203,7 +203,7 @@ func lab() *server {
 		Systems: []api.System{sys(1, "laptop-ana", wire.Connected, "developers"), sys(2, "pod-1", wire.Connected, "pods", "web"),
 			sys(3, "newcomer", wire.Pending), sys(4, "db", wire.Disconnected, "databases"), sys(5, "old", wire.Revoked)},
 		Policies: []api.Policy{kube, hours, pol("Backups", "disabled", false), full()},
-		Relays:   []api.Relay{{Relay: wire.Relay{ID: "r3lay", Addr: "relay.example:443", STUN: []string{"192.0.2.1:3478", "192.0.2.1:3479"}}, EnrolledAt: now.Add(-72 * time.Hour)}},
+		Relays:   []api.Relay{{Relay: wire.Relay{ID: "r3lay", Addr: "relay.example:443", STUN: []string{"192.0.2.1:3478", "192.0.2.1:3479"}}, Name: "far", EnrolledAt: now.Add(-72 * time.Hour)}},
 		Coming:   []api.Coming{{At: expires, Kind: "expires", Object: "policy", Name: "Kubernetes"}},
 	}}
 	for i := range 30 {

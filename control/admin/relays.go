@@ -23,7 +23,7 @@ func (a *API) routeRelays() {
 			return nil, refuse(err)
 		}
 		return &relayList{page(all, *in, func(r *store.Relay) string { return string(r.ID) }, func(r *store.Relay) api.Relay {
-			return api.Relay{Relay: r.Relay, EnrolledAt: r.EnrolledAt}
+			return api.Relay{Relay: r.Relay, Name: r.Name, EnrolledAt: r.EnrolledAt}
 		})}, nil
 	})
 	route(a, "relay-delete", func(ctx context.Context, in *relayRef) (*outcome, error) {

@@ -253,6 +253,7 @@ type Activity struct {
 // Relay is a relay as an administrator sees it.
 type Relay struct {
 	wire.Relay
+	Name       string    `json:"name"` // as it enrolled; two may be called the same
 	EnrolledAt time.Time `json:"enrolled_at"`
 }
 

@@ -3,6 +3,7 @@
 package relays
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -25,12 +26,14 @@ type Model struct{ list listing.List[api.Relay] }
 func New() *Model {
 	return &Model{listing.New(listing.List[api.Relay]{
 		Ask:     func(ctx context.Context, c screen.Client) ([]api.Relay, error) { return c.Relays(ctx) },
-		Columns: []theme.Column{{Head: "relay", Min: 10}, {Head: "state", Min: 10}, {Head: "systems", Min: 8}, {Head: "address", Min: 20, Max: 40}, {Head: "enrolled", Min: 16}},
+		Columns: []theme.Column{{Head: "relay", Min: 10, Max: 20}, {Head: "state", Min: 10}, {Head: "systems", Min: 8}, {Head: "address", Min: 20, Max: 40}, {Head: "enrolled", Min: 16}, {Head: "id", Min: 8}},
 		Cells: func(s *screen.State, r *api.Relay) []string {
 			at := listening(s, r)
-			return []string{theme.Clean(string(r.ID)), s.Theme.State(state(len(at))), fmt.Sprint(len(at)), theme.Clean(r.Addr), r.EnrolledAt.UTC().Format("2006-01-02 15:04")}
+			return []string{theme.Clean(called(r)), s.Theme.State(state(len(at))), fmt.Sprint(len(at)), theme.Clean(r.Addr), r.EnrolledAt.UTC().Format("2006-01-02 15:04"), theme.Clean(string(r.ID))}
 		},
-		Words: func(r *api.Relay) find.Thing { return find.Thing{Names: []string{r.Addr}, IDs: []string{string(r.ID)}} },
+		Words: func(r *api.Relay) find.Thing {
+			return find.Thing{Names: []string{r.Name, r.Addr}, IDs: []string{string(r.ID)}}
+		},
 		Head: func(s *screen.State, shown, of int) string {
 			lost := 0
 			for i := range s.Org.Systems {
@@ -47,8 +50,8 @@ func New() *Model {
 		Empty: "no relay: \"enclave up\" has one; others join with a key for relays",
 		Detail: func(s *screen.State, r *api.Relay, w int) []string {
 			at := listening(s, r)
-			lines := listing.Facts(s.Theme, w, s.Theme.Paint(theme.Title, theme.Clean(string(r.ID)))+"  "+s.Theme.State(state(len(at))),
-				"address", r.Addr, "STUN", strings.Join(r.STUN, ", "), "enrolled", r.EnrolledAt.UTC().Format("2006-01-02 15:04:05"),
+			lines := listing.Facts(s.Theme, w, s.Theme.Paint(theme.Title, theme.Clean(called(r)))+"  "+s.Theme.State(state(len(at))),
+				"id", string(r.ID), "address", r.Addr, "STUN", strings.Join(r.STUN, ", "), "enrolled", r.EnrolledAt.UTC().Format("2006-01-02 15:04:05"),
 				"systems", strings.Join(at, ", "))
 			if len(r.STUN) < 4 {
 				lines = append(lines, theme.Wrap("  Two addresses and two ports for STUN tell the kind of a NAT; with fewer it is guessed.", w)...)
@@ -57,6 +60,9 @@ func New() *Model {
 		},
 	})}
 }
+
+// called is what a relay is called; one that control of before tells of has its ID only.
+func called(r *api.Relay) string { return cmp.Or(r.Name, string(r.ID)) }
 
 // state is what control can know: whether connected systems say that they listen there.
 func state(systems int) string {
