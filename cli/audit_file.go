@@ -88,7 +88,7 @@ func copyNew(name string, r io.Reader) (int64, error) {
 
 // auditVerify checks files without a server.
 func (a *app) auditVerify() *cobra.Command {
-	var key, keyFile string
+	var key, keyFile, head string
 	var checkpoints []string
 	var unseal unsealFlags
 	c := &cobra.Command{Use: "verify [FILE…]", Short: "Verify exports, archives or a proof, without a server",
@@ -99,9 +99,14 @@ their order. Without a FILE it reads the trail from the server.
 
 With --checkpoint it compares with what others remember: files of "enclave audit
 checkpoint" or of "enclave audit witness", from agents. Only they can tell that a log was
-rolled back or forked by whoever has its key.`,
+rolled back or forked by whoever has its key.
+
+The file of "enclave sandbox … --audit" is a chain without a key: without --key it shows
+that no record between the first and the last is changed or missing; that none was cut
+off its end, only beside the --head of an earlier verification.`,
 		Example: "  enclave audit verify trail.jsonl --key-file audit.pub\n" +
-			"  enclave audit verify 2025.segment trail.jsonl --key-file audit.pub --checkpoint monday.checkpoint --checkpoint laptop.checkpoint",
+			"  enclave audit verify 2025.segment trail.jsonl --key-file audit.pub --checkpoint monday.checkpoint --checkpoint laptop.checkpoint\n" +
+			"  enclave audit verify runs.jsonl",
 		Args: cobra.ArbitraryArgs, RunE: func(c *cobra.Command, args []string) error {
 			if keyFile != "" {
 				b, err := readSmall(keyFile)
@@ -109,6 +114,22 @@ rolled back or forked by whoever has its key.`,
 					return err
 				}
 				key = strings.TrimSpace(string(b))
+			}
+			runs := head != ""
+			for _, name := range args {
+				is, err := ofRuns(name, key == "")
+				if err != nil {
+					return err
+				}
+				runs = runs || is
+			}
+			switch {
+			case runs && len(args) != 1:
+				return usage("the file of a sandbox is verified by itself").hint("pass one FILE")
+			case runs && (key != "" || len(checkpoints) > 0):
+				return usage("nobody has signed the file of a sandbox").hint("verify it without --key and --checkpoint")
+			case runs:
+				return a.verifyRuns(args[0], strings.ToLower(head))
 			}
 			ids, err := a.identities(&unseal)
 			if err != nil {
@@ -123,6 +144,7 @@ rolled back or forked by whoever has its key.`,
 	fl := c.Flags()
 	fl.StringVar(&key, "key", "", "public `KEY` of the log (without FILE: default the one that the server tells)")
 	fl.StringVar(&keyFile, "key-file", "", "`FILE` with that key")
+	fl.StringVar(&head, "head", "", "`SHA256` that an earlier verification of a sandbox's file printed")
 	fl.StringArrayVar(&checkpoints, "checkpoint", nil, "`FILE` with a checkpoint that somebody kept; may be given several times")
 	return c
 }

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"enclave/sandbox/tools"
 	"enclave/store/audit"
 	"enclave/store/seal"
 	"enclave/wire/api"
@@ -140,4 +142,58 @@ func TestAuditTail(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+// TestTheFileOfASandboxIsVerified makes one, then does to the file what an
+// attacker would.
+func TestTheFileOfASandboxIsVerified(t *testing.T) {
+	s := newShell(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	a, err := tools.OpenAuditFile(at("runs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	s.says(s.ok("audit", "verify", at("runs")), "verified: 0 records")
+	for i := range 4 {
+		if err := a.Append(t.Context(), tools.Record{At: time.Unix(int64(i), 0), Action: "run.start", Run: "run-1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rep tools.AuditReport
+	if err := json.Unmarshal([]byte(s.ok("audit", "verify", at("runs"), "--json")), &rep); err != nil || rep.Records != 4 || len(rep.Head) != 64 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	s.says(s.ok("audit", "verify", at("runs"), "--head", strings.ToUpper(rep.Head)), "verified: 4 records", "still there", rep.Head)
+	text, _ := os.ReadFile(at("runs"))
+	lines := strings.SplitAfter(string(text), "\n")
+	for name, c := range map[string]struct {
+		file, head, code string
+		seq              int64
+	}{
+		"changed":   {lines[0] + strings.Replace(lines[1], "run-1", "run-2", 1) + lines[2] + lines[3], "", "audit_changed", 2},
+		"missing":   {lines[0] + lines[2] + lines[3], "", "audit_changed", 1},
+		"torn":      {string(text[:len(text)-4]), "", "audit_truncated", 4},
+		"cut off":   {lines[0] + lines[1], rep.Head, "audit_truncated", 3},
+		"made anew": {strings.Replace(lines[0], "run-1", "run-9", 1), rep.Head, "audit_truncated", 2},
+	} {
+		if err := os.WriteFile(at("bad"), []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"audit", "verify", at("bad")}
+		if c.head != "" {
+			args = append(args, "--head", c.head)
+		}
+		if r := s.refused(exitDamaged, args...); r.Code != c.code || r.Finding == nil || r.Finding.Seq != c.seq {
+			t.Errorf("%s: %+v %+v", name, r, r.Finding)
+		}
+	}
+	// Who asks for a signature is not put off with a chain that anybody can make.
+	if r := s.refused(exitUsage, "audit", "verify", at("runs"), "--key", "enclave/x+1+AA"); !strings.Contains(r.Message, "signed") {
+		t.Errorf("%+v", r)
+	}
+	s.refused(exitUsage, "audit", "verify", at("runs"), at("runs"))
+	s.refused(exitUsage, "audit", "verify", "--head", rep.Head)
+	s.refused(exitUsage, "audit", "verify", at("none"))
 }

@@ -20,6 +20,7 @@ import (
 	"enclave/control/admin"
 	"enclave/control/enrol"
 	"enclave/store"
+	"enclave/store/audit"
 	"enclave/wire"
 	"enclave/wire/svid"
 )
@@ -73,6 +74,7 @@ func (s *shell) ok(args ...string) string {
 type refusal struct {
 	Code, Message, Hint string
 	Problems            []wire.Problem
+	Finding             *audit.Finding
 }
 
 // refused runs a command that must fail with this exit code: once for people, who

@@ -12,12 +12,14 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // AuditFile keeps records in a file of JSON lines, for a sandbox without a control
 // plane. Each line carries the SHA-256 of the line before, so that a line that was
-// changed or taken out shows; the end of the file can be cut off unseen, which is what
-// control's trail is better at.
+// changed or taken out shows. The last line, and that lines were cut off the end, shows only
+// to who remembers the hash of a line (VerifyAudit), which is what control's trail is better
+// at. Its format: docs/format/audit.md.
 type AuditFile struct {
 	Torn int64 // bytes of a record that was not written whole, when the file was opened
 
@@ -39,8 +41,11 @@ const maxAuditLine = 64 << 10
 // ErrAuditChain is returned for a file whose lines do not follow each other.
 var ErrAuditChain = errors.New("the audit file has been changed")
 
-// errTorn is a last line without its end, as a crash in the middle of a write leaves it.
-var errTorn = fmt.Errorf("%w: its last line is cut short", ErrAuditChain)
+// ErrAuditTorn is a last line without its end, as a crash in the middle of a write leaves it.
+var ErrAuditTorn = fmt.Errorf("%w: its last line is cut short", ErrAuditChain)
+
+// ErrAuditHead is a file without the line that somebody remembers.
+var ErrAuditHead = fmt.Errorf("%w: none of its lines has that hash", ErrAuditChain)
 
 // OpenAuditFile opens or makes a file of mode 0600. What it holds already is verified. A
 // last line that a crash cut short was never promised to anybody: it is moved to the end
@@ -50,16 +55,16 @@ func OpenAuditFile(path string) (*AuditFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	_, last, whole, err := verifyAudit(f)
+	rep, whole, _, err := verifyAudit(f, "")
 	var torn int64
-	if err == errTorn {
+	if err == ErrAuditTorn {
 		torn, err = setAside(f, whole, path+".torn")
 	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("audit: %s: %w", path, err)
 	}
-	return &AuditFile{f: f, last: last, Torn: torn}, nil
+	return &AuditFile{f: f, last: rep.Head, Torn: torn}, nil
 }
 
 // setAside moves what f has from an offset on to the end of another file, and returns how
@@ -111,34 +116,54 @@ func (a *AuditFile) Close() error {
 	return a.f.Close()
 }
 
-// VerifyAudit reads a whole file. It returns how many records it has and the hash of
-// the last.
-func VerifyAudit(r io.Reader) (n int, last string, err error) {
-	n, last, _, err = verifyAudit(r)
-	return n, last, err
+// AuditReport is what a file of records was found to be.
+type AuditReport struct {
+	Records int       `json:"records"` // that fit together, from the first
+	From    time.Time `json:"from,omitzero"`
+	To      time.Time `json:"to,omitzero"`
+	Head    string    `json:"head"` // SHA-256 of the last line in hex; who keeps it can tell later whether the line and all before it are still there
 }
 
-// verifyAudit also returns how many bytes the whole lines are.
-func verifyAudit(r io.Reader) (n int, last string, whole int64, err error) {
-	last = sum(nil)
+// VerifyAudit reads a whole file. With a head, that of an earlier verification, it also
+// asks for that line. What it returns is also right with an error: about the lines before.
+func VerifyAudit(r io.Reader, head string) (AuditReport, error) {
+	rep, _, held, err := verifyAudit(r, head)
+	if err == nil && head != "" && !held {
+		err = ErrAuditHead
+	}
+	return rep, err
+}
+
+// verifyAudit also returns how many bytes the whole lines are, and whether head is the hash
+// of one of them, or of nothing.
+func verifyAudit(r io.Reader, head string) (rep AuditReport, whole int64, held bool, err error) {
+	rep.Head = sum(nil)
 	in := bufio.NewReaderSize(r, maxAuditLine)
 	for {
+		held = held || rep.Head == head
 		line, err := in.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF) && len(line) == 0:
-			return n, last, whole, nil
+			return rep, whole, held, nil
 		case errors.Is(err, io.EOF):
-			return n, last, whole, errTorn
+			return rep, whole, held, ErrAuditTorn
+		case errors.Is(err, bufio.ErrBufferFull):
+			return rep, whole, held, fmt.Errorf("%w: line %d is too long", ErrAuditChain, rep.Records+1)
 		case err != nil:
-			return n, last, whole, fmt.Errorf("%w: line %d is too long", ErrAuditChain, n+1)
+			return rep, whole, held, err
 		}
-		whole += int64(len(line))
 		var c chained
-		line = bytes.TrimSuffix(line, []byte("\n"))
-		if json.Unmarshal(line, &c) != nil || c.Prev != last {
-			return n, last, whole, fmt.Errorf("%w: line %d does not follow the one before", ErrAuditChain, n+1)
+		whole, line = whole+int64(len(line)), bytes.TrimSuffix(line, []byte("\n"))
+		if json.Unmarshal(line, &c) != nil {
+			return rep, whole, held, fmt.Errorf("%w: line %d is no record", ErrAuditChain, rep.Records+1)
 		}
-		n, last = n+1, sum(line)
+		if c.Prev != rep.Head {
+			return rep, whole, held, fmt.Errorf("%w: line %d does not follow the one before: one of the two is not as it was, or there was another between them", ErrAuditChain, rep.Records+1)
+		}
+		if rep.Records++; rep.Records == 1 {
+			rep.From = c.At
+		}
+		rep.To, rep.Head = c.At, sum(line)
 	}
 }
 

@@ -27,8 +27,8 @@ func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 		}
 	}
 	text, _ := os.ReadFile(path)
-	if n, _, err := VerifyAudit(strings.NewReader(string(text))); n != 6 || err != nil {
-		t.Errorf("%d records, %v", n, err)
+	if rep, err := VerifyAudit(strings.NewReader(string(text)), ""); rep.Records != 6 || err != nil {
+		t.Errorf("%+v, %v", rep, err)
 	}
 	lines := strings.SplitAfter(string(text), "\n")
 	for name, bad := range map[string]string{
@@ -68,12 +68,72 @@ func TestATornLineIsSetAside(t *testing.T) {
 	}
 	defer a.Close()
 	text, _ := os.ReadFile(path)
-	if n, _, err := VerifyAudit(strings.NewReader(string(text))); n != 2 || err != nil {
-		t.Errorf("%d records, %v", n, err)
+	if rep, err := VerifyAudit(strings.NewReader(string(text)), ""); rep.Records != 2 || err != nil {
+		t.Errorf("%+v, %v", rep, err)
 	}
 	aside, _ := os.ReadFile(path + ".torn")
 	lines := strings.SplitAfter(string(aside), "\n")
 	if len(lines) != 3 || !strings.HasPrefix(lines[1], `{"`) || int64(len(lines[1])) != a.Torn+1 {
 		t.Errorf("%d bytes set aside as %q", a.Torn, aside)
 	}
+}
+
+// TestAHeadIsRemembered: what the chain alone does not show.
+func TestAHeadIsRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	a, err := OpenAuditFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var heads []string
+	var text string
+	for i := range 4 {
+		b, _ := os.ReadFile(path)
+		text = string(b)
+		rep, err := VerifyAudit(strings.NewReader(text), "")
+		if err != nil || rep.Records != i {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		heads = append(heads, rep.Head)
+		if err := a.Append(t.Context(), Record{At: time.Unix(int64(i), 0), Action: "run.start", Run: "run-1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.SplitAfter(text, "\n")
+	for _, c := range []struct {
+		name, text, head string
+		records          int
+		want             error
+	}{
+		{"the last", text, heads[3], 3, nil},
+		{"one before", text, heads[1], 3, nil},
+		{"of nothing", text, heads[0], 3, nil},
+		{"cut off", lines[0] + lines[1], heads[3], 2, ErrAuditHead},
+		{"cut off, not asked for", lines[0] + lines[1], "", 2, nil},
+		{"the last line is another", lines[0] + lines[1] + strings.Replace(lines[2], "run-1", "run-2", 1), heads[3], 3, ErrAuditHead},
+		{"all is gone", "", heads[3], 0, ErrAuditHead},
+		{"torn", text[:len(text)-3], heads[2], 2, ErrAuditTorn},
+	} {
+		rep, err := VerifyAudit(strings.NewReader(c.text), c.head)
+		if rep.Records != c.records || !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
+			t.Errorf("%s: %+v, %v", c.name, rep, err)
+		}
+	}
+}
+
+func FuzzVerifyAudit(f *testing.F) {
+	first := `{"at":"2026-03-27T10:00:00Z","action":"run.start","run":"a","prev":"` + sum(nil) + `"}`
+	f.Add(first+"\n", "")
+	f.Add(first+"\n"+first, sum(nil))
+	f.Add("{}\n\n", "x")
+	f.Fuzz(func(t *testing.T, text, head string) {
+		rep, err := VerifyAudit(strings.NewReader(text), head)
+		if n := strings.Count(text, "\n"); rep.Records > n || err == nil && (rep.Records != n || text != "" && !strings.HasSuffix(text, "\n")) {
+			t.Errorf("%+v, %v", rep, err)
+		}
+		if _, again := VerifyAudit(strings.NewReader(text), rep.Head); err == nil && again != nil {
+			t.Errorf("%q does not hold its own head: %v", text, again)
+		}
+	})
 }
