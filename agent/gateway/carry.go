@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -129,7 +128,7 @@ func (g *Gateway) copyUDP(dst, src net.Conn, born time.Time, last *atomic.Int64)
 			failures = 0
 			last.Store(int64(time.Since(born)))
 			dst.Write(buf[:n]) // one that cannot be sent is lost, as UDP has it
-		case errors.Is(err, net.ErrClosed), errors.Is(err, io.EOF), time.Since(born)-time.Duration(last.Load()) >= g.cfg.Limits.Quiet:
+		case errors.Is(err, net.ErrClosed), time.Since(born)-time.Duration(last.Load()) >= g.cfg.Limits.Quiet:
 			return
 		default:
 			failures++

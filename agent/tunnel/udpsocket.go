@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -148,20 +147,20 @@ func (c *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, from, nil
 }
 
-// read reads once; the error is a deadline as it is, or gVisor's. To say which socket it is
+// read reads once; the error is a deadline as it is, net.ErrClosed or gVisor's. To say which socket it is
 // of, gVisor would have to be asked, and while that ends a socket it waits for mu.
 func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
-		if c.until.over() {
+		if !c.ended && c.until.over() {
 			return 0, nil, os.ErrDeadlineExceeded
 		}
 		if terr := c.failure(); terr != nil {
 			return 0, nil, opError("read", "udp", c.peer, terr)
 		}
 		if c.ended {
-			return 0, nil, io.EOF
+			return 0, nil, errClosed("read", "udp")
 		}
 		if n, from, ok := c.mail.pop(b); ok {
 			if named && from != c.from {
@@ -209,6 +208,9 @@ func (c *udpSocket) writeFailure() error {
 	if terr := c.failure(); terr != nil {
 		return opError("write", "udp", c.peer, terr)
 	}
+	if c.ended {
+		return errClosed("write", "udp")
+	}
 	return nil
 }
 
@@ -254,7 +256,8 @@ func (c *udpSocket) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Close ends the socket; reads return io.EOF from then on. It is idempotent.
+// Close ends the socket; reads and writes return net.ErrClosed from then on. It is
+// idempotent.
 func (c *udpSocket) Close() error {
 	c.nic.ports.remove(c)
 	c.ep.Close() // which makes gVisor call fetch
