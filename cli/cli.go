@@ -85,10 +85,10 @@ func (a *app) root() *cobra.Command {
 		Long: `enclave runs an encrypted overlay network in which two systems know each other
 only while a policy says so, without root.
 
-  enclave demo             the whole mesh in one process, on a simulated internet
-  enclave up               control plane and relay on this machine
-  enclave agent            one system of the overlay, reached through proxies and ports
-  enclave sandbox          run scripts that an AI wrote, with nothing but their tools
+  enclave demo      the whole mesh in one process, on a simulated internet
+  enclave up        control plane and relay on this machine
+  enclave agent     one system of the overlay, reached through proxies and ports
+  enclave sandbox   run scripts that an AI wrote, with nothing but their tools
 
 The verbs find the API by the context file that "enclave up" and "enclave login" leave
 in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TOKEN_FILE

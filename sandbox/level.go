@@ -58,7 +58,6 @@ const (
 	MaxPayload   = 16 << 20 // bytes of one argument, result or value
 	MaxDepth     = 200
 	MaxTools     = 1000
-	MaxToolName  = 256
 	MaxPending   = 1000
 	MaxItems     = 100 // items of one parallel
 	KillGrace    = 250 * time.Millisecond
@@ -134,7 +133,7 @@ func (s Spec) Resolved() (Spec, *Error) {
 		return s, Errorf(CodeBadSpec, "a depth is between 1 and %d", MaxDepth)
 	}
 	for _, t := range s.Tools {
-		if !ValidToolName(t.Name) {
+		if !script.ValidToolName(t.Name) {
 			return s, Errorf(CodeBadSpec, "the tool name %.40q is not a letter followed by letters, digits, colons, underscores, dots or hyphens", t.Name)
 		}
 	}
@@ -142,18 +141,3 @@ func (s Spec) Resolved() (Spec, *Error) {
 }
 
 func outside[T int | int64](v, most T) bool { return v < 1 || v > most }
-
-// ValidToolName reports whether a tool may be called so.
-func ValidToolName(s string) bool {
-	if len(s) == 0 || len(s) > MaxToolName {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (i == 0 || !('0' <= c && c <= '9' || c == ':' || c == '_' || c == '-' || c == '.')) {
-			return false
-		}
-	}
-	return true
-}

@@ -262,7 +262,7 @@ func TestVerifyBackup(t *testing.T) {
 	var told bool
 	out, err := VerifyBackup(t.Context(), bytes.NewReader(raw), t.TempDir(), RestoreConfig{Identities: []seal.Identity{own}, At: time.Now(),
 		Progress: func(done, total int64) { told = done == total }})
-	if err != nil || out.Head.Audit != head.Audit || out.Checked != head.Audit.Records || !told || len(out.Tables()) < 10 {
+	if err != nil || out.Head.Audit != head.Audit || out.Checked != head.Audit.Records || !told || len(out.Head.Rows) < 10 {
 		t.Errorf("%+v, %v", out, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"enclave/store/backup"
@@ -304,6 +303,3 @@ func settle(ctx context.Context, dir string, out Restored, cfg RestoreConfig) er
 	}
 	return errors.Join(err, s.Close())
 }
-
-// Tables lists what a backup counts, for people.
-func (out *Restored) Tables() []string { return slices.Sorted(maps.Keys(out.Head.Rows)) }

@@ -2,7 +2,6 @@ package path
 
 import (
 	"encoding/binary"
-	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -42,20 +41,6 @@ const (
 	sprayTries = 4
 	sprayRest  = time.Hour
 )
-
-// SprayChance is the theory: the probability that one attempt of n ports meets one of as
-// many as there are sockets for it.
-func SprayChance(n int) float64 {
-	const ports = 65536 - 1024
-	return 1 - math.Pow(1-float64(min(n, MaxSides))/ports, float64(n))
-}
-
-// BothChance is that of two NATs that both map by destination, where each of n packets of
-// one side would have to hit what one of n packets of the other made.
-func BothChance(n int) float64 {
-	const ports = 65536 - 1024
-	return 1 - math.Exp(-float64(n)*float64(n)/ports/ports)
-}
 
 // spraying is where a pair is with it.
 type spraying struct {

@@ -101,14 +101,3 @@ func TestSprayedPortsAreDistinct(t *testing.T) {
 		t.Errorf("%d different ports in %d pings", len(seen), n)
 	}
 }
-
-func TestSprayChance(t *testing.T) {
-	for n, want := range map[int]float64{256: .63, 512: .87, 1024: .98} {
-		if got := SprayChance(n); got < want-.01 || got > want+.01 {
-			t.Errorf("%d ports: %.3f, want some %.2f", n, got, want)
-		}
-	}
-	if got := BothChance(MaxSpray); got > 3e-4 {
-		t.Errorf("both random: %g", got)
-	}
-}

@@ -79,19 +79,9 @@ func (l *problems) decoding(path string, err error) {
 	l.add(path, "want %s, not a %s", want, kind.Value)
 }
 
-// ValidateSet returns every mistake of a set, those between its parts included:
-// policies are known by name. A requirement that a policy names need not be in it: then
-// marks alone meet it, and where nobody marks, nobody does.
-func ValidateSet(set *wire.PolicySet) []wire.Problem {
-	var l problems
-	for i := range set.Policies[:min(len(set.Policies), MaxPolicies)] {
-		l = append(l, Validate(&set.Policies[i], index("policies", i))...)
-	}
-	l.set(set)
-	return l
-}
-
-// set names the mistakes of everything but the single policies.
+// set names the mistakes of everything but the single policies, those between the parts
+// included: policies are known by name. A requirement that a policy names need not be in
+// it: then marks alone meet it, and where nobody marks, nobody does.
 func (l *problems) set(set *wire.PolicySet) {
 	before := len(*l)
 	l.atMost("policies", len(set.Policies), MaxPolicies, "policies")

@@ -77,7 +77,11 @@ func FuzzParseSet(f *testing.F) {
 	f.Add(exampleSet)
 	f.Fuzz(func(t *testing.T, s string) {
 		if set, bad := ParseSet([]byte(s)); len(bad) == 0 {
-			if again := ValidateSet(&set); len(again) > 0 {
+			var again problems
+			for i := range set.Policies {
+				again = append(again, Validate(&set.Policies[i], index("policies", i))...)
+			}
+			if again.set(&set); len(again) > 0 {
 				t.Errorf("accepted, then refused: %v", again)
 			}
 		}

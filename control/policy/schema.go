@@ -1,7 +1,7 @@
 package policy
 
 // setSchema is published as docs/format/policyset.schema.json, which a test compares.
-// It says what an editor can check; ValidateSet says the rest.
+// It says what an editor can check; ParseSet says the rest.
 const setSchema = `{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "title": "Enclave policy set",

@@ -142,8 +142,8 @@ func TestSpraying(t *testing.T) {
 		if tried == 30 && (first < 6 || n == path.MaxSpray && found < 29) {
 			t.Errorf("%d ports: direct by the first attempt %d of %d, in the end %d", n, first, tried, found)
 		}
-		chance := path.SprayChance(n)
+		chance := sprayChance(n)
 		t.Logf("%d ports, %d sockets: direct by the first attempt %d of %d, theory %.3f; in the end %d; %v; both random would be %.1g",
-			n, min(n, path.MaxSides), first, tried, chance, found, &took, path.BothChance(n))
+			n, min(n, path.MaxSides), first, tried, chance, found, &took, bothChance(n))
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,9 +19,6 @@ import (
 //
 //go:embed tools.schema.json
 var fileSchema []byte
-
-// Schema returns the JSON Schema of tools.json, for editors.
-func Schema() []byte { return slices.Clone(fileSchema) }
 
 // Problems are all mistakes of a document, each with its place.
 type Problems []wire.Problem

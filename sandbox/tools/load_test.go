@@ -70,7 +70,7 @@ func TestLoadRefusesTwoReadings(t *testing.T) {
 
 func TestPublishedSchemaIsTheOneThatIsUsed(t *testing.T) {
 	b, err := os.ReadFile("../../docs/format/tools.schema.json")
-	if err != nil || string(b) != string(Schema()) {
+	if err != nil || string(b) != string(fileSchema) {
 		t.Errorf("docs/format/tools.schema.json differs from sandbox/tools/tools.schema.json (%v)", err)
 	}
 }
@@ -126,7 +126,7 @@ func FuzzTemplate(f *testing.F) {
 }
 
 func TestStrictKnowsTheWholeSchema(t *testing.T) {
-	doc, err := decode(Schema())
+	doc, err := decode(fileSchema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestStrictKnowsTheWholeSchema(t *testing.T) {
 		}
 	}
 	walk(doc)
-	if _, err := compile(Schema(), false); err != nil {
+	if _, err := compile(fileSchema, false); err != nil {
 		t.Errorf("the published schema: %v", err)
 	}
 }
