@@ -14,9 +14,7 @@
 package lean
 
 import (
-	"os"
 	"runtime"
-	"strings"
 	"unsafe"
 )
 
@@ -24,31 +22,75 @@ import (
 const Prefix = "enclave-sandbox-"
 
 // This init is the second of the program's two (the other is a worker's life, package
-// pool), and like that one is here for what it prevents.
+// pool), and like that one is here for what it prevents. It asks the runtime for the
+// arguments, because package os would have to be initialised first, and with it others.
 func init() {
-	if len(os.Args) != 1 || !strings.HasPrefix(os.Args[0], Prefix) {
+	args := arguments()
+	if len(args) != 1 || !begins(args[0], Prefix) {
 		return
 	}
 	for _, t := range remaining() {
-		if f := runtime.FuncForPC(t.first); f != nil && !Needed(f.Name()) {
+		name := ""
+		if f := runtime.FuncForPC(t.first); f != nil {
+			name = f.Name()
+		}
+		if begins(name, life) {
+			return // which does not end before the process does: what comes later never comes
+		}
+		if name != "" && !Needed(name) {
 			t.state = done
 		}
 	}
 }
 
+// life is where a worker's begins.
+const life = "enclave/sandbox/pool.init"
+
+//go:linkname arguments os.runtime_args
+func arguments() []string
+
+// needed are the paths outside of the standard library that a worker is made of.
+var needed = [...]string{"enclave/sandbox", "github.com/dop251/goja", "github.com/dlclark/regexp2", "github.com/go-sourcemap/sourcemap",
+	"golang.org/x/text/", "golang.org/x/sys/unix"}
+
+// beside are those of the standard library that only other modes use. The interpreter
+// imports some of them (compress, hash/crc32) for its profiler, which is never started in a worker.
+var beside = [...]string{"archive/", "compress/", "crypto", "database/", "encoding/asn1", "encoding/xml", "flag", "hash/crc32", "html", "image",
+	"io/ioutil", "mime", "net.", "net/http", "net/mail", "os/signal", "text/", "time/tzdata", "vendor/"}
+
 // Needed reports whether a worker needs the package of a path, or of a function by its
-// full name: all of the standard library, the sandbox, and the interpreter with what it
-// imports.
+// full name: the sandbox, the interpreter with what it imports, and of the standard
+// library what these use.
 func Needed(name string) bool {
-	for _, p := range [...]string{"enclave/sandbox", "github.com/dop251/goja", "github.com/dlclark/regexp2", "github.com/go-sourcemap/sourcemap",
-		"github.com/google/pprof", "golang.org/x/text/", "golang.org/x/sys/"} {
-		if strings.HasPrefix(name, p) {
+	for _, p := range &needed {
+		if begins(name, p) {
 			return true
 		}
 	}
-	first, _, path := strings.Cut(name, "/")
-	return first != "enclave" && !(path && strings.Contains(first, "."))
+	for _, p := range &beside {
+		if begins(name, p) {
+			return false
+		}
+	}
+	return !begins(name, "enclave") && standard(name)
 }
+
+// standard reports whether a name is one of the standard library: the first part of its
+// path is not the name of a machine.
+func standard(name string) bool {
+	dot := false
+	for i := range len(name) {
+		switch name[i] {
+		case '.':
+			dot = true
+		case '/':
+			return !dot
+		}
+	}
+	return true
+}
+
+func begins(s, with string) bool { return len(s) >= len(with) && s[:len(with)] == with }
 
 // task is the beginning of the runtime's initTask: a package that has something to
 // initialise.

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"crypto/sha256"
 	"errors"
 	"maps"
 	"slices"
@@ -84,7 +83,6 @@ func (w *walk) admit(src string) *Program {
 	return &Program{
 		Main:     code,
 		Source:   src,
-		Hash:     sha256.Sum256([]byte(src)),
 		Features: w.features,
 		Level:    w.rules.Level,
 		Tools:    slices.Sorted(maps.Keys(w.tools)),

@@ -14,8 +14,6 @@
 package script
 
 import (
-	"crypto/sha256"
-
 	"github.com/dop251/goja"
 
 	"enclave/sandbox/score"
@@ -101,7 +99,6 @@ type Program struct {
 	// calling it runs the script and returns the promise of its value.
 	Main     *goja.Program
 	Source   string // the user's own text
-	Hash     [sha256.Size]byte
 	Features score.Features
 	Level    Level
 	Tools    []string // static names of the tools that it may call, sorted
