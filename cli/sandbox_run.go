@@ -82,7 +82,14 @@ func (c *console) Output(l sandbox.Line) {
 		c.lines = append(c.lines, l)
 		return
 	}
-	fmt.Fprintln(c.w, clean(l.Text))
+	// A text of many lines, such as a stack or a table, stays what it is: a script can
+	// write as many lines one by one.
+	fmt.Fprintln(c.w, strings.Map(func(r rune) rune {
+		if wire.Steers(r) && r != '\n' && r != '\t' {
+			return '\uFFFD'
+		}
+		return r
+	}, l.Text))
 }
 
 // ran is what `sandbox run --json` prints.

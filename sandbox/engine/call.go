@@ -10,7 +10,10 @@ import (
 )
 
 // pending is a call whose promise waits.
-type pending struct{ resolve, reject func(any) error }
+type pending struct {
+	resolve, reject func(any) error
+	from            []goja.StackFrame // where it was called
+}
 
 // callTool sends a call to the host and returns a promise of its result. What is wrong
 // with the call itself rejects the promise; one call too many ends the run.
@@ -21,7 +24,7 @@ func (r *realm) callTool(c goja.FunctionCall) goja.Value {
 	}
 	p, resolve, reject := r.rt.NewPromise()
 	refuse := func(e *sandbox.Error) goja.Value {
-		if err := reject(r.toolError(e)); err != nil {
+		if err := reject(r.toolError(e, nil)); err != nil {
 			panic(err)
 		}
 		return r.rt.ToValue(p)
@@ -31,7 +34,8 @@ func (r *realm) callTool(c goja.FunctionCall) goja.Value {
 		return refuse(sandbox.Errorf(sandbox.CodeUnknownTool, "the first argument of callTool is the name of a tool"))
 	}
 	call := sandbox.Call{ID: uint64(u.calls), Name: name.String()}
-	call.Line, call.Column = r.position()
+	from := r.rt.CaptureCallStack(maxTold, nil)
+	call.Line, call.Column = firstPlace(from)
 	if !slices.ContainsFunc(u.spec.Tools, func(t sandbox.Tool) bool { return t.Name == call.Name }) {
 		return refuse(sandbox.Errorf(sandbox.CodeUnknownTool, "there is no tool %.60q", call.Name))
 	}
@@ -53,7 +57,7 @@ func (r *realm) callTool(c goja.FunctionCall) goja.Value {
 	}
 	r.m.charge(int64(len(b)) / 64)
 	call.Args = b
-	u.waiting[call.ID] = pending{resolve, reject}
+	u.waiting[call.ID] = pending{resolve, reject, from}
 	if len(u.waiting) > l.Pending {
 		u.queue = append(u.queue, call)
 	} else {
@@ -62,18 +66,9 @@ func (r *realm) callTool(c goja.FunctionCall) goja.Value {
 	return r.rt.ToValue(p)
 }
 
-// position is where the script is now, in its author's text.
-func (r *realm) position() (line, column int) {
-	for _, f := range r.rt.CaptureCallStack(4, nil) {
-		if p := f.Position(); p.Line > 0 {
-			return r.run.program.Position(p.Line, p.Column)
-		}
-	}
-	return 0, 0
-}
-
-// toolError is what a failed call throws: an Error with a name and a code.
-func (r *realm) toolError(e *sandbox.Error) goja.Value {
+// toolError is what a failed call throws: an Error with a name and a code. from is where
+// the call was made, if not here.
+func (r *realm) toolError(e *sandbox.Error, from []goja.StackFrame) goja.Value {
 	o, err := r.rt.New(r.fail, r.rt.ToValue(sandbox.Short(e.Message)))
 	if err != nil {
 		panic(err)
@@ -82,6 +77,9 @@ func (r *realm) toolError(e *sandbox.Error) goja.Value {
 		if err := o.DefineDataProperty(k, r.rt.ToValue(v), goja.FLAG_TRUE, goja.FLAG_TRUE, goja.FLAG_TRUE); err != nil {
 			panic(err)
 		}
+	}
+	if stack := r.e.shape.frames(o); stack != nil && from != nil {
+		*stack = from
 	}
 	r.run.thrown[o] = e.Code
 	return o
@@ -100,12 +98,12 @@ func (r *realm) settle(a Answer) error {
 		u.queue = u.queue[1:]
 	}
 	if a.Error != nil {
-		return p.reject(r.toolError(a.Error))
+		return p.reject(r.toolError(a.Error, p.from))
 	}
 	l := u.spec.Limits
 	v, err := decode(r.m, r.rt, string(a.Value), bounds{l.ResultBytes, l.Depth, l.Nodes})
 	if err != nil {
-		return p.reject(r.toolError(sandbox.Errorf(sandbox.CodeToolResult, "the tool's result cannot be taken: %s", err.Error())))
+		return p.reject(r.toolError(sandbox.Errorf(sandbox.CodeToolResult, "the tool's result cannot be taken: %s", err.Error()), p.from))
 	}
 	return p.resolve(v)
 }

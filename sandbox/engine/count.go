@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"github.com/dop251/goja"
+
+	"enclave/sandbox/script"
 )
 
 // The engine has no hook between its instructions, and a counter written into the
@@ -64,6 +66,7 @@ func step(i instruction, vm unsafe.Pointer) { i.exec(vm) }
 // counter knows where the code of a program is.
 type counter struct {
 	code     uintptr
+	places   uintptr // of the slice of places in the text
 	pc       uintptr
 	program  reflect.Type
 	nested   map[reflect.Type]bool // whether values of a type may hold a program; filled as they are met
@@ -75,6 +78,10 @@ func newCounter() (*counter, error) {
 	f, ok := program.FieldByName("code")
 	if !ok || f.Type.Kind() != reflect.Slice || f.Type.Elem().Kind() != reflect.Interface || f.Type.Elem().NumMethod() != 1 {
 		return nil, errors.New("the engine's program has another shape")
+	}
+	places, ok := program.FieldByName("srcMap")
+	if !ok || places.Type.Kind() != reflect.Slice || !isPlace(places.Type.Elem()) {
+		return nil, errors.New("the engine's places in the text have another shape")
 	}
 	m := f.Type.Elem().Method(0).Type
 	if m.NumIn() != 1 || m.In(0).Kind() != reflect.Pointer || m.NumOut() != 0 {
@@ -95,26 +102,43 @@ func newCounter() (*counter, error) {
 	}
 	// The jumps of the engine: each holds its distance.
 	backward := map[string]bool{"jump": true, "jeq": true, "jeqP": true, "jne": true, "jneP": true}
-	return &counter{code: f.Offset, pc: pc.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
+	return &counter{code: f.Offset, places: places.Offset, pc: pc.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
 }
 
-// instrument makes p count with m. p must run for nobody else: it is compiled anew for
-// every run.
-func (c *counter) instrument(p *goja.Program, m *meter) {
-	seen := map[*goja.Program]bool{}
-	c.walk(p, m, seen)
+// place is the interpreter's srcMapItem: where in the text an instruction comes from.
+type place struct {
+	_      int // the instruction
+	offset int
 }
 
-func (c *counter) walk(p *goja.Program, m *meter, seen map[*goja.Program]bool) {
+func isPlace(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct || t.Size() != unsafe.Sizeof(place{}) {
+		return false
+	}
+	f, ok := t.FieldByName("srcPos")
+	return ok && f.Type.Kind() == reflect.Int && f.Offset == unsafe.Offsetof(place{}.offset)
+}
+
+// instrument makes p count with m, and speak of the places in its author's text. p must
+// run for nobody else: it is compiled anew for every run.
+func (c *counter) instrument(p *script.Program, m *meter) {
+	c.walk(p.Main, p, m, map[*goja.Program]bool{})
+}
+
+func (c *counter) walk(p *goja.Program, of *script.Program, m *meter, seen map[*goja.Program]bool) {
 	if p == nil || seen[p] {
 		return
 	}
 	seen[p] = true
+	places := *(*[]place)(unsafe.Add(unsafe.Pointer(p), c.places))
+	for i := range places {
+		places[i].offset = of.Place(places[i].offset)
+	}
 	code := *(*[]instruction)(unsafe.Add(unsafe.Pointer(p), c.code))
 	for i, ins := range code {
 		v := reflect.ValueOf(ins)
 		if c.mayHold(v.Type()) {
-			c.find(v, m, seen, 0)
+			c.find(v, of, m, seen, 0)
 		}
 		back := c.backward[v.Type().Name()] && v.Kind() == reflect.Int32 && v.Int() < 0
 		switch {
@@ -131,7 +155,7 @@ const maxNesting = 6
 
 // find looks for programs inside an instruction: those of the functions and classes
 // that it makes.
-func (c *counter) find(v reflect.Value, m *meter, seen map[*goja.Program]bool, depth int) {
+func (c *counter) find(v reflect.Value, of *script.Program, m *meter, seen map[*goja.Program]bool, depth int) {
 	if depth > maxNesting || !c.mayHold(v.Type()) {
 		return
 	}
@@ -141,21 +165,21 @@ func (c *counter) find(v reflect.Value, m *meter, seen map[*goja.Program]bool, d
 			return
 		}
 		if v.Type().Elem() == c.program {
-			c.walk((*goja.Program)(v.UnsafePointer()), m, seen)
+			c.walk((*goja.Program)(v.UnsafePointer()), of, m, seen)
 			return
 		}
-		c.find(v.Elem(), m, seen, depth+1)
+		c.find(v.Elem(), of, m, seen, depth+1)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			c.find(v.Field(i), m, seen, depth+1)
+			c.find(v.Field(i), of, m, seen, depth+1)
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			c.find(v.Index(i), m, seen, depth+1)
+			c.find(v.Index(i), of, m, seen, depth+1)
 		}
 	case reflect.Interface:
 		if !v.IsNil() {
-			c.find(v.Elem(), m, seen, depth+1)
+			c.find(v.Elem(), of, m, seen, depth+1)
 		}
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
 	"strings"
 	"time"
 
@@ -50,9 +49,9 @@ type Engine struct {
 	count    *counter
 	shape    *shape
 	tolls    tolls
+	parallel *goja.Program // nil until a script uses it
 	names    *template     // of the global object of a realm
 	seeds    *goja.Program // furnish
-	parallel *goja.Program // nil until a script uses it
 	// templates are those of the built-ins, made when a realm first has one; what they
 	// make is for the realm now.
 	templates map[string]*template
@@ -100,6 +99,8 @@ type run struct {
 	output  int64
 	lines   int
 	muted   bool
+	threw   goja.Value // what was thrown last that is no error, and so does not say where
+	threwAt []goja.StackFrame
 }
 
 // Run runs spec, which must be resolved, until its value, its failure, its deadline or
@@ -146,7 +147,7 @@ func (e *Engine) Run(ctx context.Context, spec sandbox.Spec, host Host, answers 
 	m := r.m
 	m.n, m.max, m.memory, m.base = -entry, spec.Limits.Iterations, spec.Limits.MemoryBytes, heapOf(sample)
 	debug.SetMemoryLimit(m.base + m.memory + memorySlack)
-	e.count.instrument(program.Main, m)
+	e.count.instrument(program, m)
 
 	res.Value, res.Error = r.execute(ctx, answers)
 	if f := m.forbid.Load(); f != nil && spec.Level != sandbox.Permissive && (res.Error == nil || res.Error.Code == sandbox.CodeScript) {
@@ -300,15 +301,18 @@ func (r *realm) failure(err error) *sandbox.Error {
 func (r *realm) thrown(v goja.Value, stack []goja.StackFrame) *sandbox.Error {
 	e := &sandbox.Error{Code: sandbox.CodeScript}
 	o, ok := v.(*goja.Object)
+	if r.run.threw != nil && r.run.threw.StrictEquals(v) {
+		stack = r.run.threwAt
+	}
 	if !ok {
 		e.Message = sandbox.Short(fmt.Sprint(v))
+		e.Line, e.Column = firstPlace(stack)
 		return e
 	}
 	if code, ok := r.run.thrown[o]; ok {
 		e.Code = code
 	}
-	var trace string
-	if ex := r.rt.Try(func() { e.Name, e.Message, trace = text(o, "name"), text(o, "message"), text(o, "stack") }); ex != nil {
+	if ex := r.rt.Try(func() { e.Name, e.Message = text(o, "name"), text(o, "message") }); ex != nil {
 		e.Message = ""
 	}
 	if len(e.Name) > 64 {
@@ -318,34 +322,9 @@ func (r *realm) thrown(v goja.Value, stack []goja.StackFrame) *sandbox.Error {
 	if e.Message = sandbox.Short(e.Message); e.Message == "" && e.Name == "" {
 		e.Message = "the script threw an object"
 	}
-	for _, f := range stack {
-		if p := f.Position(); p.Line > 0 {
-			e.Line, e.Column = r.run.program.Position(p.Line, p.Column)
-			return e
-		}
+	if own := r.e.shape.frames(o); own != nil {
+		stack = *own
 	}
-	if line, column, ok := firstPosition(trace); ok {
-		e.Line, e.Column = r.run.program.Position(line, column)
-	}
+	e.Line, e.Column = firstPlace(stack)
 	return e
-}
-
-// firstPosition finds the first :line:column( in a trace of the interpreter.
-func firstPosition(trace string) (line, column int, ok bool) {
-	for l := range strings.Lines(trace) {
-		end := strings.LastIndexByte(l, '(')
-		if end < 0 {
-			continue
-		}
-		parts := strings.Split(l[:end], ":")
-		if len(parts) < 3 {
-			continue
-		}
-		line, err1 := strconv.Atoi(parts[len(parts)-2])
-		column, err2 := strconv.Atoi(parts[len(parts)-1])
-		if err1 == nil && err2 == nil {
-			return line, column, true
-		}
-	}
-	return 0, 0, false
 }

@@ -20,6 +20,8 @@ func (r *realm) helpers() []goja.Value {
 		script.MakeRegexp: r.native("", 2, r.makeRegexp),
 		script.Spread:     r.native("", 1, r.spread),
 		script.Big:        r.native("", 2, r.big),
+		script.Trace:      r.native("", 1, r.trace),
+		script.Throw:      r.native("", 1, r.throwing),
 	}
 }
 

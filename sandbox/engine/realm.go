@@ -21,7 +21,7 @@ var parallelSource string
 const seedSource = "[async () => {}, function* () {}]"
 
 func compile(name, source string) (*goja.Program, error) {
-	tree, err := goja.Parse("", source, parser.WithDisableSourceMaps)
+	tree, err := goja.Parse(native, source, parser.WithDisableSourceMaps)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -51,6 +51,9 @@ type shape struct {
 	template reflect.Type
 	property reflect.Type
 	offsets  map[reflect.Type]uintptr // of the template in a kind of object; none: noTemplate
+	failure  unsafe.Pointer           // what an interface on an error begins with
+	stack    uintptr                  // of the frames of an error
+	told     uintptr                  // of whether it has its text for the script
 	global   *template                // that of the global object, as it comes
 }
 
@@ -95,8 +98,10 @@ func newShape() (*shape, error) {
 	p := undefined(rt)
 	s.tab = (*[2]unsafe.Pointer)(unsafe.Pointer(&p))[0]
 	var err error
-	s.plain, err = newPlainShape(s, rt)
-	return s, err
+	if s.plain, err = newPlainShape(s, rt); err != nil {
+		return nil, err
+	}
+	return s, s.newTraceShape(rt)
 }
 
 // sameLayout reports whether the fields of a struct of the engine are those of ours, by

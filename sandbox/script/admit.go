@@ -16,12 +16,14 @@ import (
 // helpers. The line break keeps the user's columns; the one at the end closes a
 // line comment.
 const (
-	prefix     = "(async(__ag_key,__ag_regexp,__ag_spread,__ag_big)=>{\n"
+	prefix     = "(async(__ag_key,__ag_regexp,__ag_spread,__ag_big,__ag_trace,__ag_throw)=>{\n"
 	suffix     = "\n})"
 	guardName  = "__ag_key"
 	regexpName = "__ag_regexp"
 	spreadName = "__ag_spread"
 	bigName    = "__ag_big"
+	traceName  = "__ag_trace"
+	throwName  = "__ag_throw"
 )
 
 // Admit decides whether src may run. It returns a program, or nil and at least one
@@ -74,6 +76,8 @@ func (w *walk) admit(src string) *Program {
 	if w.refused {
 		return nil
 	}
+	chars := indexChars(src)
+	tree.File = file.NewFile(Name, chars.flat, 1)
 	code, err := goja.CompileAST(tree, true)
 	if err != nil {
 		w.syntax(err)
@@ -86,7 +90,7 @@ func (w *walk) admit(src string) *Program {
 		Features: w.features,
 		Level:    w.rules.Level,
 		Tools:    slices.Sorted(maps.Keys(w.tools)),
-		lines:    w.lines,
+		chars:    chars,
 	}
 }
 

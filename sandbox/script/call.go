@@ -313,6 +313,10 @@ func (w *walk) fromTool(e ast.Expression) bool {
 			e = x.Left
 		case *ast.CallExpression:
 			if id, ok := x.Callee.(*ast.Identifier); ok {
+				if reserved(id.Name.String()) { // a helper gives back its last argument
+					e = x.ArgumentList[len(x.ArgumentList)-1]
+					continue
+				}
 				return id.Name == CallTool || w.isGlobal(id) && id.Name == Parallel && len(x.ArgumentList) > 0 && w.fromTool(x.ArgumentList[0])
 			}
 			e = x.Callee

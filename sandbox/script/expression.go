@@ -48,6 +48,9 @@ func (w *walk) expression(e ast.Expression) ast.Expression {
 		e.Left = w.expression(e.Left)
 		w.property(e)
 		w.awaited(e.Left, e.Identifier.Name.String())
+		if e.Identifier.Name == stackKey {
+			e.Left = traced(e.Left)
+		}
 	case *ast.BracketExpression:
 		e.Left = w.expression(e.Left)
 		w.bracket(e)
@@ -218,9 +221,7 @@ func (w *walk) binary(e *ast.BinaryExpression) {
 
 func (w *walk) assign(e *ast.AssignExpression) {
 	e.Right = w.expression(e.Right)
-	if _, ok := e.Left.(*ast.ArrayPattern); ok {
-		e.Right = w.walked(e.Left, e.Right)
-	}
+	e.Right = w.walked(e.Left, e.Right)
 	if bigUse(e.Operator) {
 		w.growing = append(w.growing, e)
 	}

@@ -7,8 +7,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/dop251/goja/ast"
+	"github.com/dop251/goja/file"
 	"github.com/dop251/goja/parser"
 	"github.com/dop251/goja/token"
 )
@@ -172,7 +174,7 @@ func FuzzText(f *testing.F) {
 
 // FuzzPosition maps every place of a text through the runtime's view of it and back.
 func FuzzPosition(f *testing.F) {
-	for _, s := range []string{"", "a", "a\nb", "a\r\nb\rc\n", "é\n\nüx", "\n\n\n"} {
+	for _, s := range []string{"", "a", "a\nb", "a\r\nb\rc\n", "é\n\nüx", strings.Repeat("aé€\n😀b", 40), "\n\n\n"} {
 		f.Add(s, 3)
 	}
 	f.Fuzz(func(t *testing.T, src string, offset int) {
@@ -189,9 +191,13 @@ func FuzzPosition(f *testing.F) {
 			t.Fatalf("%q: %d is line %d, which is %d", src, offset, line, back)
 		}
 		_, _ = x.at(x.offset(offset, offset))
-		p := Program{Source: src, lines: x}
-		if l, c := p.Position(line+1, offset-x.starts[line-1]+1); fmt.Sprint(l, c) != fmt.Sprint(x.at(offset)) {
-			t.Fatalf("%q: %d is %d:%d", src, offset, l, c)
+		if !utf8.ValidString(src) || offset < len(src) && !utf8.RuneStart(src[offset]) {
+			return // no such text is compiled, and no place is inside a character
+		}
+		chars := indexChars(src)
+		p := Program{Source: src, chars: chars}
+		if at := file.NewFile(Name, chars.flat, 1).Position(p.Place(offset + len(prefix))); fmt.Sprint(at.Line, at.Column) != fmt.Sprint(x.at(offset)) {
+			t.Fatalf("%q: %d is %v, not %v", src, offset, at, fmt.Sprint(x.at(offset)))
 		}
 	})
 }

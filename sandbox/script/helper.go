@@ -17,12 +17,45 @@ func helper(name unistring.String, e ast.Expression, before ...ast.Expression) a
 	}
 }
 
-// walked lets the helper see a value that a rest pattern takes to its end.
+// walked lets the helpers see a value that a rest pattern takes to its end, or whose
+// stack a pattern takes.
 func (w *walk) walked(pattern, value ast.Expression) ast.Expression {
-	if p, ok := pattern.(*ast.ArrayPattern); ok && p.Rest != nil && value != nil {
-		return helper(spreadName, value)
+	if value == nil {
+		return nil
+	}
+	switch p := pattern.(type) {
+	case *ast.ArrayPattern:
+		if p.Rest != nil {
+			return helper(spreadName, value)
+		}
+	case *ast.ObjectPattern:
+		for _, x := range p.Properties {
+			switch x := x.(type) {
+			case *ast.PropertyShort:
+				if x.Name.Name == stackKey {
+					return helper(traceName, value)
+				}
+			case *ast.PropertyKeyed:
+				if name, _, ok := plainKey(x.Key); ok && name == stackKey {
+					return helper(traceName, value)
+				}
+			}
+		}
 	}
 	return value
+}
+
+// stackKey is where an error says how it came about. The interpreter writes that text
+// when it is first asked for: the helper writes ours before.
+const stackKey = "stack"
+
+// traced lets the helper see an object that is about to be asked for its stack.
+func traced(e ast.Expression) ast.Expression {
+	if o, ok := e.(*ast.Optional); ok {
+		o.Expression = helper(traceName, o.Expression)
+		return o
+	}
+	return helper(traceName, e)
 }
 
 // bigUse reports the operators whose result can be much larger than their operands.

@@ -47,6 +47,9 @@ func (w *walk) bracket(e *ast.BracketExpression) {
 		if IsMetaMethod(name) && w.isGlobalNamed(e.Left, "Object") {
 			w.metaMethod(name, e.Member.Idx0())
 		}
+		if name == stackKey {
+			e.Left = traced(e.Left)
+		}
 	}
 	w.key(&e.Member)
 }

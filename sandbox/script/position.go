@@ -50,3 +50,44 @@ func (x lineIndex) offset(line, column int) int {
 	}
 	return min(x.starts[line-1]+max(column, 1)-1, end)
 }
+
+// charIndex counts characters in the user's text.
+type charIndex struct {
+	src, flat string // flat has one byte for each character, and its line breaks
+	before    []int  // characters before every charGap-th byte; nil if each is one byte
+}
+
+const charGap = 64
+
+func indexChars(src string) charIndex {
+	if utf8.RuneCountInString(src) == len(src) {
+		return charIndex{src: src, flat: src}
+	}
+	x := charIndex{src: src, before: make([]int, 0, len(src)/charGap+1)}
+	flat := make([]byte, 0, len(src))
+	for i, r := range src {
+		for len(x.before)*charGap <= i {
+			x.before = append(x.before, len(flat))
+		}
+		if r >= utf8.RuneSelf {
+			r = 'x'
+		}
+		flat = append(flat, byte(r))
+	}
+	x.flat = string(flat)
+	return x
+}
+
+// at is how many characters begin before a byte offset.
+func (x charIndex) at(offset int) int {
+	offset = min(max(offset, 0), len(x.src))
+	if x.before == nil {
+		return offset
+	}
+	i := min(offset/charGap, len(x.before)-1)
+	from := i * charGap
+	for from < offset && !utf8.RuneStart(x.src[from]) {
+		from++
+	}
+	return x.before[i] + utf8.RuneCountInString(x.src[from:offset])
+}

@@ -66,7 +66,14 @@ const (
 	// primitive, or ends the run if it is a BigInt too large for that use. Only
 	// programs with a BigInt literal call it: there is no other way to make one.
 	Big
+	// Trace takes what is about to be asked for its stack, and returns it.
+	Trace
+	// Throw takes what is about to be thrown, and returns it.
+	Throw
 )
+
+// Name is the name of the script's own text in the places that a runtime reports.
+const Name = "<script>"
 
 // BigUse is what an operand that may be a BigInt is used for.
 type BigUse int
@@ -103,11 +110,11 @@ type Program struct {
 	Level    Level
 	Tools    []string // static names of the tools that it may call, sorted
 
-	lines lineIndex
+	chars charIndex
 }
 
-// Position maps a line and column (in bytes, both from 1) that the runtime reports
-// to those of the user's text (in characters). What lies outside maps to its ends.
-func (p *Program) Position(line, column int) (int, int) {
-	return p.lines.at(p.lines.offset(line-1, column)) // the prefix is a line of its own
-}
+// Place maps an offset in the text that was compiled to the one in the file that Main
+// names as its source. That file has one byte for each character of the user's text: with
+// all offsets of Main mapped, the places that a runtime reports are lines and columns, in
+// characters, of the user's own text. What lies outside maps to its ends.
+func (p *Program) Place(offset int) int { return p.chars.at(offset - len(prefix)) }

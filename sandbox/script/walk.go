@@ -163,6 +163,9 @@ func (w *walk) statement(s ast.Statement) {
 		s.Argument = w.expression(s.Argument)
 	case *ast.ThrowStatement:
 		s.Argument = w.expression(s.Argument)
+		if _, made := s.Argument.(*ast.NewExpression); !made && s.Argument != nil {
+			s.Argument = helper(throwName, s.Argument)
+		}
 	case *ast.BranchStatement: // break and continue
 	case *ast.LabelledStatement:
 		w.checkName(s.Label)
