@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -30,11 +31,13 @@ var (
 	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	namedTest    = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
 	testFunc     = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
+	namedPath    = regexp.MustCompile("`((?:agent|cli|control|deploy|docs|e2e|passage|relay|sandbox|store|tui|wire)(?:/[\\w.-]+)+)`")
+	decision     = regexp.MustCompile(`^# (\d{4}) (\S.*)`)
 	goDocPath    = regexp.MustCompile(`\bdocs/(?:decisions/\d{4}|format/[a-z-]+\.md|[a-zA-Z-]+\.md)`)
 )
 
-// TestLinksResolve follows every relative link of the documents and every mention
-// of a page of docs/ in Go comments.
+// TestLinksResolve follows every relative link of the documents, every mention of a file
+// or folder in them, and every mention of a page of docs/ in Go comments.
 func TestLinksResolve(t *testing.T) {
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -54,6 +57,11 @@ func TestLinksResolve(t *testing.T) {
 				target, _ = url.PathUnescape(target)
 				if _, err := os.Stat(filepath.Join(filepath.Dir(path), target)); err != nil {
 					t.Errorf("%s links to %s, which is not there", path, m[1])
+				}
+			}
+			for _, m := range namedPath.FindAllStringSubmatch(text(), -1) {
+				if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+					t.Errorf("%s names %s, which is not there", path, m[1])
 				}
 			}
 		case ".go":
@@ -96,6 +104,28 @@ func TestNamedTestsAreThere(t *testing.T) {
 	for name, path := range named {
 		if !there[name] {
 			t.Errorf("%s names %s, which is not there", path, name)
+		}
+	}
+}
+
+// TestDecisionsAreIndexed: the list of decisions has each page, under its title.
+func TestDecisionsAreIndexed(t *testing.T) {
+	const dir = "../docs/decisions/"
+	index, err := os.ReadFile(dir + "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, _ := filepath.Glob(dir + "[0-9]*.md")
+	for _, page := range pages {
+		text, _ := os.ReadFile(page)
+		name := filepath.Base(page)
+		m := decision.FindSubmatch(text)
+		if m == nil || string(m[1]) != name[:4] {
+			t.Errorf("%s does not begin with \"# %s Title\"", name, name[:4])
+			continue
+		}
+		if line := fmt.Sprintf("- [%s](%s) %s", m[1], name, m[2]); strings.Count(string(index), line) != 1 {
+			t.Errorf("docs/decisions/README.md wants one line %q", line)
 		}
 	}
 }
