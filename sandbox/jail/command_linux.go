@@ -13,7 +13,7 @@ import (
 )
 
 // Command returns a command that starts the program at path as name: no arguments, no
-// environment but a word to Go's runtime, killed when the thread that starts it ends
+// environment but a word to Go's runtime and one to itself, killed when the thread that starts it ends
 // (start it from a locked one), and in new namespaces if asked. Where the kernel gives
 // no namespaces, starting it fails (NoNamespaces).
 // It begins in the group, if there is one.
@@ -31,8 +31,8 @@ func command(path, name string, namespaces uintptr, g *Group) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	g.attr(cmd.SysProcAttr)
 	if namespaces != 0 {
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+		cmd.Env = append(cmd.Env, idsName+"="+strconv.Itoa(os.Getuid())+":"+strconv.Itoa(os.Getgid()))
+		cmd.SysProcAttr.AmbientCaps = rootCaps
 	}
 	return cmd
 }

@@ -26,6 +26,9 @@ func Enter(from Origin) Walls {
 	debug.SetTraceback("none")
 
 	walls := Walls{Process}
+	if from == Alone {
+		_ = becomeRoot() // without it, no empty root
+	}
 	if from != Bare {
 		walls = append(walls, UserNS, PIDNS, NetNS, IPCNS, UTSNS)
 		empty := emptyRoot

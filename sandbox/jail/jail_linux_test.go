@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 		Nurse(worker)
 		os.Exit(0)
 	}
+	if os.Args[0] == "jail-keeper-of-keys" {
+		os.Exit(keeper())
+	}
 	if what, ok := strings.CutPrefix(os.Args[0], "jail-test-"); ok {
 		name, from, _ := strings.Cut(what, "-")
 		walls := Enter(Origin(from))
@@ -100,6 +103,36 @@ func TestEveryAttemptEndsTheProcess(t *testing.T) {
 				t.Errorf("%s, namespaces %t: %v, said %q", name, namespaces, state, out)
 			}
 		}
+	}
+}
+
+// keeper is a server that lets nobody trace it, as one that holds keys, and starts a worker.
+func keeper() int {
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		_, _ = os.Stdout.WriteString(err.Error())
+		return 1
+	}
+	cmd := Command("/proc/self/exe", "jail-test-nothing-"+string(Alone), true, nil)
+	cmd.Stdout = os.Stdout
+	if err := cmd.Run(); err != nil {
+		_, _ = os.Stdout.WriteString(err.Error())
+	}
+	return 0
+}
+
+// TestAKeeperOfKeysHasAllWalls: what a server does for its keys takes no wall from its
+// workers when it is an ordinary user's. Root may write all files in /proc.
+func TestAKeeperOfKeysHasAllWalls(t *testing.T) {
+	want, _ := attempt(t, "nothing", true)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"jail-keeper-of-keys"}
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != want {
+		t.Errorf("%v: said %q, want %q", err, out, want)
 	}
 }
 

@@ -114,7 +114,7 @@ func Nurse(worker string) {
 		return
 	}
 	unix.CloseOnExec(0)
-	if onlyProgram() != nil {
+	if becomeRoot() != nil || onlyProgram() != nil {
 		return
 	}
 	ask, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(2*4))
