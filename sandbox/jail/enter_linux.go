@@ -67,16 +67,17 @@ func Enter(from Origin) Walls {
 // emptyRoot makes an empty directory in memory the root of the file system, and lets
 // go of the old one.
 func emptyRoot() error {
-	return newRoot("size=4k,nr_inodes=2,mode=0500", func() error { return nil })
+	return newRoot(unix.MS_NOEXEC, "size=4k,nr_inodes=2,mode=0500", func() error { return nil })
 }
 
 // newRoot makes a directory in memory the root of the file system after fill has put
-// into it, read-only, what is to be there, and lets go of the old one.
-func newRoot(options string, fill func() error) error {
+// into it, read-only, what is to be there, and lets go of the old one. more is added to the
+// flags of the mount.
+func newRoot(more uintptr, options string, fill func() error) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	flags := unix.MS_NOSUID | unix.MS_NODEV | more
 	if err := unix.Mount("none", "/proc", "tmpfs", flags, options); err != nil {
 		return err
 	}

@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 		for _, w := range walls {
 			_, _ = os.Stdout.WriteString(string(w) + "\n")
 		}
+		if name == "stay" {
+			_, _ = io.ReadAll(os.Stdin)
+		}
 		if try := attempts[name]; try != nil {
 			// On another thread than the one that built the walls: they hold for all.
 			done := make(chan bool)
@@ -154,7 +157,7 @@ func TestTheWorkersOfANursery(t *testing.T) {
 		if name == "clone3" && cgo() {
 			continue
 		}
-		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-"+string(Nursed), nil)
+		n, err := NewNursery(exe, "jail-nursery-of-jail-test-"+name+"-"+string(Nursed), nil, name > "m") // either way of keeping the program
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 //
 // The workers are children of the nursery's parent, who waits for them and whose end
 // ends them. A nursery sees two descriptors a worker and no byte of what they carry.
+// What its file system holds is in program_linux.go.
 
 // sharedFlags are the namespaces of a nursery, ownFlags those of each of its workers.
 const (
@@ -32,17 +34,19 @@ const (
 	ownFlags    = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 )
 
-// Nursery is one, seen from its parent. It is not safe for concurrent use.
+// Nursery is one, seen from its parent.
 type Nursery struct {
 	cmd  *exec.Cmd
 	conn *os.File // a socket that keeps messages apart, waited for without a thread
 	raw  syscall.RawConn
+	mu   sync.Mutex // held from a question to its answer
 }
 
 // NewNursery starts the program at path as name, which must call Nurse, in the group if
-// there is one; its workers are in it, too. The calling
+// there is one; its workers are in it, too, and waits until it is ready. If large, it keeps the program in large pages,
+// which takes as much memory as the program has (largeProgram). The calling
 // thread must live as long as the nursery and its workers should.
-func NewNursery(path, name string, g *Group) (*Nursery, error) {
+func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start nursery: %w", err)
@@ -55,12 +59,20 @@ func NewNursery(path, name string, g *Group) (*Nursery, error) {
 	}
 	n := &Nursery{cmd: command(path, name, sharedFlags, g), conn: os.NewFile(uintptr(pair[0]), "nursery")}
 	n.cmd.Stdin = theirs
+	first := byte(nurseSmall)
+	if large {
+		first = nurseLarge
+	}
 	if n.raw, err = n.conn.SyscallConn(); err == nil {
 		err = n.cmd.Start()
 	}
 	if err != nil {
 		_ = n.conn.Close()
 		return nil, fmt.Errorf("start nursery: %w", err)
+	}
+	if _, err := n.ask(first, nil); err != nil {
+		n.Close()
+		return nil, err
 	}
 	return n, nil
 }
@@ -70,15 +82,25 @@ const nurseTime = 10 * time.Second
 
 // Start starts a worker whose standard input and output are in and out.
 func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
-	rights := unix.UnixRights(int(in.Fd()), int(out.Fd()))
+	pid, err := n.ask(nurseStart, unix.UnixRights(int(in.Fd()), int(out.Fd())))
+	if err != nil {
+		return nil, err
+	}
+	return os.FindProcess(pid)
+}
+
+// ask asks the nursery for something, and waits until it has done that.
+func (n *Nursery) ask(what byte, rights []byte) (pid int, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	_ = n.conn.SetDeadline(time.Now().Add(nurseTime))
 	var failed error
-	err := n.raw.Write(func(fd uintptr) bool {
-		failed = retry(func() error { return unix.Sendmsg(int(fd), []byte{nurseStart}, rights, nil, unix.MSG_NOSIGNAL) })
+	err = n.raw.Write(func(fd uintptr) bool {
+		failed = retry(func() error { return unix.Sendmsg(int(fd), []byte{what}, rights, nil, unix.MSG_NOSIGNAL) })
 		return failed != unix.EAGAIN
 	})
 	if err := errors.Join(err, failed); err != nil {
-		return nil, fmt.Errorf("ask nursery: %w", err)
+		return 0, fmt.Errorf("ask nursery: %w", err)
 	}
 	var answer [8]byte
 	var got int
@@ -87,13 +109,12 @@ func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
 		return failed != unix.EAGAIN
 	})
 	if err := errors.Join(err, failed); err != nil || got != len(answer) {
-		return nil, errors.Join(errors.New("ask nursery: no answer"), err)
+		return 0, errors.Join(errors.New("ask nursery: no answer"), err)
 	}
-	pid, errno := binary.NativeEndian.Uint32(answer[:4]), binary.NativeEndian.Uint32(answer[4:])
-	if errno != 0 {
-		return nil, fmt.Errorf("nursery: %w", syscall.Errno(errno))
+	if errno := binary.NativeEndian.Uint32(answer[4:]); errno != 0 {
+		return 0, fmt.Errorf("nursery: %w", syscall.Errno(errno))
 	}
-	return os.FindProcess(int(pid))
+	return int(binary.NativeEndian.Uint32(answer[:4])), nil
 }
 
 // Close ends the nursery, not its workers.
@@ -103,7 +124,12 @@ func (n *Nursery) Close() {
 	_ = n.conn.Close()
 }
 
-const nurseStart = 's'
+// What a nursery is told: first how to keep the program, then each time to start a worker.
+const (
+	nurseLarge = 'l'
+	nurseSmall = 'm'
+	nurseStart = 's'
+)
 
 // Nurse is the life of a nursery: it starts workers under the given name until its
 // parent is gone.
@@ -114,24 +140,22 @@ func Nurse(worker string) {
 		return
 	}
 	unix.CloseOnExec(0)
-	if becomeRoot() != nil || onlyProgram() != nil {
-		return
+	answer := func(pid int, errno syscall.Errno) bool {
+		b := binary.NativeEndian.AppendUint32(nil, uint32(pid))
+		b = binary.NativeEndian.AppendUint32(b, uint32(errno))
+		return retry(func() error { _, err := unix.Write(0, b); return err }) == nil
 	}
 	ask, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(2*4))
+	if n, err := unix.Read(0, ask); err != nil || n != 1 || becomeRoot() != nil || onlyProgram(ask[0] == nurseLarge) != nil || !answer(0, 0) {
+		return
+	}
 	for {
 		var n, oob int
 		err := retry(func() (err error) {
 			n, oob, _, _, err = unix.Recvmsg(0, ask, rights, unix.MSG_CMSG_CLOEXEC)
 			return err
 		})
-		if err != nil || n != 1 || ask[0] != nurseStart {
-			return
-		}
-		answer := binary.NativeEndian.AppendUint32(nil, 0)
-		pid, errno := nurse(worker, rights[:oob], null)
-		binary.NativeEndian.PutUint32(answer, uint32(pid))
-		answer = binary.NativeEndian.AppendUint32(answer, uint32(errno))
-		if retry(func() error { _, err := unix.Write(0, answer); return err }) != nil {
+		if err != nil || n != 1 || ask[0] != nurseStart || !answer(nurse(worker, rights[:oob], null)) {
 			return
 		}
 	}
@@ -158,49 +182,6 @@ func nurse(worker string, rights []byte, null int) (pid int, errno syscall.Errno
 		errno = unix.EIO
 	}
 	return pid, errno
-}
-
-// The file system of a nursery: the program, and a directory for its workers to be in.
-const (
-	programFile = "/program"
-	emptyDir    = "/empty"
-)
-
-// onlyProgram leaves of the file system what those names say, read-only.
-func onlyProgram() error {
-	// The file that runs belongs to the namespace that this one was copied from. What has
-	// its name here is the same, unless it was replaced: then there is no nursery.
-	path, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return err
-	}
-	var runs, named unix.Stat_t
-	if err := errors.Join(unix.Stat("/proc/self/exe", &runs), unix.Fstat(tree, &named)); err != nil {
-		return err
-	}
-	if runs.Dev != named.Dev || runs.Ino != named.Ino {
-		return errors.New("the program was replaced")
-	}
-	return newRoot("size=8k,nr_inodes=8,mode=0755", func() error {
-		if err := unix.Mkdir(emptyDir[1:], 0o500); err != nil {
-			return err
-		}
-		file, err := unix.Open(programFile[1:], unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o500)
-		if err != nil {
-			return err
-		}
-		_ = unix.Close(file)
-		return unix.MoveMount(tree, "", unix.AT_FDCWD, programFile[1:], unix.MOVE_MOUNT_F_EMPTY_PATH)
-	})
 }
 
 func retry(f func() error) error {

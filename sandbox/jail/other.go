@@ -22,7 +22,7 @@ func Command(path, name string, _ bool, _ *Group) *exec.Cmd {
 type Nursery struct{}
 
 // NewNursery fails: workers are started one by one.
-func NewNursery(string, string, *Group) (*Nursery, error) { return nil, errors.ErrUnsupported }
+func NewNursery(string, string, *Group, bool) (*Nursery, error) { return nil, errors.ErrUnsupported }
 
 // Start is never called.
 func (*Nursery) Start(_, _ *os.File) (*os.Process, error) { return nil, errors.ErrUnsupported }

@@ -91,6 +91,7 @@ type Pool struct {
 	close   func()
 	wanted  chan struct{} // a token for each worker that is to be made
 	group   *jail.Group   // of all workers; nil where the machine gives none
+	nurse   nursery
 	fresh   chan *process // workers that have run nothing
 	plenty  chan struct{} // a token where more than half of them are there: spare
 	debtors chan struct{} // full while one of those that want a spare one is about to take it
@@ -141,6 +142,7 @@ func New(cfg Config) (*Pool, error) {
 func (p *Pool) Close() {
 	p.close()
 	p.work.Wait()
+	p.nurse.drop(p.nurse.one)
 	for {
 		select {
 		case w := <-p.fresh:
@@ -162,8 +164,7 @@ func (p *Pool) Close() {
 // refill makes workers as they are wanted, from jail.OnThread. Its thread lives as long as the pool, since
 // the kernel ends workers with the thread that made them.
 func (p *Pool) refill() {
-	n := nursery{group: p.group}
-	defer n.close()
+	n := refiller{group: p.group}
 	if err := n.group.Enter(); err != nil {
 		n.group = nil
 		p.cfg.Log.Warn("sandbox workers are bounded one by one only", "error", err)
@@ -196,38 +197,68 @@ func (p *Pool) refill() {
 	}
 }
 
-// nursery is the one of a refiller, once it has made so many workers by itself that a
-// pool for a few runs never has one.
-type nursery struct {
-	*jail.Nursery
-	made  int
+// refiller is what each has for itself.
+type refiller struct {
+	made  int         // so that a pool for a few runs never has a nursery
 	group *jail.Group // nil where there is none, or none lets a worker begin in it
 }
 
-func (n *nursery) close() {
-	if n.Nursery != nil {
-		n.Close()
-		n.Nursery = nil
+// nursery is that of a pool: all refillers use one, since it may keep the program in memory.
+type nursery struct {
+	mu     sync.Mutex
+	one    *jail.Nursery
+	making bool
+}
+
+// get returns the nursery, which it makes unless somebody is about to: then, or if it
+// cannot be made, there is none. It lives as long as the thread that made it.
+func (n *nursery) get(exe string, g *jail.Group, large bool) *jail.Nursery {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.one == nil && !n.making {
+		n.making = true
+		n.mu.Unlock()
+		one, err := jail.NewNursery(exe, nameNurse, g, large)
+		n.mu.Lock()
+		n.making = false
+		if err == nil {
+			n.one = one
+		}
+	}
+	return n.one
+}
+
+// drop ends one that does not answer, if nobody has yet.
+func (n *nursery) drop(one *jail.Nursery) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if one != nil && n.one == one {
+		one.Close()
+		n.one = nil
 	}
 }
 
+// roomy is how much memory all workers may hold where the program's own, in large pages, is
+// a small part of that.
+const roomy = 1 << 30
+
 // startOne starts a worker in namespaces, or bare where this machine gives none.
-func (p *Pool) startOne(n *nursery) (*process, error) {
+func (p *Pool) startOne(n *refiller) (*process, error) {
 	p.mu.Lock()
 	bare := p.bare
 	p.mu.Unlock()
 	if bare {
 		return start(alone(p.cfg.Executable, false, n.group))
 	}
-	if n.made++; n.made > p.cfg.Warm && n.Nursery == nil {
-		n.made = 0 // if there is none, it is tried again later
-		n.Nursery, _ = jail.NewNursery(p.cfg.Executable, nameNurse, n.group)
-	}
-	if n.Nursery != nil {
-		if w, err := start(n.Start); err == nil {
-			return w, nil
+	if n.made++; n.made > p.cfg.Warm {
+		if nurse := p.nurse.get(p.cfg.Executable, n.group, totalMemory(p.cfg) >= roomy); nurse != nil {
+			w, err := start(nurse.Start)
+			if err == nil {
+				return w, nil
+			}
+			p.nurse.drop(nurse)
 		}
-		n.close()
+		n.made = 0 // it is tried again later
 	}
 	w, err := start(alone(p.cfg.Executable, true, n.group))
 	if err != nil && n.group != nil {
