@@ -114,18 +114,7 @@ func accept(ctx context.Context, port string, serve func(net.Conn)) error {
 		return err
 	}
 	context.AfterFunc(ctx, func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	go each(l, serve)
 	return nil
 }
 

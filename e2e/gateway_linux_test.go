@@ -34,19 +34,11 @@ func TestBehindAGateway(t *testing.T) {
 		serveBehind(t)
 		return
 	}
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
-	ip := func(line string) {
-		t.Helper()
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
-	ip("link set lo up")
 	dir := t.TempDir()
-	services := startBehind(t, ip, dir)
+	services := startBehind(t, dir)
 	pings := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0) == nil
 
 	l := newLab(t)
@@ -242,7 +234,7 @@ func cutDownload(t *testing.T, l *lab, socks, big string) {
 
 // startBehind starts the process behind the gateway, joins the two networks, and returns
 // what it serves.
-func startBehind(t *testing.T, ip func(string), dir string) string {
+func startBehind(t *testing.T, dir string) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), behind+"="+dir)
@@ -267,9 +259,13 @@ func startBehind(t *testing.T, ip func(string), dir string) string {
 		t.Skipf("no second namespace here: %v", err)
 	}
 	t.Cleanup(func() { in.Close(); cmd.Wait() })
-	ip(fmt.Sprintf("link add gw0 type veth peer name behind0 netns %d", cmd.Process.Pid))
-	ip("addr add 10.77.0.1/24 dev gw0")
-	ip("link set gw0 up")
+	// Not by a thread that is thrown away: it may be the one that started the process, which
+	// dies with it.
+	err = ip("link set lo up", fmt.Sprintf("link add gw0 type veth peer name behind0 netns %d", cmd.Process.Pid),
+		"addr add 10.77.0.1/24 dev gw0", "link set gw0 up")
+	if err != nil {
+		t.Skip(err)
+	}
 	fmt.Fprintln(in, "go")
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
@@ -283,10 +279,8 @@ func startBehind(t *testing.T, ip func(string), dir string) string {
 func serveBehind(t *testing.T) {
 	in := bufio.NewReader(os.Stdin)
 	in.ReadString('\n')
-	for _, line := range []string{"link set lo up", "addr add 10.77.0.2/24 dev behind0", "link set behind0 up"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %s: %v: %s", line, err, out)
-		}
+	if err := ip("link set lo up", "addr add 10.77.0.2/24 dev behind0", "link set behind0 up"); err != nil {
+		t.Fatal(err)
 	}
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello from behind") })
 	http.HandleFunc("/big", func(w http.ResponseWriter, r *http.Request) {

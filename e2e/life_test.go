@@ -163,28 +163,13 @@ func TestDisableCutsADownload(t *testing.T) {
 // endless sends zeroes to whoever connects, for as long as it is read.
 func endless(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
+	return serving(t, func(c net.Conn) {
+		for block := make([]byte, 64<<10); ; {
+			if _, err := c.Write(block); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				for block := make([]byte, 64<<10); ; {
-					if _, err := c.Write(block); err != nil {
-						return
-					}
-				}
-			}()
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // TestRealClients: curl as people type it, and a datagram through SOCKS5.
@@ -194,9 +179,7 @@ func TestRealClients(t *testing.T) {
 	l.agent("web", "--expose", "8080="+greeter(t, "hello"), "--expose", "53="+udpEcho(t)+"/udp")
 	l.agent("laptop", "--socks", socks, "--http-proxy", proxy)
 	systems := l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--allow", "udp/53", "--wait")
+	l.introduce("tcp/8080", "udp/53")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
 
 	if got := overSOCKS(t, socks, "web.enclave", 53, "ping me"); got != "ping me" {

@@ -12,16 +12,11 @@ import (
 // network of this test's own, where port 53 is free, with the resolver's configuration
 // that a user would write; a client that is not installed is left out.
 func TestNamesForRealClients(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
 	// The address makes getent ask for IPv4 at all: it does not where loopback is all there is.
-	for _, line := range []string{"link set lo up", "addr add 192.0.2.1/32 dev lo"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
+	here(t).ip("link set lo up", "addr add 192.0.2.1/32 dev lo")
 	l := newLab(t)
 	socks := freePort(t)
 	l.agent("web", "--expose", "8080="+greeter(t, "hello"))

@@ -15,8 +15,7 @@ import (
 // TestNetcheckWithoutAnAgent: a machine that is not enrolled, on networks made by the
 // kernel's packet filter, is told what each lets through.
 func TestNetcheckWithoutAnAgent(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
 	internet := publicSide(t)

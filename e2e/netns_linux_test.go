@@ -8,10 +8,53 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// aloneVariable marks the run of this test binary that lives in a network namespace.
+const aloneVariable = "ENCLAVE_E2E_ALONE"
+
+// alone runs the calling test again in a network namespace of its own, and reports
+// whether this is that run: the other has nothing left to do.
+func alone(t *testing.T) bool {
+	if os.Getenv(aloneVariable) != "" {
+		return true
+	}
+	if testing.Short() {
+		t.Skip("starts real processes")
+	}
+	t.Parallel()
+	bin, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), aloneVariable+"=1", binaryVariable+"="+bin)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	text := string(out)
+	switch {
+	case cmd.ProcessState == nil:
+		t.Skipf("no namespaces here: %v", err)
+	case strings.Contains(text, "--- SKIP"):
+		t.Skip(text)
+	case err != nil || !strings.Contains(text, "--- PASS: "+t.Name()):
+		t.Error(fmt.Sprintf("alone for %s: %v\n", time.Since(began), err) + text)
+	default:
+		t.Log(text)
+	}
+	return false
+}
 
 // namespace is a network of its own, for as long as its file is open. Whatever runs in do
 // opens its sockets and starts its processes there.
@@ -77,18 +120,25 @@ func (n *namespace) do(f func() error) error {
 // ip runs the ip command there. A system that has less than it takes skips the test.
 func (n *namespace) ip(lines ...string) {
 	n.t.Helper()
+	if err := n.do(func() error { return ip(lines...) }); err != nil {
+		n.t.Skip(err)
+	}
+}
+
+// ip runs the ip command for each line.
+func ip(lines ...string) error {
 	for _, line := range lines {
-		err := n.do(func() error {
-			out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput()
-			if err != nil {
-				err = fmt.Errorf("%w: %s", err, out)
-			}
-			return err
-		})
-		if err != nil {
-			n.t.Skipf("ip %s: %v", line, err)
+		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", line, err, out)
 		}
 	}
+	return nil
+}
+
+// withoutUDP lets no UDP out, on loopback alone.
+func (n *namespace) withoutUDP() {
+	n.t.Helper()
+	n.ip("link set lo up", "rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0")
 }
 
 // write sets a value of /proc/sys, which shows the network of whoever looks.

@@ -24,6 +24,12 @@ func (l *lab) startControl(listen string) {
 	l.serve(l.start("control", "control", "--json", "--state", l.path("control"), "--listen", listen))
 }
 
+// relay is the command line of a relay that listens at an address and has that name.
+func (l *lab) relay(name, listen string, more ...string) []string {
+	return append([]string{"relay", "--state", l.path(name), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint,
+		"--name", name, "--listen", listen}, more...)
+}
+
 // TestControlAndRelayApart: three kinds of process, each killed with -9 and back from
 // its state, then each ended with Ctrl-C.
 func TestControlAndRelayApart(t *testing.T) {
@@ -31,8 +37,7 @@ func TestControlAndRelayApart(t *testing.T) {
 	l.startControl("127.0.0.1:0")
 	u, _ := url.Parse(l.up.URL)
 	relayAt, stunAt := freePort(t), freePort(t)
-	relayArgs := []string{"relay", "--state", l.path("relay"), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint,
-		"--listen", relayAt, "--stun", stunAt}
+	relayArgs := l.relay("relay", relayAt, "--stun", stunAt)
 	relay := l.start("relay", append(relayArgs, "--key-file", l.key("--relay", "--uses", "1"))...)
 	until(t, 20*time.Second, "the relay enrols", func() bool {
 		var relays []struct{ Addr string }
@@ -44,9 +49,7 @@ func TestControlAndRelayApart(t *testing.T) {
 	web := l.enrolling("web", key, "--expose", "8080="+greeter(t, "hello"))
 	laptop := l.enrolling("laptop", key, "--socks", socks)
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	works := func(when string) {
 		t.Helper()
 		l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")

@@ -130,8 +130,7 @@ func (h *home) netcheck(l *lab, name string) (out netcheckJSON) {
 // they go on by relay, and are direct again without the block; a NAT that forgets and
 // maps anew costs a moment. One TCP connection lives through all of it.
 func TestTwoHomes(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
 	l, homes := twoHomes(t, [2]string{easyNAT, easyNAT})
@@ -212,17 +211,14 @@ func TestTwoHomes(t *testing.T) {
 // TestSymmetricHomes: behind two NATs that map by destination there is no direct path,
 // and everybody says why.
 func TestSymmetricHomes(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
 	l, homes := twoHomes(t, [2]string{symmetricNAT, symmetricNAT})
 	homes[0].startIn(l, "web")
 	homes[1].startIn(l, "laptop")
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
 	until(t, 60*time.Second, "the reason is known", func() bool {
 		route, _, why := peerRoute(l, "laptop")

@@ -274,6 +274,19 @@ func (l *lab) connected(n int) []listed {
 	return systems
 }
 
+// introduce has the policy p let the system laptop open to the system web what the rules
+// say, and waits until that is in effect.
+func (l *lab) introduce(rules ...string) {
+	l.t.Helper()
+	l.ok("tag", "add", "web", "servers")
+	l.ok("tag", "add", "laptop", "laptops")
+	args := []string{"policy", "create", "p", "--from", "laptops", "--to", "servers", "--wait"}
+	for _, r := range rules {
+		args = append(args, "--allow", r)
+	}
+	l.ok(args...)
+}
+
 // key creates an enrolment key and returns the file of its secret.
 func (l *lab) key(args ...string) (file string) {
 	l.t.Helper()
@@ -425,9 +438,7 @@ func TestServiceComesBack(t *testing.T) {
 		l.decode(&systems, "system", "list")
 		return len(systems) == 2
 	})
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	quick := through("socks5h://" + socks)
 	quick.Timeout = 2 * time.Second
 	reached := func() bool {
@@ -445,20 +456,11 @@ func TestServiceComesBack(t *testing.T) {
 func TestControlIsKilled(t *testing.T) {
 	l := newLab(t)
 	first := l.up
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "still here") }))
-	defer service.Close()
-	socks := freePort(t)
-	l.agent("web", "--expose", "8080="+service.Listener.Addr().String())
-	l.agent("laptop", "--socks", socks)
-	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	reach := l.pair()
 
 	l.upProcess.kill()
-	if _, body, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/"); err != nil || body != "still here" {
-		t.Errorf("while control is down: %q %v", body, err)
+	if err := reach(); err != nil {
+		t.Errorf("while control is down: %v", err)
 	}
 	u, _ := url.Parse(first.URL)
 	l.startUp(u.Host)
@@ -472,28 +474,40 @@ func TestControlIsKilled(t *testing.T) {
 	}
 	l.connected(2)
 	l.ok("policy", "disable", "p", "--wait")
-	if _, _, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/"); err == nil {
+	if reach() == nil {
 		t.Error("the service is reached though the policy is disabled")
 	}
 }
 
-func echoServer(t *testing.T) string {
+// serving listens on loopback and serves each connection, until the test ends.
+func serving(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer c.Close(); _, _ = io.Copy(c, c) }()
-		}
-	}()
+	go each(l, serve)
 	return l.Addr().String()
+}
+
+// each serves every connection by itself, until the listener is closed.
+func each(l net.Listener, serve func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			serve(c)
+		}()
+	}
+}
+
+func echoServer(t *testing.T) string {
+	t.Helper()
+	return serving(t, func(c net.Conn) { _, _ = io.Copy(c, c) })
 }
 
 // talk sends a line to an echo and wants it back, with both directions closed in

@@ -12,8 +12,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,17 +23,12 @@ import (
 // HTTP/1.1 pass. Agents enrol, follow their maps and reach each other all the same, and
 // the proxy sees WebSockets.
 func TestBehindAnInterceptingProxy(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
 	const addr = "10.9.9.1" // proxies are never asked about loopback
-	for _, line := range []string{"link set lo up", "addr add " + addr + "/32 dev lo",
-		"rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
+	here(t).withoutUDP()
+	here(t).ip("addr add " + addr + "/32 dev lo")
 	at, upgrades, refused := interceptingProxy(t, addr, "ann:pw")
 	l := emptyLab(t)
 	l.serve(l.start("up", "up", "--json", "--state", l.path("up"), "--listen", addr+":0", "--stun", "127.0.0.1:0"))
@@ -57,9 +50,7 @@ func TestBehindAnInterceptingProxy(t *testing.T) {
 	l.enrolling("laptop", key, "--socks", socks)
 	l.env = plain
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
 	if !reaches(socks, "http://web.enclave:8080/", "hello") {
 		t.Error("the service does not answer through the proxy")
@@ -96,7 +87,6 @@ func interceptingProxy(t *testing.T, host, user string) (at string, upgrades, re
 	t.Cleanup(func() { l.Close() })
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user))
 	serve := func(c net.Conn) {
-		defer c.Close()
 		req, err := http.ReadRequest(bufio.NewReader(c))
 		if err != nil {
 			return
@@ -130,14 +120,6 @@ func interceptingProxy(t *testing.T, host, user string) (at string, upgrades, re
 		go func() { io.Copy(out, r); out.Close() }()
 		io.Copy(in, out)
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(c)
-		}
-	}()
+	go each(l, serve)
 	return l.Addr().String(), upgrades, refused
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,15 +17,10 @@ import (
 // and says that everybody had moved; it comes back, and the other one is killed. Nobody
 // who downloads notices.
 func TestRelaysChange(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
-	for _, line := range []string{"link set lo up", "rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
+	here(t).withoutUDP()
 	l := emptyLab(t)
 	l.startControl("127.0.0.1:0")
 	type relayProcess struct {
@@ -36,8 +30,7 @@ func TestRelaysChange(t *testing.T) {
 	relays := map[wire.RelayID]*relayProcess{}
 	for _, name := range []string{"relay1", "relay2"} {
 		at := freePort(t)
-		r := &relayProcess{args: []string{"relay", "--state", l.path(name), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint, "--name", name,
-			"--listen", at, "--key-file", l.key("--relay", "--uses", "1")}}
+		r := &relayProcess{args: l.relay(name, at, "--key-file", l.key("--relay", "--uses", "1"))}
 		r.process = l.start(name, r.args...)
 		line := r.line(20 * time.Second)
 		if !strings.Contains(line, " serves at "+at) {
@@ -52,9 +45,7 @@ func TestRelaysChange(t *testing.T) {
 	l.enrolling("web", key, "--expose", "8080="+service)
 	l.enrolling("laptop", key, "--forward", forward+"=web.enclave:8080")
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
 	carrier := func() *relayProcess {
 		t.Helper()
@@ -105,22 +96,16 @@ func TestRelaysChange(t *testing.T) {
 // TestARelayMoves: the only relay is started again at another address. It tells control,
 // and agents without UDP find it there.
 func TestARelayMoves(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
-	for _, line := range []string{"link set lo up", "rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
+	here(t).withoutUDP()
 	l := emptyLab(t)
 	l.startControl("127.0.0.1:0")
 	serve := func(name string) (*process, string) {
 		t.Helper()
 		at := freePort(t)
-		p := l.start(name, "relay", "--state", l.path("relay"), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint, "--name", "relay1",
-			"--listen", at, "--key-file", l.path("relay.key"))
+		p := l.start(name, l.relay("relay", at, "--key-file", l.path("relay.key"))...)
 		if line := p.line(20 * time.Second); !strings.Contains(line, " serves at "+at) {
 			t.Fatalf("%s says %q", name, line)
 		}
@@ -134,9 +119,7 @@ func TestARelayMoves(t *testing.T) {
 	l.enrolling("web", key)
 	l.enrolling("laptop", key)
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "icmp", "--wait")
+	l.introduce("icmp")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
 	first.cmd.Process.Signal(syscall.SIGTERM)
 	first.exits(10 * time.Second)

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,19 +11,13 @@ import (
 // directly, in one download that the death of the relay does not disturb, until the policy
 // ends; a stranger at that port is shown nothing.
 func TestStraightByTCP(t *testing.T) {
-	if os.Getenv(alone) == "" {
-		inNamespace(t)
+	if !alone(t) {
 		return
 	}
-	for _, line := range []string{"link set lo up", "rule add pref 1 ipproto udp prohibit", "rule add pref 2 lookup local", "rule del pref 0"} {
-		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
-			t.Skipf("ip %s: %v: %s", line, err, out)
-		}
-	}
+	here(t).withoutUDP()
 	l := emptyLab(t)
 	l.startControl("127.0.0.1:0")
-	relay := l.start("relay", "relay", "--state", l.path("relay"), "--control", l.up.URL, "--ca-fingerprint", l.up.Fingerprint, "--name", "relay1",
-		"--listen", freePort(t), "--key-file", l.key("--relay", "--uses", "1"))
+	relay := l.start("relay", l.relay("relay", freePort(t), "--key-file", l.key("--relay", "--uses", "1"))...)
 	if line := relay.line(20 * time.Second); !strings.Contains(line, " serves at ") {
 		t.Fatalf("the relay says %q", line)
 	}
@@ -35,9 +27,7 @@ func TestStraightByTCP(t *testing.T) {
 	l.enrolling("web", key, "--expose", "8080="+serveBytes(t, size), "--listen-tcp", listens)
 	l.enrolling("laptop", key, "--forward", forward+"=web.enclave:8080")
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	out := l.ok("ping", "web", "--until-direct", "--count", "20", "--interval", "500ms", "--state", l.path("laptop"))
 	if !strings.Contains(out, "direct (tcp) via "+listens) {
 		t.Errorf("ping says %q", out)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -125,15 +123,11 @@ func TestKilledUnderLoad(t *testing.T) {
 // pair is a lab with a service that a policy lets one agent reach.
 func (l *lab) pair() (reach func() error) {
 	l.t.Helper()
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "still here") }))
-	l.t.Cleanup(service.Close)
 	socks := freePort(l.t)
-	l.agent("web", "--expose", "8080="+service.Listener.Addr().String())
+	l.agent("web", "--expose", "8080="+greeter(l.t, "still here"))
 	l.agent("laptop", "--socks", socks)
 	l.connected(2)
-	l.ok("tag", "add", "web", "servers")
-	l.ok("tag", "add", "laptop", "laptops")
-	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
+	l.introduce("tcp/8080")
 	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
 	reach = func() error {
 		_, body, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/")
