@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -269,6 +271,49 @@ func TestRotationBesideOthers(t *testing.T) {
 		}
 		if b, err := keeper().Load(); err != nil || string(b) != "after" {
 			t.Errorf("%s, saved after a rotation: %q, %v", file, b, err)
+		}
+	}
+}
+
+// TestRotationInTheSameInstant: a process that saves while another rotates. What it saved
+// last is there afterwards, and opens.
+func TestRotationInTheSameInstant(t *testing.T) {
+	dir := privateDir(t)
+	keeper := func() *node.Keeper { return &node.Keeper{Dir: dir, File: agentFile, Damaged: agent.ErrDamaged} }
+	saves, loads := keeper(), keeper()
+	if err := saves.Save([]byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		for range 40 {
+			k, _, err := seal.Unseal(dir, nil) // as another process would
+			if err == nil {
+				_, err = k.RotateFiles(dir, time.Now())
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for n := 1; ; n++ {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+		want := strconv.Itoa(n)
+		if err := saves.Save([]byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := loads.Load()
+		if err != nil || string(b) != want {
+			t.Errorf("saved %s, loaded %q, %v", want, b, err)
 		}
 	}
 }

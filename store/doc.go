@@ -6,6 +6,7 @@
 //	  keyring.age       their keys, encrypted to the operator's recipients
 //	  identity.age.txt  what opens the keyring, unless the operator brings it
 //	  enclave.lock      held for as long as a process has the store open
+//	  documents.lock    held while a document beside the database is replaced
 //
 // Everything in clear exists in memory only (package seal).
 //

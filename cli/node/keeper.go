@@ -68,35 +68,40 @@ func (k *Keeper) explain(err error) error {
 	return err
 }
 
-// Load returns the state; fs.ErrNotExist where there is none yet.
+// Load returns the state; fs.ErrNotExist where there is none yet. One that does not open is
+// looked at again when a rotation has dropped the keys at hand meanwhile.
 func (k *Keeper) Load() ([]byte, error) {
-	file, err := k.open()
-	if err != nil {
-		return nil, err
+	for {
+		file, err := k.open()
+		if err != nil {
+			return nil, err
+		}
+		b, err := file.Load()
+		if errors.Is(err, seal.ErrValue) && k.changed() {
+			continue
+		}
+		return b, k.explain(err)
 	}
-	b, err := file.Load()
-	return b, k.explain(err)
 }
 
-// Save replaces the state. It is looked at once more afterwards: a rotation puts its new
-// keys into the keyring before it seals what is there, so whatever was written under old
-// ones after that is written again.
+// changed is stale for who does not hold mu.
+func (k *Keeper) changed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stale()
+}
+
+// Save replaces the state. The keyring is looked at in the same turn: a rotation puts its
+// new keys there before it seals what is there in a turn of its own, so whatever is written
+// under old ones is written before that.
 func (k *Keeper) Save(b []byte) error {
-	for {
+	return seal.Replacing(k.Dir, func() error {
 		file, err := k.open()
 		if err != nil {
 			return err
 		}
-		if err := file.Save(b); err != nil {
-			return err
-		}
-		k.mu.Lock()
-		again := k.stale()
-		k.mu.Unlock()
-		if !again {
-			return nil
-		}
-	}
+		return file.SaveNow(b)
+	})
 }
 
 // Settle seals a state that is in clear, of an older version. Its reader calls it once

@@ -45,8 +45,6 @@ type Keyring struct {
 	mu         sync.RWMutex // guards what follows
 	recipients []Recipient
 	roots      []numbered // the newest last
-
-	files sync.Mutex // held while a document is replaced, so that a rotation loses none
 }
 
 type numbered struct {

@@ -105,11 +105,12 @@ func (k *Keyring) Documents(dir string) (map[string][]byte, error) {
 	return out, nil
 }
 
-// PutDocument seals a document of dir. Only the names that a state has are taken.
+// PutDocument seals a document of dir, where nobody else does. Only the names that a state
+// has are taken.
 func (k *Keyring) PutDocument(dir, name string, b []byte) error {
 	for _, known := range documents {
 		if name == known {
-			return (&File{filepath.Join(dir, name), k}).Save(b)
+			return (&File{filepath.Join(dir, name), k}).SaveNow(b)
 		}
 	}
 	return fmt.Errorf("a state has no document %.40q", name)

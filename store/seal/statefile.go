@@ -78,14 +78,13 @@ func (f *File) Settle() error {
 	return f.Save(b)
 }
 
-// Save replaces the document.
+// Save replaces the document, in its turn.
 func (f *File) Save(b []byte) error {
-	f.keys.files.Lock()
-	defer f.keys.files.Unlock()
-	return f.save(b)
+	return Replacing(filepath.Dir(f.path), func() error { return f.SaveNow(b) })
 }
 
-func (f *File) save(b []byte) error {
+// SaveNow is Save for who has the turn already.
+func (f *File) SaveNow(b []byte) error {
 	sealed, err := f.keys.Seal(place(f.path), b)
 	if err != nil {
 		return err
@@ -101,8 +100,10 @@ var documents = [...]string{"agent.json", "relay.json", "sandbox.json"}
 
 // ResealFiles seals every document in dir under the newest root.
 func (k *Keyring) ResealFiles(dir string) error {
-	k.files.Lock()
-	defer k.files.Unlock()
+	return Replacing(dir, func() error { return k.resealFiles(dir) })
+}
+
+func (k *Keyring) resealFiles(dir string) error {
 	for _, name := range documents {
 		f := &File{filepath.Join(dir, name), k}
 		b, err := f.Load()
@@ -110,7 +111,7 @@ func (k *Keyring) ResealFiles(dir string) error {
 			continue
 		}
 		if err == nil {
-			err = f.save(b)
+			err = f.SaveNow(b)
 		}
 		if clear(b); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
