@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"enclave/cli/client"
+	"enclave/store/seal"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -151,7 +152,7 @@ func writeFile(name string, b []byte) error {
 	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), name)
+	return seal.Rename(tmp.Name(), name)
 }
 
 // newFile is a file to be: its directory takes one, and nothing has its name yet.

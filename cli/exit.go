@@ -111,6 +111,7 @@ var known = []struct {
 	{agent.ErrNoAgent, exitTryAgain, "no_agent", "start \"enclave agent\" with this --state first"},
 	{uplink.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there?"},
 	{client.ErrUntrusted, exitUsage, "untrusted", "set ENCLAVE_CA_FINGERPRINT to the root fingerprint that \"enclave up\" printed, or run \"enclave login URL --ca-fingerprint SHA256 --token-file FILE\""},
+	{client.ErrScheme, exitUsage, "wrong_scheme", "is it the port of the API?"},
 	{client.ErrUnreachable, exitTryAgain, "unreachable", "is \"enclave up\" running there? See ENCLAVE_URL or --url"},
 	{syscall.EADDRINUSE, exitTryAgain, "port_taken", "another program listens there; choose another address"},
 	{syscall.EADDRNOTAVAIL, exitUsage, "not_here", "choose an address that this machine has"},

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"enclave/cli/client"
 	"enclave/store"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -49,7 +52,7 @@ Make the token where the API runs; one that may less than the administrator's wi
 			if err != nil {
 				return err
 			}
-			if err := keepLogin(dir, apiContext{URL: args[0], TokenFile: tokenFile, Fingerprint: fingerprint}, token); err != nil {
+			if err := keepLogin(dir, apiContext{URL: args[0], Fingerprint: fingerprint}, token); err != nil {
 				return err
 			}
 			return a.print(struct {
@@ -67,16 +70,46 @@ Make the token where the API runs; one that may less than the administrator's wi
 	return c
 }
 
-// keepLogin writes the token first: a context without its token would be half a login.
+// keepLogin leaves a login in dir: its token in a file that no other login has, then the
+// context that names it, which makes it the one that counts, then no other token. A crash
+// between any two leaves a whole login, the older or the newer, and never sends one's token
+// to the other's address.
 func keepLogin(dir string, at apiContext, token string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	old, err := readContext(dir)
+	if err != nil {
+		old = apiContext{} // none, or none that anybody can use
+	}
+	if at.TokenFile, err = keepToken(dir, token); err != nil {
 		return err
+	}
+	if err := writeContext(dir, at); err != nil {
+		return err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, loginTokens))
+	if filepath.Dir(old.TokenFile) == dir { // as earlier versions called it
+		left = append(left, old.TokenFile)
+	}
+	for _, name := range left {
+		if filepath.Base(name) != at.TokenFile {
+			if bad := os.Remove(name); !errors.Is(bad, fs.ErrNotExist) {
+				err = errors.Join(err, bad)
+			}
+		}
+	}
+	return err
+}
+
+// loginTokens are the files of the tokens of logins.
+const loginTokens = "login-*.token"
+
+// keepToken keeps a token in dir and returns the name of its file.
+func keepToken(dir, token string) (string, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
 	}
 	if err := store.CheckDir(dir); err != nil {
-		return err
+		return "", err
 	}
-	if err := writeFile(filepath.Join(dir, at.TokenFile), []byte(token+"\n")); err != nil {
-		return err
-	}
-	return writeContext(dir, at)
+	name := strings.ReplaceAll(loginTokens, "*", wire.NewID(8))
+	return name, writeFile(filepath.Join(dir, name), []byte(token+"\n"))
 }

@@ -40,10 +40,37 @@ func TestLogin(t *testing.T) {
 	if _, errs, exit := away.run("tag", "add", "web", "x"); exit != exitForbidden {
 		t.Errorf("a change with a token that reads: exit %d, %s", exit, errs)
 	}
-	for _, name := range []string{tokenFile, contextFile} {
+	dir := away.env["ENCLAVE_STATE"]
+	kept, err := readContext(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{filepath.Base(kept.TokenFile), contextFile} {
 		if info, err := os.Stat(filepath.Join(away.env["ENCLAVE_STATE"], name)); err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
+	}
+	// A second login that stops half-way leaves the first as it was; one that comes to its
+	// end leaves nothing of the first, nor of one by an older version.
+	if _, err := keepToken(dir, "enctok_of_another_server"); err != nil {
+		t.Fatal(err)
+	}
+	away.ok("system", "list")
+	if err := os.Rename(kept.TokenFile, filepath.Join(dir, tokenFile)); err != nil {
+		t.Fatal(err)
+	}
+	kept.TokenFile = tokenFile
+	if err := writeContext(dir, kept); err != nil {
+		t.Fatal(err)
+	}
+	away.ok("system", "list")
+	away.ok(append(at, "--token-file", token)...)
+	away.ok("system", "list")
+	if files, _ := os.ReadDir(dir); len(files) != 2 {
+		t.Errorf("two logins left %v", files)
+	}
+	if r := away.refused(exitUsage, "login", strings.Replace(s.url, "https:", "http:", 1), "--token-file", token); r.Code != "wrong_scheme" || !strings.Contains(r.Message, s.url) {
+		t.Errorf("over http: %+v", r)
 	}
 	if _, errs, exit := s.run(append(at, "--token-file", token)...); exit != exitUsage || !strings.Contains(errs, "another --state") {
 		t.Errorf("over a control plane's state: exit %d, %s", exit, errs)

@@ -34,6 +34,10 @@ var ErrUnreachable = errors.New("the API does not answer")
 // the API of an organisation, and no fingerprint of its root to know it by.
 var ErrUntrusted = errors.New("nothing vouches for the server that answers")
 
+// ErrScheme is returned where the server speaks TLS and the address does not, or the other
+// way round.
+var ErrScheme = errors.New("the address has the wrong scheme")
+
 // ErrBadAddress is returned for an address that cannot be the API's.
 var ErrBadAddress = errors.New("want https://host:port")
 
@@ -171,6 +175,9 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 	if resp.StatusCode/100 != 2 {
 		p := new(api.Problem)
 		if json.Unmarshal(raw, p) != nil || p.Code == "" {
+			if bytes.HasPrefix(raw, []byte(wantsTLS)) {
+				return otherScheme(c.base)
+			}
 			return fmt.Errorf("%w: %s answered %s, which is not an Enclave API", ErrUnreachable, c.base, resp.Status)
 		}
 		p.Status = resp.StatusCode
@@ -206,10 +213,26 @@ func unreachable(base string, err error) error {
 	if errors.Is(err, svid.ErrFingerprint) || errors.Is(err, svid.ErrNotYetValid) || errors.Is(err, svid.ErrExpired) {
 		return err
 	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return otherScheme(base)
+	}
 	if unknown := new(tls.CertificateVerificationError); errors.As(err, &unknown) {
 		return fmt.Errorf("%w at %s: %w", ErrUntrusted, strings.TrimSuffix(base, "/api/v1"), err)
 	}
 	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.TrimSuffix(base, "/api/v1"), err)
+}
+
+// wantsTLS is how a server of package net/http answers who does not speak TLS.
+const wantsTLS = "Client sent an HTTP request to an HTTPS server"
+
+// otherScheme says which address was meant.
+func otherScheme(base string) error {
+	at := strings.TrimSuffix(base, "/api/v1")
+	if host, plain := strings.CutPrefix(at, "http://"); plain {
+		return fmt.Errorf("%w: the server at %s speaks TLS: want https://%s", ErrScheme, host, host)
+	}
+	host := strings.TrimPrefix(at, "https://")
+	return fmt.Errorf("%w: the server at %s does not speak TLS; only one on loopback is called without: http://%s", ErrScheme, host, host)
 }
 
 // list reads every page.
