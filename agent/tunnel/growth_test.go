@@ -5,29 +5,67 @@ import (
 	"time"
 )
 
-// TestWindowsGrowForAFew: places are for those that get data, and go from the silent and
-// the closed to others.
+// TestWindowsGrowForAFew: places are for those that get data from afar, and go from the
+// silent and the closed to others.
 func TestWindowsGrowForAFew(t *testing.T) {
 	var g growth
+	claim := func(t *tcpIO, now time.Time) bool {
+		size, grow := g.room(t, false, now)
+		return grow && size == 0
+	}
 	now := time.Unix(1000, 0)
-	conns := make([]*tcpIO, grownMost+2)
+	conns := make([]*tcpIO, farMost+2)
 	for i := range conns {
 		conns[i] = new(tcpIO)
-		if got, want := g.claim(conns[i], now), i < grownMost; got != want {
+		if got, want := claim(conns[i], now), i < farMost; got != want {
 			t.Fatalf("connection %d: %t", i, got)
 		}
+		g.room(new(tcpIO), true, now) // takes no place of theirs
 	}
-	late := conns[grownMost]
+	late := conns[farMost]
 	g.release(late) // has none
-	if g.release(conns[1]); !g.claim(late, now) || g.claim(conns[1], now) {
+	if g.release(conns[1]); !claim(late, now) || claim(conns[1], now) {
 		t.Fatal("a place that was given up is not the next one's")
 	}
-	now = now.Add(grownIdle)
-	for _, c := range append([]*tcpIO{conns[0], late}, conns[3:grownMost]...) { // all but 2
-		g.claim(c, now)
+	now = now.Add(farIdle)
+	for _, c := range append([]*tcpIO{conns[0], late}, conns[3:farMost]...) { // all but 2
+		claim(c, now)
 	}
 	now = now.Add(time.Millisecond)
-	if last := conns[grownMost+1]; !g.claim(last, now) || g.claim(conns[2], now) || !g.claim(conns[0], now) {
+	if last := conns[farMost+1]; !claim(last, now) || claim(conns[2], now) || !claim(conns[0], now) {
 		t.Fatal("the place of who is silent is not another's")
+	}
+}
+
+// TestNearOnesShare: what all near connections may have under way together is bounded, and
+// one that is silent or gone leaves its part to the others.
+func TestNearOnesShare(t *testing.T) {
+	var g growth
+	now := time.Unix(1000, 0)
+	size := func(c *tcpIO) int {
+		n, grow := g.room(c, true, now)
+		if grow {
+			t.Fatal("a near one grows by itself")
+		}
+		return n
+	}
+	conns := make([]*tcpIO, 100)
+	for i := range conns {
+		conns[i] = new(tcpIO)
+		if got, want := size(conns[i]), max(nearSum/(i+1), nearLeast); got != want {
+			t.Fatalf("connection %d: %d bytes, want %d", i, got, want)
+		}
+	}
+	for _, c := range conns[4:] {
+		g.release(c)
+	}
+	if got := size(conns[0]); got != nearSum/4 {
+		t.Fatalf("one of four has %d", got)
+	}
+	now = now.Add(nearIdle)
+	size(conns[0])
+	now = now.Add(time.Millisecond)
+	if got := size(conns[0]); got != nearSum {
+		t.Fatalf("one beside three silent ones has %d", got)
 	}
 }

@@ -17,10 +17,9 @@ import (
 // told of events once and for all.
 type tcpIO struct {
 	ep      tcpip.Endpoint
-	reading sync.Mutex // one reader at a time; guards dst and got
+	reading sync.Mutex // one reader at a time; guards dst and window
 	dst     tcpip.SliceWriter
-	got     int // bytes so far, no longer counted once they are grownAfter
-	growth  *growth
+	window  window     // of what is received; reading guards it
 	writing sync.Mutex // one writer at a time: what a call writes stays together
 	in, out side
 }
@@ -35,7 +34,7 @@ type side struct {
 
 // newTCPIO begins to listen to wq.
 func newTCPIO(wq *waiter.Queue, ep tcpip.Endpoint, g *growth) *tcpIO {
-	t := &tcpIO{ep: ep, growth: g}
+	t := &tcpIO{ep: ep, window: window{growth: g}}
 	for s, mask := range map[*side]waiter.EventMask{&t.in: waiter.ReadableEvents, &t.out: waiter.WritableEvents} {
 		s.moved.L = &s.mu
 		entry := waiter.NewFunctionEntry(mask|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) { s.tell() })
@@ -84,11 +83,7 @@ func (t *tcpIO) read(b []byte) (int, error) {
 		res, terr := t.ep.Read(&t.dst, tcpip.ReadOptions{})
 		switch terr.(type) {
 		case nil:
-			if t.got < grownAfter {
-				t.got += res.Count
-			} else if res.Count > 0 && t.growth.claim(t, time.Now()) {
-				t.ep.ModerateRecvBuf(res.Count)
-			}
+			t.window.carried(t, res.Count)
 			return res.Count, nil
 		case *tcpip.ErrWouldBlock:
 			t.in.wait(events)
@@ -142,7 +137,7 @@ func (t *tcpIO) setDeadlines(read, write *time.Time) {
 
 // stop gives back what outlives the endpoint.
 func (t *tcpIO) stop() {
-	t.growth.release(t)
+	t.window.growth.release(t)
 	for _, s := range []*side{&t.in, &t.out} {
 		s.mu.Lock()
 		s.until.stop()
