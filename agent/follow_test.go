@@ -150,6 +150,42 @@ func TestReports(t *testing.T) {
 	})
 }
 
+// TestQuestionsWithoutEnd: whatever control asks at once, few answers are under way, and
+// what it asks later is answered.
+func TestQuestionsWithoutEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.parts.Store(new(parts))
+		b.on(wire.PathFlows, func([]byte) (any, *api.Problem) {
+			time.Sleep(time.Second)
+			return nil, nil
+		})
+		b.onStream(func(say func(wire.Message), gone <-chan struct{}) {
+			m := mapOf(1, time.Time{})
+			say(wire.Message{Map: &m})
+			for range 2 {
+				for range 3 * maxAsks {
+					say(wire.Message{Ask: &wire.Ask{ID: "x", Flows: true}})
+				}
+				select {
+				case <-time.After(2 * time.Second):
+				case <-gone:
+					return
+				}
+			}
+			<-gone
+		})
+		b.start(t)
+		after(time.Second)
+		if n := b.count(wire.PathFlows); n != maxAsks {
+			t.Errorf("%d are answered at once", n)
+		}
+		after(2 * time.Second)
+		if n := b.count(wire.PathFlows); n != 2*maxAsks {
+			t.Errorf("%d are answered in all", n)
+		}
+	})
+}
+
 func TestRefusedReach(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		var acked []wire.Revision

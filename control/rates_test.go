@@ -71,7 +71,7 @@ func TestWrongSecretsAreThrottled(t *testing.T) {
 // TestAgentsAreLimited floods: the others do not hear of it, and what was said is kept.
 func TestAgentsAreLimited(t *testing.T) {
 	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
-		a, _, fa, _ := pairOf(t, w)
+		a, b, fa, _ := pairOf(t, w)
 		code := func(path string, body any) int {
 			if p := a.call("POST", path, body, nil); p != nil {
 				return p.Status
@@ -105,9 +105,9 @@ func TestAgentsAreLimited(t *testing.T) {
 			t.Error("renewals without end")
 		}
 		time.Sleep(10 * time.Minute)
-		connects := func(n int) (refused int) {
+		connects := func(m *machine, n int) (refused int) {
 			for range n {
-				resp, err := a.c.Get("https://" + w.addr + wire.PathStream)
+				resp, err := m.c.Get("https://" + w.addr + wire.PathStream)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -117,11 +117,14 @@ func TestAgentsAreLimited(t *testing.T) {
 			}
 			return refused
 		}
-		if n := connects(40); n == 0 {
+		if n := connects(a, 40); n == 0 {
 			t.Error("connections without end")
 		}
+		if n := connects(b, 1); n != 0 {
+			t.Error("another's connections are refused too")
+		}
 		time.Sleep(10 * time.Minute)
-		if n := connects(1); n != 0 {
+		if n := connects(a, 1); n != 0 {
 			t.Error("its connections are refused for ever")
 		}
 		if n := count(450, wire.PathReport, func(int) any { return wire.Report{Applied: fa.Map.Revision} }); n == 0 {

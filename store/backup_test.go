@@ -106,6 +106,15 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := restore(dir, raw, cfg); !errors.Is(err, ErrNotEmpty) {
 		t.Errorf("over a state: %v", err)
 	}
+	for _, name := range []string{"agent.json", "relay.json", "sandbox.json"} {
+		to := stateDir(t)
+		if err := errors.Join(os.MkdirAll(to, 0o700), os.WriteFile(filepath.Join(to, name), []byte("of somebody"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if err := restore(to, raw, cfg); !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("beside %s: %v", name, err)
+		}
+	}
 	cmd, out := spawn(t, stateDir(t), "hold")
 	out.Scan()
 	live := cmd.Env[len(cmd.Env)-2][len(childEnv)+1:]

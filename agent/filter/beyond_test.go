@@ -123,6 +123,39 @@ func TestAFlowThroughAGateway(t *testing.T) {
 	}
 }
 
+// TestTheWayOfAFlowIsPartOfIt: packets and errors of a flow pass on its own way only, and
+// no subnet, however wide, leads to the gateway itself.
+func TestTheWayOfAFlowIsPartOfIt(t *testing.T) {
+	p := newPass(t, wire.PriorityOrdered)
+	p.grant(wire.PriorityOrdered, "0.0.0.0/0")
+	gate := p.gates[gateOne]
+	syn := toPrinter(1000)
+	p.out(p.sender, syn, Accept)
+	p.in(gate, syn, us4, gateOne, Accept)
+	answer := syn.reversed()
+	answer.flags = tcpSYN | tcpACK
+	p.in(p.sender, answer, gateOne, stranger, NotForUs)
+	p.in(p.sender, answer, gateOne, us4, Accept)
+
+	router := netip.MustParseAddr("192.168.1.1")
+	far := spec{proto: protoICMP, src: router, dst: us4, typ: 3, quote: syn.bytes()}
+	p.out(gate, far, Accept)
+	p.in(p.sender, far, gateOne, us4, Accept)
+	far.dst = stranger
+	p.out(gate, far, Spoofed)
+	p.in(p.sender, far, gateOne, us4, Spoofed)
+
+	self := toPrinter(1001)
+	self.dst = gateOne
+	p.in(gate, self, us4, gateOne, NotForUs)
+
+	b := newBench(t, toUs(wire.TCP))
+	b.in(tcpIn(tcpSYN), Accept)
+	if got := b.In(AppendWrap(nil, tcpIn(tcpACK).bytes(), them4, us4), b.now); got != NotForUs {
+		t.Errorf("a packet of a direct flow, wrapped: %v", got)
+	}
+}
+
 func TestWhichGatewayAFlowTakes(t *testing.T) {
 	p := newPass(t, wire.PriorityOrdered)
 	sick := func(one, two Health) { p.sender.SetHealth(map[wire.SystemID]Health{"gate1": one, "gate2": two}) }

@@ -16,10 +16,12 @@ func TestAGatewayGrantOpensNothingOnTheGateway(t *testing.T) {
 	direct := wire.Grant{From: "aaaaa", To: "ggggg", Proto: wire.TCP, Policy: "p"}
 	behind := direct
 	behind.Subnets = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	nothing := direct
+	nothing.Subnets = []netip.Prefix{}
 	for _, tc := range []struct {
 		grant wire.Grant
 		want  bool
-	}{{behind, false}, {direct, true}, {behind, false}} {
+	}{{behind, false}, {direct, true}, {nothing, false}} {
 		table := New(Config{Self: "aaaaa", Addrs: []netip.Addr{sender}})
 		table.Update([]Peer{{ID: "ggggg", Addrs: []netip.Addr{gateway}, Grants: []wire.Grant{tc.grant}}}, "test", now)
 		if _, _, ok := table.Check(wire.TCP, netip.AddrPortFrom(gateway, 22), now); ok != tc.want {

@@ -102,6 +102,39 @@ func TestTheSenderStartsAndTheReceiverAnswers(t *testing.T) {
 	b.flows(2)
 }
 
+// TestGrantsOfOthersOpenNothing: a map may list anything under a peer; what counts is
+// between that peer and us.
+func TestGrantsOfOthersOpenNothing(t *testing.T) {
+	var foreign []wire.Grant
+	for _, ends := range [][2]wire.SystemID{{third, us}, {them, third}, {us, third}, {third, them}, {them, them}, {us, us}} {
+		foreign = append(foreign, wire.Grant{From: ends[0], To: ends[1], Proto: wire.Any, Policy: "p"})
+	}
+	b := newBench(t, foreign...)
+	b.in(udpIn(), NoRule)
+	b.out(udpIn().reversed(), NoRule)
+}
+
+// TestAnEarlierEndIsNews: of a grant that differs from the one before in its end alone,
+// the new end counts, for flows and for who asks.
+func TestAnEarlierEndIsNews(t *testing.T) {
+	in, out := toUs(wire.UDP, port(53)), fromUs(wire.UDP, port(53))
+	b := newBench(t, in, out)
+	b.in(udpIn(), Accept)
+	in.NotAfter = start.Add(time.Minute)
+	out.NotAfter = in.NotAfter
+	b.grant(in, out)
+	check := func(at time.Time, want bool) {
+		t.Helper()
+		if _, _, ok := b.Check(wire.UDP, netip.AddrPortFrom(them6, 53), at); ok != want {
+			t.Errorf("at %s a flow may be opened: %v", at.Sub(start), ok)
+		}
+	}
+	check(in.NotAfter.Add(-1), true)
+	check(in.NotAfter, false)
+	b.now = in.NotAfter
+	b.in(udpIn(), Expired)
+}
+
 func TestSpoofedAndStrayAddresses(t *testing.T) {
 	b := newBench(t, toUs(wire.Any), fromUs(wire.Any))
 	stranger := netip.MustParseAddr("100.64.0.9")
@@ -374,6 +407,12 @@ func TestFragmentsFollowTheirFirst(t *testing.T) {
 		check(p[0], Accept)
 		b.grant()
 		check(p[1], FragmentOrphan)
+		end := toUs(wire.UDP, port(53))
+		end.NotAfter = b.now.Add(time.Second)
+		b.grant(end)
+		check(p[0], Accept)
+		b.now = end.NotAfter
+		check(p[1], Expired) // no cut has been reported yet
 	}
 }
 

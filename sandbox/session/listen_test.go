@@ -1,25 +1,36 @@
 package session
 
 import (
+	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // callers is a listener whose connections come from where the test says.
 type callers struct {
 	net.Listener
-	from []string
+	from  []string
+	conns []net.Conn // to be handed out; none are needed where nobody reads
 }
 
 type calling struct {
 	net.Conn
-	from   net.Addr
-	closed *int
+	from net.Addr
 }
 
 func (c *calling) RemoteAddr() net.Addr { return c.from }
-func (c *calling) Close() error         { *c.closed++; return nil }
+func (c *calling) Close() error {
+	if c.Conn != nil {
+		return c.Conn.Close()
+	}
+	return nil
+}
+
+func (l *callers) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *callers) Close() error   { return nil }
 
 func (l *callers) Accept() (net.Conn, error) {
 	if len(l.from) == 0 {
@@ -27,7 +38,11 @@ func (l *callers) Accept() (net.Conn, error) {
 	}
 	at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(l.from[0]))
 	l.from = l.from[1:]
-	return &calling{from: at, closed: new(int)}, nil
+	c := &calling{from: at}
+	if len(l.conns) > 0 {
+		c.Conn, l.conns = l.conns[0], l.conns[1:]
+	}
+	return c, nil
 }
 
 // TestOneAddressLeavesRoom: whoever connects without end, with or without a token, keeps
@@ -63,5 +78,22 @@ func TestOneAddressLeavesRoom(t *testing.T) {
 	}
 	if len(l.open) != 0 {
 		t.Errorf("%v are remembered", l.open)
+	}
+}
+
+// TestServersLeaveRoom: what Run serves goes by that bound.
+func TestServersLeaveRoom(t *testing.T) {
+	from := &callers{}
+	for range maxFromOne + 1 {
+		near, far := net.Pipe()
+		defer far.Close()
+		from.conns, from.from = append(from.conns, near), append(from.from, "192.0.2.1:7")
+	}
+	last := from.conns[maxFromOne]
+	if err := server(t, one, nil).Run(t.Context(), from); !errors.Is(err, net.ErrClosed) {
+		t.Fatal(err)
+	}
+	if err := last.SetDeadline(time.Now()); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the one too many: %v", err)
 	}
 }
