@@ -8,10 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"enclave/sandbox/session"
@@ -40,6 +38,7 @@ func (c *certificate) config() *tls.Config {
 // reloader gives a server that runs what its files say now: at a SIGHUP, and every so
 // often when they have changed. Files that are wrong change nothing but the log.
 type reloader struct {
+	hup    <-chan os.Signal
 	tools  string // file; may be empty
 	open   func(context.Context) (*tools.Registry, error)
 	server *session.Server
@@ -48,11 +47,8 @@ type reloader struct {
 	log    *slog.Logger
 }
 
-// Run works until ctx ends. The signal is taken from when it is called.
+// Run works until ctx ends.
 func (r *reloader) Run(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	var tick <-chan time.Time
 	if r.every > 0 {
 		t := time.NewTicker(r.every)
@@ -64,7 +60,7 @@ func (r *reloader) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-r.hup:
 		case <-tick:
 			if r.sum() == seen {
 				continue

@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +57,10 @@ makes a token and leaves it in --state; docs/format/sandbox-session.md describes
 events and the token file. Clients that pin the identity printed at the start have their
 sessions sealed from end to end.
 
+The token file is looked at every second: who is taken out of it is refused from then on,
+and what that token opened ends. An empty file ends everybody; one that is wrong or gone
+changes nothing but the log and --audit.
+
 Beyond loopback it serves HTTPS, with --tls-cert and --tls-key. SIGHUP has it read the tools
 and the certificate again; runs that go on keep the tools they began with, and their
 streams tell what changed.`,
@@ -74,7 +80,7 @@ streams tell what changed.`,
 	fl.StringVar(&f.key, "tls-key", "", "`FILE` with the certificate's private key, PEM")
 	fl.BoolVar(&f.plain, "plain-http", false, "serve plain HTTP beyond loopback all the same, for a proxy that ends TLS in front")
 	fl.DurationVar(&f.reload, "reload", 0, "look this often whether the files of tools and certificate have changed, and read them again (default at SIGHUP only)")
-	fl.StringVar(&f.tokenFile, "token-file", "", "`FILE` of mode 0600 with a token and a user[@tenant] on each line (default sandbox.tokens in --state)")
+	fl.StringVar(&f.tokenFile, "token-file", "", "`FILE` of mode 0600 with a token and a user[@tenant] on each line, looked at every second (default sandbox.tokens in --state)")
 	fl.StringVar(&f.level, "level", "", "the least strict level that a caller may ask for (default STANDARD)")
 	fl.BoolVar(&f.sealed, "require-encryption", false, "take sealed sessions only")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` that callers may ask for; may be given several times (default all of the key's)")
@@ -147,6 +153,10 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return usage("%v", err)
 	}
+	if tokens.Accepted(time.Now()) == 0 {
+		return usage("%s: no token in it is valid, so nobody could call", file).
+			hint("write a line with a token and a user into it; docs/format/sandbox-session.md describes the file")
+	}
 	runner, err := a.sandboxRunner()
 	if err != nil {
 		return err
@@ -161,7 +171,12 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
-	cfg := session.Config{Host: host, Tokens: tokens, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
+	hup, tokensHup := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	signal.Notify(tokensHup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	defer signal.Stop(tokensHup)
+	cfg := session.Config{Host: host, Tokens: tokens, TokenFile: file, Again: tokensHup, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
 		Join: f.host.join, Origins: f.origins, Limits: f.limits, Logger: a.logger()}
 	scheme := "http://"
 	if cert != nil {
@@ -175,7 +190,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	again := &reloader{tools: f.host.tools, server: s, cert: cert, every: f.reload, log: a.logger().With("part", "reload"),
+	again := &reloader{hup: hup, tools: f.host.tools, server: s, cert: cert, every: f.reload, log: a.logger().With("part", "reload"),
 		open: func(ctx context.Context) (*tools.Registry, error) { return a.openTools(ctx, &f.host) }}
 	under, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})

@@ -125,7 +125,8 @@ func (f *Failure) Error() string {
 	return f.Code + ": " + f.Message
 }
 
-// Refused is an answer of the server that is no stream.
+// Refused is an answer of the server that is no stream, or how it ended one before its
+// time: with the Code TOKEN_REMOVED where the token is accepted no more.
 type Refused struct {
 	Status  int
 	Code    string
@@ -365,7 +366,7 @@ func (s *Session) event() (Event, error) {
 	case e.Type == "heartbeat":
 		return e, nil
 	case e.Type == "error":
-		return Event{}, ErrLost
+		return Event{}, ended(e.Payload)
 	case e.Seq <= s.last || (e.Seq != s.last+1 && s.filter == ""):
 		return Event{}, fmt.Errorf("%w: event %d after %d", ErrProtocol, e.Seq, s.last)
 	case s.opener != nil:
@@ -375,6 +376,18 @@ func (s *Session) event() (Event, error) {
 	}
 	s.last = e.Seq
 	return e, nil
+}
+
+// ended is why the server sends no more of a stream.
+func ended(payload json.RawMessage) error {
+	var p struct{ Code, Message string }
+	switch err := json.Unmarshal(payload, &p); {
+	case err != nil:
+		return ErrProtocol
+	case p.Code == "TOKEN_REMOVED":
+		return &Refused{http.StatusUnauthorized, p.Code, p.Message}
+	}
+	return ErrLost
 }
 
 func (s *Session) open(e Event) (Event, error) {

@@ -68,7 +68,7 @@ func readBody(w http.ResponseWriter, r *http.Request, v any) error {
 
 // create starts a session and streams it, or, for a caller that accepts JSON only, says
 // where it is.
-func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller) error {
+func (s *Server) create(w http.ResponseWriter, r *http.Request, by *bearer) error {
 	var c Create
 	if err := readBody(w, r, &c); err != nil {
 		return err
@@ -77,13 +77,13 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller
 	if c.Sealed != nil {
 		sealed := c.Sealed
 		id = sealed.Session
-		if c, sealer, err = s.unseal(who, sealed); err != nil {
+		if c, sealer, err = s.unseal(by, sealed); err != nil {
 			return err
 		}
 	} else if s.cfg.Sealed {
 		return &refusal{http.StatusForbidden, "ENCRYPTION_REQUIRED", "this server takes sealed sessions only: begin with POST /handshake"}
 	}
-	req, life, err := s.request(&c, who)
+	req, life, err := s.request(&c, by.who)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller
 	if err != nil {
 		return err
 	}
-	l, err := s.start(id, &c, who, req, life, sealer)
+	l, err := s.start(id, &c, by, req, life, sealer)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, who tools.Caller
 	if accepts(r, "application/json") && !accepts(r, kindLines) && !accepts(r, kindEvents) {
 		return answer(w, http.StatusCreated, l.info())
 	}
-	return s.stream(w, r, l, 1, f)
+	return s.stream(w, r, by, l, 1, f)
 }
 
 // request makes a run of a body, within what the operator allows.

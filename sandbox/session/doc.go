@@ -6,7 +6,8 @@
 // that falls behind the buffer is told which numbers are lost. Events are JSON lines or
 // server-sent events, and may be sealed from end to end (wire/envelope).
 //
-// The server refuses callers without a token, shows nobody another tenant's sessions,
+// The server refuses callers without a token, ends what a token opened with the token
+// itself (docs/decisions/0203), shows nobody another tenant's sessions,
 // and bounds everything a caller can make it hold: sessions, their life, queues, output,
 // bodies. It knows nothing of how scripts are run (sandbox.Runner), how tools are served
 // (package tools) or how the overlay is joined (Joiner): they are handed in.

@@ -13,6 +13,13 @@ import (
 //	2  the one of the clients that this follows
 const ProtocolVersion = 2
 
+// CodeTokenGone is the code of the error that ends the streams of a token which is
+// accepted no more.
+const CodeTokenGone = "TOKEN_REMOVED"
+
+var tokenGone = ErrorPayload{Code: CodeTokenGone,
+	Message: "the token of this connection is accepted no more, and the runs that it started are cancelled; ask the server's operator for another"}
+
 // Event is one line of a session's log.
 type Event struct {
 	Version int             `json:"protocolVersion"`

@@ -6,14 +6,13 @@ import (
 	"net/http"
 	"time"
 
-	"enclave/sandbox/tools"
 	"enclave/wire"
 	"enclave/wire/envelope"
 )
 
 // handshake is a session that was greeted and not begun.
 type handshake struct {
-	who    tools.Caller
+	by     *bearer
 	sealer *envelope.Sealer
 	opener *envelope.Opener
 	until  time.Time
@@ -26,7 +25,7 @@ const (
 )
 
 // handshake opens a sealed session: its keys are agreed before anything is said.
-func (s *Server) handshake(w http.ResponseWriter, r *http.Request, who tools.Caller) error {
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, by *bearer) error {
 	if s.cfg.Identity == nil {
 		return &refusal{http.StatusNotFound, "ENCRYPTION_DISABLED", "this server has no identity to seal sessions with"}
 	}
@@ -44,13 +43,13 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, who tools.Cal
 	s.mu.Lock()
 	own := 0
 	for _, other := range s.hands {
-		if other.who.Tenant == who.Tenant {
+		if other.by.who.Tenant == by.who.Tenant {
 			own++
 		}
 	}
 	full := len(s.hands) >= maxHandshakes || own >= maxTenantHands
 	if !full {
-		s.hands[id] = &handshake{who, sealer, opener, now.Add(handshakeLife)}
+		s.hands[id] = &handshake{by, sealer, opener, now.Add(handshakeLife)}
 	}
 	s.mu.Unlock()
 	if full {
@@ -60,14 +59,14 @@ func (s *Server) handshake(w http.ResponseWriter, r *http.Request, who tools.Cal
 }
 
 // unseal opens the first message of a sealed session. A handshake serves once.
-func (s *Server) unseal(who tools.Caller, req *SealedRequest) (c Create, sealer *envelope.Sealer, err error) {
+func (s *Server) unseal(by *bearer, req *SealedRequest) (c Create, sealer *envelope.Sealer, err error) {
 	s.mu.Lock()
 	h := s.hands[req.Session]
-	if h != nil && h.who == who {
+	if h != nil && h.by.who == by.who {
 		delete(s.hands, req.Session)
 	}
 	s.mu.Unlock()
-	if h == nil || h.who != who || time.Now().After(h.until) {
+	if h == nil || h.by.who != by.who || time.Now().After(h.until) {
 		return c, nil, &refusal{http.StatusForbidden, "ENCRYPTION_FAILED", "there is no handshake for this session, or no more"}
 	}
 	text, err := h.opener.Open(req.Box, req.Seq, TypeSealed)

@@ -10,28 +10,33 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"enclave/sandbox"
-	"enclave/sandbox/tools"
 	"enclave/wire/envelope"
 )
 
 // Config is what a server needs. Zero limits are those of Defaults.
 type Config struct {
-	Host     *Host
-	Tokens   *Tokens
-	Level    sandbox.Level      // the least strict a caller may ask for; empty is STANDARD
-	Identity ed25519.PrivateKey // proves the server to clients that seal; nil refuses sealing
-	Sealed   bool               // every session has to be sealed
-	Tags     []string           // tags that callers may ask for; nil lets the key decide alone
-	Join     bool               // every run joins the overlay
-	Origins  []string           // whose pages may call; nil: none
-	Limits   Limits
-	TLS      *tls.Config  // nil serves plain HTTP
-	Logger   *slog.Logger // nil discards
+	Host   *Host
+	Tokens *Tokens // accepted to begin with
+	// TokenFile is looked at while Run serves, and what it says is accepted; empty: Tokens
+	// stay. Again has it read at once.
+	TokenFile string
+	Again     <-chan os.Signal
+	Level     sandbox.Level      // the least strict a caller may ask for; empty is STANDARD
+	Identity  ed25519.PrivateKey // proves the server to clients that seal; nil refuses sealing
+	Sealed    bool               // every session has to be sealed
+	Tags      []string           // tags that callers may ask for; nil lets the key decide alone
+	Join      bool               // every run joins the overlay
+	Origins   []string           // whose pages may call; nil: none
+	Limits    Limits
+	TLS       *tls.Config  // nil serves plain HTTP
+	Logger    *slog.Logger // nil discards
 }
 
 // Limits bound what callers can make a server hold.
@@ -86,6 +91,8 @@ type Server struct {
 	log   *slog.Logger
 	queue *Queue
 	work  sync.WaitGroup
+	// accepted says whose token is whose now. Another set takes its place as a whole.
+	accepted atomic.Pointer[bearers]
 
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*live
@@ -107,6 +114,8 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, log: cfg.Logger, sessions: make(map[string]*live), hands: make(map[string]*handshake),
 		queue: &Queue{All: cfg.Limits.Running, Tenant: cfg.Limits.TenantRuns, Waiting: cfg.Limits.Waiting}}
 	s.under, s.stop = context.WithCancelCause(context.Background())
+	first, _, _ := bearers(nil).replaced(cfg.Tokens.list, time.Now(), false)
+	s.accepted.Store(&first)
 	return s
 }
 
@@ -119,13 +128,15 @@ func (s *Server) Handler() http.Handler {
 		w.Write(openAPI)
 	})
 	mux.HandleFunc("POST /handshake", s.known(s.handshake))
-	mux.HandleFunc("GET /tools", s.known(func(w http.ResponseWriter, _ *http.Request, who tools.Caller) error {
+	mux.HandleFunc("GET /tools", s.known(func(w http.ResponseWriter, _ *http.Request, by *bearer) error {
 		r := s.cfg.Host.Current()
-		return answer(w, http.StatusOK, map[string]any{"version": r.Version(), "tools": r.List(who)})
+		return answer(w, http.StatusOK, map[string]any{"version": r.Version(), "tools": r.List(by.who)})
 	}))
 	mux.HandleFunc("POST /sessions", s.known(s.create))
 	mux.HandleFunc("GET /sessions", s.known(s.list))
-	mux.HandleFunc("GET /sessions/{id}", s.one(func(w http.ResponseWriter, _ *http.Request, l *live) error { return answer(w, http.StatusOK, l.info()) }))
+	mux.HandleFunc("GET /sessions/{id}", s.one(func(w http.ResponseWriter, _ *http.Request, _ *bearer, l *live) error {
+		return answer(w, http.StatusOK, l.info())
+	}))
 	mux.HandleFunc("GET /sessions/{id}/stream", s.one(s.replay))
 	mux.HandleFunc("POST /sessions/{id}/cancel", s.one(s.cancel))
 	mux.HandleFunc("DELETE /sessions/{id}", s.one(s.cancel))
@@ -137,12 +148,15 @@ func (s *Server) Handler() http.Handler {
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 60 * time.Second, IdleTimeout: 120 * time.Second,
 		MaxHeaderBytes: 32 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.sweep(ctx)
-	}()
+	ctx, end := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer end()
+	beside.Go(func() { s.sweep(ctx) })
+	beside.Go(func() { s.keepTokens(ctx) })
+	down := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(down)
 		s.Close() // ends the streams, so that the server's own end has nothing to wait for
 		under, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
@@ -160,8 +174,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		s.Close()
 		return err
 	}
-	<-done
-	s.Close()
+	<-down // streams have had their last events
 	return nil
 }
 
@@ -198,7 +211,7 @@ func (s *Server) forget(now time.Time) {
 		}
 	}
 	for id, h := range s.hands {
-		if now.After(h.until) {
+		if now.After(h.until) || h.by.held.Err() != nil {
 			delete(s.hands, id)
 		}
 	}
@@ -253,37 +266,37 @@ func answer(w http.ResponseWriter, status int, v any) error {
 }
 
 // known lets callers with a token through.
-func (s *Server) known(handle func(http.ResponseWriter, *http.Request, tools.Caller) error) http.HandlerFunc {
+func (s *Server) known(handle func(http.ResponseWriter, *http.Request, *bearer) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		who, ok := s.cfg.Tokens.Who(r.Header.Get("Authorization"))
-		if !ok {
+		by := s.accepted.Load().whose(r.Header.Get("Authorization"), time.Now())
+		if by == nil {
 			refuse(w, errNoToken)
 			return
 		}
-		if err := handle(w, r, who); err != nil {
+		if err := handle(w, r, by); err != nil {
 			refuse(w, err)
 		}
 	}
 }
 
 // one finds the caller's session. Another tenant's, and another user's, are not there.
-func (s *Server) one(handle func(http.ResponseWriter, *http.Request, *live) error) http.HandlerFunc {
-	return s.known(func(w http.ResponseWriter, r *http.Request, who tools.Caller) error {
+func (s *Server) one(handle func(http.ResponseWriter, *http.Request, *bearer, *live) error) http.HandlerFunc {
+	return s.known(func(w http.ResponseWriter, r *http.Request, by *bearer) error {
 		s.mu.Lock()
 		l := s.sessions[r.PathValue("id")]
 		s.mu.Unlock()
-		if l == nil || l.who != who {
+		if l == nil || l.who != by.who {
 			return errNoneSuch
 		}
-		return handle(w, r, l)
+		return handle(w, r, by, l)
 	})
 }
 
-func (s *Server) list(w http.ResponseWriter, _ *http.Request, who tools.Caller) error {
+func (s *Server) list(w http.ResponseWriter, _ *http.Request, by *bearer) error {
 	out := []Info{}
 	s.mu.Lock()
 	for _, l := range s.sessions {
-		if l.who == who {
+		if l.who == by.who {
 			out = append(out, l.info())
 		}
 	}
@@ -292,17 +305,20 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request, who tools.Caller) 
 	return answer(w, http.StatusOK, map[string]any{"sessions": out})
 }
 
-func (s *Server) cancel(w http.ResponseWriter, _ *http.Request, l *live) error {
+func (s *Server) cancel(w http.ResponseWriter, _ *http.Request, _ *bearer, l *live) error {
 	l.cancel(errCancelled)
 	return answer(w, http.StatusOK, l.info())
 }
 
 // start makes a session and its run.
-func (s *Server) start(id string, c *Create, who tools.Caller, req Request, life time.Duration, sealer *envelope.Sealer) (*live, error) {
-	now := time.Now()
+func (s *Server) start(id string, c *Create, by *bearer, req Request, life time.Duration, sealer *envelope.Sealer) (*live, error) {
+	now, who := time.Now(), by.who
 	l := &live{id: id, run: req.ID, who: who, began: now, expires: now.Add(life), state: Starting,
 		budget: req.Spec.Limits.Timeout, partial: c.Partial, strict: c.Limits != nil && c.Limits.FirstError,
 		log: NewLog(id, s.cfg.Limits.Events, s.cfg.Limits.EventBytes, sealer)}
+	if by.held.Err() != nil { // gone while the body was read
+		return nil, errNoToken
+	}
 	if s.queue.Full(who.Tenant) {
 		return nil, errBusy
 	}
@@ -339,6 +355,7 @@ func (s *Server) start(id string, c *Create, who tools.Caller, req Request, life
 		defer s.work.Done()
 		under, end := context.WithDeadline(ctx, l.expires)
 		defer end()
+		defer context.AfterFunc(by.held, func() { cancel(errTokenGone) })()
 		l.work(under, s.cfg.Host, s.queue, req)
 		cancel(nil)
 	}()

@@ -53,6 +53,7 @@ const (
 var (
 	errCancelled = errors.New("cancelled by its client")
 	errShutdown  = errors.New("the server goes down")
+	errTokenGone = errors.New("the token that started it is accepted no more")
 	errFirst     = errors.New("a tool call failed, and this session ends with the first one that does")
 )
 
@@ -83,7 +84,7 @@ func (s *live) finish(ctx context.Context, result sandbox.Result) {
 	state := Completed
 	switch cause := context.Cause(ctx); {
 	case result.OK:
-	case errors.Is(cause, errCancelled), errors.Is(cause, errShutdown):
+	case errors.Is(cause, errCancelled), errors.Is(cause, errShutdown), errors.Is(cause, errTokenGone):
 		state = Cancelled
 		result.Error = sandbox.Errorf(sandbox.CodeCancelled, "%v", cause)
 	case errors.Is(cause, errFirst):

@@ -258,7 +258,8 @@ func TestTenantsWaitForThemselvesOnly(t *testing.T) {
 }
 
 func TestTokenFiles(t *testing.T) {
-	for _, text := range []string{"", "short alice", aliceToken, aliceToken + " a b", aliceToken + " al/ice"} {
+	for _, text := range []string{"short alice", aliceToken, aliceToken + " a b", aliceToken + " al/ice",
+		aliceToken + " alice tomorrow", aliceToken + " alice 2026-12-31T18:00:00Z x", aliceToken + " alice\n" + aliceToken + " bob"} {
 		if _, err := ParseTokens([]byte(text)); err == nil {
 			t.Errorf("took %q", text)
 		} else if strings.Contains(err.Error(), aliceToken) {
@@ -277,19 +278,34 @@ func TestTokenFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who, ok := tok.Who("Bearer " + aliceToken); !ok || who != (tools.Caller{User: "alice", Tenant: "default"}) {
-		t.Errorf("%v %v", who, ok)
+	set, _, _ := bearers(nil).replaced(tok.list, time.Now(), false)
+	if by := set.whose("Bearer "+aliceToken, time.Now()); by == nil || by.who != (tools.Caller{User: "alice", Tenant: "default"}) {
+		t.Errorf("%v", by)
 	}
-	if _, ok := tok.Who(aliceToken); ok {
+	if set.whose(aliceToken, time.Now()) != nil {
 		t.Error("took a token that is no bearer's")
 	}
 }
 
 func FuzzTokens(f *testing.F) {
 	f.Add([]byte(aliceToken + " alice@lab\n# x\n"))
+	f.Add([]byte(aliceToken + " alice 2026-12-31T18:00:00Z\n" + bobToken + " bob"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if tok, err := ParseTokens(text); err == nil && len(tok.list) == 0 {
-			t.Fatal("no token and no error")
+		tok, err := ParseTokens(text)
+		if err != nil {
+			return
+		}
+		// What counts once is the same twice, and empties into nothing.
+		now := time.Unix(1<<31, 0)
+		set, _, _ := bearers(nil).replaced(tok.list, now, false)
+		if len(set) != tok.Accepted(now) {
+			t.Fatalf("%d of %d are accepted", len(set), tok.Accepted(now))
+		}
+		if again, gone, change := set.replaced(tok.list, now, false); len(again) != len(set) || gone != nil || change != nil {
+			t.Fatalf("the same file changes %+v", change)
+		}
+		if left, gone, _ := set.replaced(nil, now, false); len(left) != 0 || len(gone) != len(set) {
+			t.Fatal("an empty file leaves somebody")
 		}
 	})
 }

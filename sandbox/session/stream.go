@@ -36,7 +36,7 @@ func accepts(r *http.Request, kind string) bool {
 
 // replay streams a session from a number on: fromSeq is the first that is wanted. An
 // EventSource that comes back says the last it had instead.
-func (s *Server) replay(w http.ResponseWriter, r *http.Request, l *live) error {
+func (s *Server) replay(w http.ResponseWriter, r *http.Request, by *bearer, l *live) error {
 	from := uint64(1)
 	if text := r.URL.Query().Get("fromSeq"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 62)
@@ -55,7 +55,7 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request, l *live) error {
 	if err != nil {
 		return err
 	}
-	return s.stream(w, r, l, from, f)
+	return s.stream(w, r, by, l, from, f)
 }
 
 // filter reads which events a reader wants.
@@ -74,9 +74,10 @@ func (s *Server) filter(r *http.Request, sealed bool) (*Filter, error) {
 	return f, nil
 }
 
-// stream sends events until the log has ended, the reader is gone, or it is too slow.
+// stream sends events until the log has ended, the reader is gone or too slow, or its token
+// is accepted no more: nothing follows that but the word about it.
 // It returns no error: the answer has begun.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from uint64, f *Filter) error {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, by *bearer, l *live, from uint64, f *Filter) error {
 	sse := accepts(r, kindEvents)
 	h := w.Header()
 	h.Set("Content-Type", kindLines)
@@ -94,7 +95,15 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 	defer beat.Stop()
 	ready := make(chan struct{})
 	close(ready)
+next:
 	for {
+		if by.held.Err() != nil {
+			c.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // a recorder in tests has none
+			if write(w, sse, local(l.id, l.log.Last(), TypeError, tokenGone)) == nil {
+				c.Flush() //nolint:errcheck // the reader is gone
+			}
+			return nil
+		}
 		events, lost, ended, changed := l.log.Read(from)
 		c.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // a recorder in tests has none
 		if lost > 0 {
@@ -105,6 +114,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 			from = lost + 1
 		}
 		for _, e := range events {
+			if by.held.Err() != nil {
+				continue next
+			}
 			if f.Passes(e) && write(w, sse, e) != nil {
 				return nil
 			}
@@ -124,6 +136,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, l *live, from ui
 			}
 			continue
 		case <-changed:
+		case <-by.held.Done():
 		case <-r.Context().Done():
 			return nil
 		}

@@ -4,26 +4,34 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"runtime"
 	"strings"
+	"time"
 
 	"enclave/sandbox/tools"
 )
 
 // Tokens says who a bearer is. It keeps hashes only and does not change.
 type Tokens struct {
-	list []token
+	list    []token
+	sum     [32]byte // of the text that they were read from
+	exposed bool     // others on this machine can read that file
+	once    bool     // it is no regular file, so it cannot be read again
 }
 
+// token is one line of a token file.
 type token struct {
-	sum [32]byte
-	who tools.Caller
+	sum   [32]byte
+	who   tools.Caller
+	until time.Time // zero: for ever
 }
+
+func (t *token) counts(now time.Time) bool { return t.until.IsZero() || now.Before(t.until) }
 
 // Limits of a token file.
 const (
@@ -33,71 +41,101 @@ const (
 
 var userName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// ParseTokens reads one token a line: the token, a blank, and its user, with @tenant
-// where it is not the tenant "default". Lines that begin with # are comments.
+// ParseTokens reads one token a line: the token, a blank, its user, with @tenant where it
+// is not the tenant "default", and, where it ends by itself, a blank and that instant (RFC
+// 3339). Lines that begin with # are comments. A text without a token is none's mistake.
 //
 //	3f9c…e1 alice@lab
+//	b07d…22 bob@lab 2026-12-31T18:00:00Z
 func ParseTokens(text []byte) (*Tokens, error) {
 	if len(text) > maxTokenFile {
 		return nil, fmt.Errorf("tokens: more than %d bytes", maxTokenFile)
 	}
-	t := new(Tokens)
+	t := &Tokens{sum: sha256.Sum256(text)}
+	lines := make(map[[32]byte]int)
 	sc := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; sc.Scan(); n++ {
 		line := strings.TrimSpace(sc.Text())
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		fields := strings.Fields(line)
-		if len(fields) != 2 || len(fields[0]) < minToken {
-			return nil, fmt.Errorf("tokens: line %d: want a token of at least %d characters, a blank, and user or user@tenant", n, minToken)
+		one, err := parseToken(strings.Fields(line))
+		if err != nil {
+			return nil, fmt.Errorf("tokens: line %d: %w", n, err)
 		}
-		user, tenant, ok := strings.Cut(fields[1], "@")
-		if !ok {
-			tenant = "default"
+		if before := lines[one.sum]; before > 0 {
+			return nil, fmt.Errorf("tokens: line %d: the token of line %d again: whoever removed one of them would leave the other", n, before)
 		}
-		if !userName.MatchString(user) || !userName.MatchString(tenant) {
-			return nil, fmt.Errorf("tokens: line %d: a user and a tenant are letters, digits, dots, hyphens and underscores", n)
-		}
-		t.list = append(t.list, token{sha256.Sum256([]byte(fields[0])), tools.Caller{User: user, Tenant: tenant}})
+		lines[one.sum] = n
+		t.list = append(t.list, one)
 	}
 	if err := sc.Err(); err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
-	if len(t.list) == 0 {
-		return nil, errors.New("tokens: there is none, so nobody could call")
-	}
 	return t, nil
+}
+
+func parseToken(fields []string) (t token, err error) {
+	if len(fields) < 2 || len(fields) > 3 || len(fields[0]) < minToken {
+		return t, fmt.Errorf("want a token of at least %d characters, a blank, and user or user@tenant; and an instant where it ends by itself", minToken)
+	}
+	user, tenant, ok := strings.Cut(fields[1], "@")
+	if !ok {
+		tenant = "default"
+	}
+	if !userName.MatchString(user) || !userName.MatchString(tenant) {
+		return t, errors.New("a user and a tenant are letters, digits, dots, hyphens and underscores")
+	}
+	if len(fields) == 3 {
+		if t.until, err = time.Parse(time.RFC3339, fields[2]); err != nil || t.until.IsZero() {
+			return t, errors.New("the end of a token is an instant such as 2026-12-31T18:00:00Z")
+		}
+	}
+	t.sum, t.who = sha256.Sum256([]byte(fields[0])), tools.Caller{User: user, Tenant: tenant}
+	return t, nil
+}
+
+// Accepted is how many of the tokens count at an instant.
+func (t *Tokens) Accepted(now time.Time) (n int) {
+	for i := range t.list {
+		if t.list[i].counts(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // ReadTokens reads a file of tokens, which must be its owner's alone.
 func ReadTokens(path string) (*Tokens, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+	t, err := readTokens(path)
+	if err == nil && t.exposed {
+		return nil, fmt.Errorf("%s: %w", path, errExposed)
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s: others on this machine can read it: chmod 600 it", path)
-	}
-	if info.Size() > maxTokenFile {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, maxTokenFile)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return ParseTokens(text)
+	return t, err
 }
 
-// Who returns whose token a header holds. Every token is compared, in constant time:
-// the answer's time says nothing about any of them.
-func (t *Tokens) Who(header string) (who tools.Caller, ok bool) {
-	text, found := strings.CutPrefix(header, "Bearer ")
-	sum := sha256.Sum256([]byte(text))
-	for i := range t.list {
-		if subtle.ConstantTimeCompare(sum[:], t.list[i].sum[:]) == 1 && found {
-			who, ok = t.list[i].who, true
-		}
+var errExposed = errors.New("others on this machine can read it: chmod 600 it")
+
+// readTokens also returns what is in a file that others can read.
+func readTokens(path string) (*Tokens, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	return who, ok
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
+	if err != nil {
+		return nil, err
+	}
+	t, err := ParseTokens(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	t.exposed = runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
+	t.once = !info.Mode().IsRegular()
+	return t, nil
 }

@@ -7,11 +7,12 @@ import (
 )
 
 // Record is one audit record of a run. Actions: tool.call before a call that writes or
-// sends, tool.result after every call; the runner adds run.start, run.score and run.end.
+// sends, tool.result after every call; the runner adds run.start, run.score and run.end;
+// a server adds tokens.change, which is of no run.
 type Record struct {
 	At       time.Time       `json:"at"`
 	Action   string          `json:"action"`
-	Run      string          `json:"run"`
+	Run      string          `json:"run,omitempty"`
 	User     string          `json:"user,omitempty"`
 	Tenant   string          `json:"tenant,omitempty"`
 	System   string          `json:"system,omitempty"` // the run's own, when it joined the overlay
@@ -26,6 +27,18 @@ type Record struct {
 	Score    *int            `json:"score,omitempty"`
 	Signals  []string        `json:"signals,omitempty"`
 	Calls    int             `json:"calls,omitempty"`
+	Tokens   *TokenChange    `json:"tokens,omitempty"`
+}
+
+// TokenChange says how the tokens that a server accepts changed. Names are user@tenant,
+// each once and a bounded number of them; a token is in no record.
+type TokenChange struct {
+	Held      int      `json:"held"` // accepted from now on
+	Added     int      `json:"added,omitempty"`
+	Removed   int      `json:"removed,omitempty"`
+	Prolonged int      `json:"prolonged,omitempty"` // that end later than before
+	AddedOf   []string `json:"added_of,omitempty"`  // of those that end later, too
+	RemovedOf []string `json:"removed_of,omitempty"`
 }
 
 // Sink keeps records. When it returns an error, what the record is about does not

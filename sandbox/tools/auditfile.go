@@ -86,7 +86,7 @@ func setAside(f *os.File, from int64, path string) (int64, error) {
 }
 
 // Append writes a record. When it returns nil the record is with the system; it is
-// synced where it says that a run has ended.
+// synced where it says that a run has ended or who may start one.
 func (a *AuditFile) Append(_ context.Context, r Record) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -102,7 +102,7 @@ func (a *AuditFile) Append(_ context.Context, r Record) error {
 		return a.torn
 	}
 	a.last = sum(line)
-	if r.Action == "run.end" {
+	if r.Action == "run.end" || r.Tokens != nil {
 		return a.f.Sync()
 	}
 	return nil

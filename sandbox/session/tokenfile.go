@@ -1,0 +1,163 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"enclave/sandbox/tools"
+)
+
+// tokenLook is how often the token file is looked at. A change counts once two looks in a
+// row have seen the same: a file that is being written is not believed.
+const tokenLook = time.Second
+
+// lookAgain is how often an operator is told of a token file that cannot be taken.
+const lookAgain = time.Minute
+
+// Outcomes of a record about tokens, beside "ok".
+const (
+	tokensKept    = "TOKENS_KEPT"    // the file cannot be taken as it is
+	tokensExpired = "TOKENS_EXPIRED" // nobody changed anything: some came to their end
+)
+
+// watched is what is known of the token file. Only the loop of keepTokens has it.
+type watched struct {
+	judged [32]byte  // what it said when it was acted upon
+	last   [32]byte  // what it said at the look before
+	told   time.Time // when its operator was told that it cannot be taken
+}
+
+// keepTokens has the server accept what the token file says, and ends tokens at their
+// instant. A signal has the file read at once: who sends it is done with writing.
+func (s *Server) keepTokens(ctx context.Context) {
+	w := watched{judged: s.cfg.Tokens.sum, last: s.cfg.Tokens.sum}
+	watch := s.cfg.TokenFile != ""
+	if watch && s.cfg.Tokens.once {
+		s.log.Warn("the token file is no regular file: its tokens stay until a restart", "file", s.cfg.TokenFile)
+		watch = false
+	}
+	tick := time.NewTicker(tokenLook)
+	defer tick.Stop()
+	for {
+		var now time.Time
+		signalled := false
+		select {
+		case <-ctx.Done():
+			return
+		case now = <-tick.C:
+		case <-s.cfg.Again:
+			now, signalled = time.Now(), true
+		}
+		s.expire(ctx, now)
+		if watch {
+			s.look(ctx, &w, now, signalled)
+		}
+	}
+}
+
+// look reads the file, and acts when what it says has changed.
+func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce bool) {
+	t, err := readTokens(s.cfg.TokenFile)
+	sum := said(t, err)
+	changed := sum != w.judged
+	if changed && sum != w.last && !atOnce {
+		w.last = sum
+		return
+	}
+	w.last = sum
+	if err == nil {
+		if changed && s.accept(ctx, t.list, now, t.exposed, "ok") != nil {
+			return // what is new waits for its record: the next look tries again
+		}
+		if t.exposed {
+			err = errExposed
+		}
+	}
+	w.judged = sum
+	switch {
+	case err == nil:
+		w.told = time.Time{}
+		if atOnce {
+			s.log.Info("tokens read again", "file", s.cfg.TokenFile, "held", len(*s.accepted.Load()))
+		}
+		return
+	case !changed && !atOnce && now.Sub(w.told) < lookAgain:
+		return
+	}
+	w.told = now
+	what := "the token file cannot be taken: the tokens of before stay accepted"
+	if err == errExposed {
+		what = "the token file can be read by others: who is not in it is out, and nobody new is accepted"
+	}
+	s.log.Error(what, "file", s.cfg.TokenFile, "error", err)
+	if changed {
+		s.record(ctx, tokensKept, tools.TokenChange{Held: len(*s.accepted.Load())}) //nolint:errcheck // it is logged, and nothing hangs on it
+	}
+}
+
+// said tells what a file says, and why it cannot be read, from anything else it might.
+func said(t *Tokens, err error) [32]byte {
+	switch {
+	case err != nil:
+		return sha256.Sum256([]byte("error: " + err.Error()))
+	case t.exposed:
+		return sha256.Sum256(append([]byte("exposed: "), t.sum[:]...))
+	}
+	return t.sum
+}
+
+// expire ends the tokens that came to their instant.
+func (s *Server) expire(ctx context.Context, now time.Time) {
+	for _, one := range *s.accepted.Load() {
+		if !one.counts(now) {
+			s.accept(ctx, s.accepted.Load().tokens(), now, true, tokensExpired) //nolint:errcheck // nothing is added
+			return
+		}
+	}
+}
+
+// accept puts another set of tokens in force, and ends what those that are gone have
+// opened. Reach is given with its record or not at all, and taken away in any case. It
+// returns an error when something could not be given.
+func (s *Server) accept(ctx context.Context, list []token, now time.Time, less bool, outcome string) error {
+	had := *s.accepted.Load()
+	next, gone, change := had.replaced(list, now, less)
+	var missing error
+	if change != nil {
+		if err := s.record(ctx, outcome, *change); err != nil && !less {
+			next, gone, change = had.replaced(list, now, true)
+			missing = err
+		}
+	}
+	s.accepted.Store(&next)
+	for _, one := range gone {
+		one.end()
+	}
+	if change == nil {
+		return missing
+	}
+	log := s.log.With("held", change.Held)
+	if change.Added > 0 || change.Prolonged > 0 {
+		log.Info("tokens are accepted from now on", "added", change.Added, "prolonged", change.Prolonged, "of", change.AddedOf)
+	}
+	if change.Removed > 0 {
+		log.Warn("tokens are accepted no more: what they opened ends", "removed", change.Removed, "of", change.RemovedOf, "outcome", outcome)
+	}
+	if change.Held == 0 {
+		log.Warn("no token is left: every caller is refused")
+	}
+	return missing
+}
+
+func (s *Server) record(ctx context.Context, outcome string, change tools.TokenChange) error {
+	sink := s.cfg.Host.Audit
+	if sink == nil {
+		return nil
+	}
+	err := sink.Append(context.WithoutCancel(ctx), tools.Record{At: time.Now().UTC(), Action: "tokens.change", Outcome: outcome, Tokens: &change})
+	if err != nil {
+		s.log.Error("audit record not kept: tokens that are new stay refused until it can be", "error", err)
+	}
+	return err
+}
