@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -17,81 +17,11 @@ import (
 	"enclave/wire/stream"
 )
 
-// Who calls by TCP is counted before it has proved who it is: how many there are, how many
-// of one network, and how often one network comes. A caller that proves to be a peer gives
-// its place back; a stranger is sent nothing and closed.
 const (
-	doorSlots   = 64 // callers that have not proved who they are
-	doorSame    = 8  // of one prefix: /24 of IPv4, /48 of IPv6
-	doorRate    = rate.Limit(4)
-	doorBurst   = 16
-	doorTable   = 4096 // prefixes that are remembered
-	acceptPause = 100 * time.Millisecond
+	acceptPause = 100 * time.Millisecond // for which accepting rests when it fails
+	acceptSoon  = 5 * time.Millisecond   // after somebody was: closing takes a moment
+	acceptSaid  = time.Minute            // between two lines of the log that say so
 )
-
-// door counts callers.
-type door struct {
-	mu      sync.Mutex // guards what follows
-	inside  int
-	sources map[netip.Prefix]*source
-}
-
-type source struct {
-	inside int
-	rate   *rate.Limiter
-}
-
-// enter counts a caller in, and reports whether there is room for it.
-func (d *door) enter(from netip.Prefix, now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.inside >= doorSlots {
-		return false
-	}
-	s := d.sources[from]
-	if s == nil {
-		if len(d.sources) >= doorTable {
-			for p, old := range d.sources {
-				if old.inside == 0 && old.rate.TokensAt(now) >= doorBurst {
-					delete(d.sources, p)
-				}
-			}
-			if len(d.sources) >= doorTable {
-				return false // that many networks within seconds are no peers
-			}
-		}
-		if d.sources == nil {
-			d.sources = make(map[netip.Prefix]*source)
-		}
-		s = &source{rate: rate.NewLimiter(doorRate, doorBurst)}
-		d.sources[from] = s
-	}
-	if s.inside >= doorSame || !s.rate.AllowN(now, 1) {
-		return false
-	}
-	s.inside++
-	d.inside++
-	return true
-}
-
-func (d *door) leave(from netip.Prefix) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.inside--
-	if s := d.sources[from]; s != nil {
-		s.inside--
-	}
-}
-
-// sourceOf is the network of a caller.
-func sourceOf(a netip.Addr) netip.Prefix {
-	bits := 24
-	if a.Is6() {
-		bits = 48
-	}
-	p, _ := a.Prefix(bits)
-	return p
-}
 
 // listen opens the listener, where one was asked for.
 func (l *Link) listen() error {
@@ -120,25 +50,33 @@ func (l *Link) acceptStreams(ctx context.Context) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.listener.Close() })
 	defer stop()
+	said := rate.Sometimes{Interval: acceptSaid} // it may fail for hours
 	for ctx.Err() == nil {
 		c, err := l.listener.Accept()
 		if err != nil {
 			if ctx.Err() == nil { // out of descriptors, or aborted by the caller
-				l.log.Warn("listen on TCP", "err", err)
-				sleep(ctx, acceptPause)
+				said.Do(func() { l.log.Warn("listen on TCP", "err", err) })
+				if errors.Is(err, syscall.EMFILE) && l.door.room() {
+					sleep(ctx, acceptSoon)
+				} else {
+					sleep(ctx, acceptPause)
+				}
 			}
 			continue
 		}
 		from := farOf(c)
-		source := sourceOf(from.Addr())
-		if !l.door.enter(source, time.Now()) {
+		within, cut := context.WithCancel(ctx)
+		v := l.door.enter(sourceOf(from.Addr()), cut, time.Now())
+		if v == nil {
+			cut()
 			l.drops.callers.Add(1)
 			c.Close()
 			continue
 		}
 		l.group.Go(func() {
-			defer l.door.leave(source)
-			if err := l.take(ctx, c, from); err != nil {
+			defer cut()
+			defer l.door.leave(v)
+			if err := l.take(within, c, from); err != nil {
 				l.drops.callers.Add(1)
 				l.log.Debug("caller turned away", "from", from, "err", err)
 				c.Close()

@@ -376,45 +376,66 @@ func TestHostileCallers(t *testing.T) {
 func (d *door) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.inside
+	return d.waiting.Len()
 }
 
 func TestDoor(t *testing.T) {
 	var d door
 	now := time.Now()
 	one := netip.MustParsePrefix("192.0.2.0/24")
-	in := 0
+	var in []*caller
 	for range 3 * doorSlots {
-		if d.enter(one, now) {
-			in++
+		if c := d.enter(one, nil, now); c != nil {
+			in = append(in, c)
 		}
 	}
-	if in != doorSame {
-		t.Errorf("%d of one network, want %d", in, doorSame)
+	if len(in) != doorSame {
+		t.Errorf("%d of one network, want %d", len(in), doorSame)
 	}
-	for range in {
-		d.leave(one)
+	for _, c := range in {
+		d.leave(c)
+		d.leave(c)
 	}
 	passed := 0
 	for range 100 { // and out again at once
-		if d.enter(one, now) {
+		if c := d.enter(one, nil, now); c != nil {
 			passed++
-			d.leave(one)
+			d.leave(c)
 		}
 	}
 	if passed != doorBurst-doorSame {
 		t.Errorf("%d more, want %d", passed, doorBurst-doorSame)
 	}
-	for i := range 2 * doorTable { // as many networks as a flood can have
+}
+
+// TestStrangersMakeRoom: as many networks as a flood can have, each of whose callers says
+// nothing, keep nobody out and are remembered in bounded room.
+func TestStrangersMakeRoom(t *testing.T) {
+	var d door
+	now := time.Now()
+	var cut []int
+	for i := range 2 * doorTable {
 		p := sourceOf(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1}))
-		if d.enter(p, now) {
-			d.leave(p)
+		if d.enter(p, func() { cut = append(cut, i) }, now) == nil {
+			t.Fatalf("caller %d finds no room", i)
 		}
 	}
-	if len(d.sources) > doorTable {
-		t.Errorf("%d networks remembered", len(d.sources))
+	if d.count() != doorSlots || len(d.sources) > doorTable {
+		t.Errorf("%d wait, %d networks remembered", d.count(), len(d.sources))
 	}
-	if !d.enter(netip.MustParsePrefix("198.51.100.0/24"), now.Add(time.Minute)) {
-		t.Error("the flood is over, and nobody gets in")
+	for i, n := range cut {
+		if i != n {
+			t.Fatalf("%d was turned out before %d", n, i)
+		}
+	}
+	late := d.enter(netip.MustParsePrefix("198.51.100.0/24"), func() { t.Error("who came last was turned out") }, now)
+	if late == nil || len(cut) != 2*doorTable-doorSlots+1 {
+		t.Errorf("%v, %d turned out", late, len(cut))
+	}
+	d.leave(late)
+	for d.room() {
+	}
+	if d.count() != 0 || d.room() {
+		t.Error("somebody is left")
 	}
 }
