@@ -47,9 +47,11 @@ func Enter(from Origin) Walls {
 	if landlock() == nil {
 		walls = append(walls, Landlock)
 	}
-	if dropCaps() == nil {
+	caps := dropCaps()
+	if caps == nil {
 		walls = append(walls, NoCaps)
 	}
+	cgo := caps == unix.ENOTSUP
 	if rlimits() == nil {
 		walls = append(walls, Rlimits)
 	}
@@ -57,7 +59,7 @@ func Enter(from Origin) Walls {
 	// to a thread that lacks it: should this goroutine change threads in between, which
 	// is rarer than a thread bound to it is dear, both are done again.
 	for range 10 {
-		if unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil && seccomp() == nil {
+		if unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == nil && seccomp(cgo) == nil {
 			return append(walls, NoNewPrivs, Seccomp)
 		}
 	}

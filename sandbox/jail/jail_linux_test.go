@@ -250,3 +250,9 @@ func interpreted(t *testing.T) bool {
 	defer f.Close()
 	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
+
+// cgo reports whether this program was built with it: then no call reaches all threads.
+func cgo() bool {
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0)
+	return e == syscall.ENOTSUP
+}

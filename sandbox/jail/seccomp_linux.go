@@ -4,7 +4,6 @@ import (
 	"errors"
 	"runtime"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -94,15 +93,10 @@ func program(pid int, cgo bool) ([]unix.SockFilter, error) {
 	return p, nil
 }
 
-// cgo reports whether this program was built with it: then no call reaches all threads.
-func cgo() bool {
-	_, _, e := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0)
-	return e == syscall.ENOTSUP
-}
-
-// seccomp puts the list on every thread of the process, for good.
-func seccomp() error {
-	p, err := program(unix.Getpid(), cgo())
+// seccomp puts the list on every thread of the process, for good. cgo says whether the
+// program was built with it.
+func seccomp(cgo bool) error {
+	p, err := program(unix.Getpid(), cgo)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -32,9 +33,21 @@ func init() {
 	if isWorker(os.Args) {
 		// This goroutine is bound to its thread while it initialises: what ran on it would
 		// wait for another thread each time it waits for another goroutine.
-		go func() { os.Exit(work(os.Args)) }()
+		go func() {
+			stretch()
+			os.Exit(work(os.Args))
+		}()
 		select {}
 	}
+}
+
+// stretch makes room on the stack of whoever calls it: otherwise what runs next would have it
+// copied to one twice as large, four times over.
+//
+//go:noinline
+func stretch() {
+	var room [12 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 func isWorker(args []string) bool {
@@ -70,11 +83,7 @@ func work(args []string) int {
 		return 3
 	}
 	out := &output{w: os.Stdout}
-	r := ready{Version: frameVersion}
-	for _, w := range walls {
-		r.Walls = append(r.Walls, string(w))
-	}
-	out.send(kindReady, r)
+	out.send(kindReady, readyBody(walls))
 	specs, answers := make(chan sandbox.Spec), make(chan engine.Answer, sandbox.MaxPending)
 	go receive(in, specs, answers)
 	for spec := range specs {
@@ -84,7 +93,7 @@ func work(args []string) int {
 		before := jail.CPU()
 		res := e.Run(context.Background(), spec, out, answers)
 		res.Stats.CPU = jail.CPU() - before
-		out.send(kindEnd, res)
+		out.send(kindEnd, endBody(res))
 		if e.Prepare() != nil {
 			return 3
 		}
