@@ -108,7 +108,7 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "print JSON on stdout and nothing else")
 	f.StringVar(&a.state, "state", "", "directory of the state, `DIR` (default $ENCLAVE_STATE, else $XDG_STATE_HOME/enclave)")
-	f.StringVar(&a.url, "url", "", "address of the API, https://`HOST:PORT` (default $ENCLAVE_URL, else the context file)")
+	f.StringVar(&a.url, "url", "", "address of the API, `URL`, https://host:port (default $ENCLAVE_URL, else the context file)")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log more, on stderr")
 	_ = root.MarkPersistentFlagDirname("state")
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"}, &cobra.Group{ID: "manage", Title: "Manage:"}, &cobra.Group{ID: "look", Title: "Look:"})
@@ -125,6 +125,10 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 	root.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth),
 		" for more information about a command.", " for more.").Replace(root.UsageTemplate()))
 	fitHelp(root)
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = subcommand, a.helpOf
+	}
 	return root
 }
 
@@ -132,7 +136,7 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == len(names) {
-			return nil
+			return filled(c, names, args)
 		}
 		return usage("%s takes %s", c.CommandPath(), argList(names)).hint("see \"" + c.CommandPath() + " --help\"")
 	}
@@ -142,10 +146,20 @@ func exactly(names ...string) cobra.PositionalArgs {
 func atLeast(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) >= len(names) {
-			return nil
+			return filled(c, names, args)
 		}
 		return usage("%s takes %s…", c.CommandPath(), argList(names)).hint("see \"" + c.CommandPath() + " --help\"")
 	}
+}
+
+// filled refuses an argument without a character in it: a script's variable was empty.
+func filled(c *cobra.Command, names, args []string) error {
+	for i, arg := range args {
+		if strings.TrimSpace(arg) == "" {
+			return usage("%s: %s is empty", c.CommandPath(), names[min(i, len(names)-1)]).hint("see \"" + c.CommandPath() + " --help\"")
+		}
+	}
+	return nil
 }
 
 func argList(names []string) string {

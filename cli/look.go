@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"runtime"
 	"runtime/debug"
@@ -45,14 +46,17 @@ func (a *app) relaysDelete() *cobra.Command {
 
 // overview is what `status` shows.
 type overview struct {
-	Revision wire.Revision            `json:"revision"`
-	At       time.Time                `json:"at"`
-	Applied  bool                     `json:"applied"`
-	Waiting  []wire.SystemID          `json:"waiting"`
-	Systems  map[wire.SystemState]int `json:"systems"`
-	Policies map[string]int           `json:"policies"`
-	Relays   int                      `json:"relays"`
-	Backup   *api.BackupStatus        `json:"backup,omitempty"` // of the schedule
+	Revision wire.Revision   `json:"revision"`
+	At       time.Time       `json:"at"`
+	Applied  bool            `json:"applied"`
+	Waiting  []wire.SystemID `json:"waiting"`
+	// Away is how many systems are not connected and may act on an older map, and until when.
+	Away      int                      `json:"away,omitempty"`
+	AwayUntil *time.Time               `json:"away_until,omitempty"`
+	Systems   map[wire.SystemState]int `json:"systems"`
+	Policies  map[string]int           `json:"policies"`
+	Relays    int                      `json:"relays"`
+	Backup    *api.BackupStatus        `json:"backup,omitempty"` // of the schedule
 	// Warnings name what is stored and not served as it stands.
 	Warnings []string `json:"warnings,omitempty"`
 	// ConfirmBy is when the last change reverts unless it is confirmed.
@@ -67,10 +71,16 @@ func (a *app) status() *cobra.Command {
 		}
 		return a.print(o, func(w io.Writer) {
 			rows := [][]string{{"revision", num(int(o.Revision)) + " of " + o.At.Format(time.RFC3339)}}
-			if o.Applied {
-				rows = append(rows, []string{"in effect", "everywhere"})
-			} else {
+			switch {
+			case !o.Applied:
 				rows = append(rows, []string{"in effect", "not yet at " + join(o.Waiting)})
+			case o.Away > 0:
+				rows = append(rows, []string{"in effect", "at every connected system"})
+			default:
+				rows = append(rows, []string{"in effect", "everywhere"})
+			}
+			if o.Away > 0 {
+				rows = append(rows, []string{"away", olderMaps(o.Away, o.AwayUntil)})
 			}
 			for _, s := range []wire.SystemState{wire.Connected, wire.Disconnected, wire.Pending, wire.Disabled, wire.Revoked} {
 				if n := o.Systems[s]; n > 0 {
@@ -97,6 +107,18 @@ func (a *app) status() *cobra.Command {
 	}}
 }
 
+// olderMaps tells of systems that a change has not reached, because they are not there.
+func olderMaps(n int, until *time.Time) string {
+	what := fmt.Sprintf("%d systems that are not connected may go on among themselves by older maps", n)
+	if n == 1 {
+		what = "1 system that is not connected may have an older map"
+	}
+	if until == nil {
+		return what + ", for ever: see --map-life"
+	}
+	return what + ", until " + when(until) + " at the latest"
+}
+
 func (a *app) overview(ctx context.Context) (overview, error) {
 	o := overview{Waiting: []wire.SystemID{}, Systems: map[wire.SystemState]int{}, Policies: map[string]int{}}
 	cl, err := a.client()
@@ -108,6 +130,7 @@ func (a *app) overview(ctx context.Context) (overview, error) {
 		return o, err
 	}
 	o.Revision, o.At, o.Applied, o.Warnings, o.ConfirmBy = rev.Revision, rev.At, rev.Applied, rev.Warnings, rev.ConfirmBy
+	o.Away, o.AwayUntil = rev.Away, rev.AwayUntil
 	o.Waiting = append(o.Waiting, rev.Waiting...)
 	systems, err := cl.Systems(ctx, nil)
 	if err != nil {

@@ -100,6 +100,7 @@ type outcome struct {
 	Affected int            `json:"affected,omitempty"` // absent where the answer does not tell
 	Applied  *bool          `json:"applied,omitempty"`
 	Took     *time.Duration `json:"took_ns,omitempty"`
+	Away     int            `json:"away,omitempty"` // systems that it has not reached: they are not connected
 	Object   any            `json:"object,omitempty"`
 }
 
@@ -107,6 +108,7 @@ type outcome struct {
 // for people.
 func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Changed, object any, said string) error {
 	out := outcome{Revision: ch.Revision, Affected: ch.Affected, Object: object}
+	var missed api.RevisionStatus
 	if w.wait {
 		began := time.Now()
 		ctx, cancel := context.WithTimeout(ctx, w.timeout)
@@ -121,7 +123,8 @@ func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Cha
 				Hint:    "the change is kept; see \"enclave status\""}
 		}
 		took, applied := time.Since(began), true
-		out.Took, out.Applied = &took, &applied
+		out.Took, out.Applied, out.Away = &took, &applied, st.Away
+		missed = st
 	}
 	return a.print(out, func(io.Writer) {
 		a.printf("%s (revision %d", said, ch.Revision)
@@ -129,6 +132,9 @@ func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Cha
 			a.printf(", applied by every affected connected system after %s", out.Took.Round(time.Millisecond))
 		}
 		a.printf(")\n")
+		if missed.Away > 0 {
+			a.printf("not reached: %s\n", olderMaps(missed.Away, missed.AwayUntil))
+		}
 	})
 }
 

@@ -17,6 +17,7 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct{ line, says string }{
 		{"polcy list", "polcy"},
 		{"help bogus", "bogus"},
+		{"completion ksh", "ksh"},
 		{"system lst", "lst"},
 		{"system list extra", "no arguments"},
 		{"system show", "SYSTEM"},
@@ -73,6 +74,9 @@ func TestUsage(t *testing.T) {
 		if !strings.Contains(r.Message+r.Hint, c.says) {
 			t.Errorf("enclave %s: %+v does not say %q", c.line, r, c.says)
 		}
+	}
+	if r := s.refused(exitUsage, "policy", "delete", ""); !strings.Contains(r.Message, "POLICY is empty") {
+		t.Errorf("an empty argument is not named: %+v", r)
 	}
 	if r := s.refused(exitUsage, "systm", "list"); !strings.Contains(r.Hint, `"enclave system"`) {
 		t.Errorf("a typo is not recognised: %+v", r)

@@ -51,6 +51,26 @@ func (h *hub) followed(rev wire.Revision) bool {
 	return rev <= h.revision
 }
 
+// away counts who is not connected and may act on a map from before rev, and tells until
+// when the last of them may: no word of control keeps a map for longer than its life. The
+// zero time with a count is never, of maps that count for ever. Whoever is connected has
+// cut such a system off; two of them may go on with each other. mu is held.
+func (h *hub) away(rev wire.Revision, now time.Time) (count int, until time.Time) {
+	for _, n := range h.nodes {
+		if n.stream != nil || n.held >= min(rev, n.needs) || n.sys.Live.DisconnectedAt.IsZero() {
+			continue
+		}
+		ends := n.sys.Live.DisconnectedAt.Add(h.mapLife)
+		if h.mapLife > 0 && !now.Before(ends) {
+			continue
+		}
+		if count++; h.mapLife > 0 && ends.After(until) {
+			until = ends
+		}
+	}
+	return count, until
+}
+
 // Status implements admin.Control. Revision zero asks about the present one.
 func (h *hub) Status(rev wire.Revision) api.RevisionStatus {
 	h.mu.Lock()
@@ -64,6 +84,11 @@ func (h *hub) status(rev wire.Revision) api.RevisionStatus {
 	}
 	st := api.RevisionStatus{Revision: h.revision, At: h.revisedAt, Waiting: h.waiting(rev)}
 	st.Applied = rev <= h.revision && len(st.Waiting) == 0
+	if away, until := h.away(rev, time.Now()); away > 0 {
+		if st.Away = away; !until.IsZero() {
+			st.AwayUntil = &until
+		}
+	}
 	st.Warnings = h.warnings()
 	if p := h.rules.Pending; p != nil {
 		st.ConfirmBy = &p.Deadline

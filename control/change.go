@@ -252,7 +252,7 @@ func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time, cause strin
 		return nil
 	}
 	if n == nil {
-		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied, judged: h.met(s)}
+		n = &node{sys: *s, seen: s.Live.LastSeen, acked: s.Live.Applied, held: s.Live.Applied, judged: h.met(s)}
 		h.call(n)
 		n.refresh(now)
 		h.nodes[id] = n

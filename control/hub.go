@@ -65,6 +65,7 @@ type node struct {
 	stream *stream           // nil while not connected
 	needs  wire.Revision     // last revision that concerned it
 	acked  wire.Revision     // revision it has acknowledged
+	held   wire.Revision     // up to which its map was right when it was last connected
 	seen   time.Time         // last heard
 
 	names    []string       // that it answers to
@@ -254,7 +255,7 @@ func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
 		return nil
 	}
 	h.leave(n, now)
-	acked := n.acked
+	acked := n.held
 	h.mu.Unlock()
 
 	h.look() // an ephemeral system's time starts now
@@ -266,6 +267,9 @@ func (h *hub) disconnect(ctx context.Context, st *stream, now time.Time) error {
 
 // leave is disconnect in memory; mu is held.
 func (h *hub) leave(n *node, now time.Time) {
+	if n.held = n.acked; n.acked >= n.stream.sent {
+		n.held = max(n.acked, n.stream.good)
+	}
 	n.stream, n.seen = nil, now
 	n.sys.Live.Online, n.sys.Live.DisconnectedAt = false, now
 	n.refresh(now)

@@ -3,6 +3,7 @@ package control
 import (
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"enclave/store"
@@ -132,4 +133,49 @@ func TestAppliedMeansLookedAtSentAndAcknowledged(t *testing.T) {
 	if st := h.Status(rev); !st.Applied {
 		t.Errorf("acknowledged by all: %+v", st)
 	}
+}
+
+// Who is away when something changes keeps an older map for as long as that counts: no
+// answer may say that the change is in effect with it.
+func TestAwayIsNotInEffect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, senders := benchHub(nil, 20)
+		h.mapLife = time.Hour
+		for _, s := range senders {
+			s.next(time.Now())
+			h.sent(s.st, s.told.Revision(), s.told.Revision())
+			h.heard(s.st.id, &wire.Report{Applied: s.told.Revision()}, time.Now())
+		}
+		leave := func(s *sender) {
+			h.mu.Lock()
+			h.leave(h.nodes[s.st.id], time.Now())
+			h.mu.Unlock()
+		}
+		enable := func(on bool) {
+			p := direct("dev-1", "pod-1")
+			p.ID, p.Enabled = "p1", on
+			h.mu.Lock()
+			h.apply(fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*stored{"p1": asStored(p)}}, time.Now())
+			h.mu.Unlock()
+		}
+		for _, s := range senders {
+			leave(s)
+		}
+		if st := h.Status(0); st.Away != 0 {
+			t.Fatalf("nothing has changed since they left: %+v", st)
+		}
+		enable(false)
+		st := h.Status(0)
+		if st.Away != 10 || st.AwayUntil == nil || !st.AwayUntil.Equal(time.Now().Add(time.Hour)) {
+			t.Fatalf("they have not heard of it: %+v", st)
+		}
+		time.Sleep(time.Hour)
+		if st := h.Status(0); st.Away != 0 || st.AwayUntil != nil {
+			t.Errorf("no map from before counts any more: %+v", st)
+		}
+		h.mapLife = 0
+		if st := h.Status(0); st.Away == 0 || st.AwayUntil != nil {
+			t.Errorf("maps that count for ever: %+v", st)
+		}
+	})
 }

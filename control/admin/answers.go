@@ -121,7 +121,7 @@ func (a *API) explain(ctx context.Context, in *explainQuery) (*explained, error)
 		return nil, invalid(wire.Problem{Path: "protocol", Message: err.Error()})
 	}
 	if ported := proto == wire.TCP || proto == wire.UDP; ported != (in.Port != 0) {
-		return nil, invalid(wire.Problem{Path: "port", Message: "goes with tcp and udp, and they with it"})
+		return nil, invalid(wire.Problem{Path: "port", Message: "tcp and udp take one, as in tcp/443; any and icmp take none"})
 	}
 	from, err := a.store.FindSystem(ctx, in.From)
 	if err != nil {

@@ -253,6 +253,8 @@ func CheckText(path, s string, limit int, lines bool) (bad []wire.Problem) {
 		add("contains control characters")
 	case strings.ContainsFunc(s, turns):
 		add("contains characters that turn the direction of text, or end a line")
+	case s != "" && strings.TrimSpace(s) == "":
+		add("is blank")
 	}
 	return bad
 }

@@ -29,7 +29,7 @@ func (e *Engine) whyNotFlow(f Packet, now time.Time) string {
 	case f.Src.Is4() != f.Dst.Is4():
 		return "the addresses are of two families"
 	case src == dst:
-		return fmt.Sprintf("system %s needs no policy to reach itself", src.ID)
+		return fmt.Sprintf("%s is both ends: the overlay carries nothing from a system to itself", src.ID)
 	}
 	if why := src.whyOut(now); why != "" {
 		return why

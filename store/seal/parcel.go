@@ -45,7 +45,10 @@ func Decrypt(r io.Reader, ids []Identity) (io.Reader, error) {
 	if miss := (*age.NoIdentityMatchError)(nil); errors.As(err, &miss) {
 		return nil, ErrWrongIdentity
 	}
-	return out, err
+	if err != nil {
+		return nil, fmt.Errorf("no file that was sealed to a recipient, or its beginning is damaged: %w", err)
+	}
+	return out, nil
 }
 
 // Secrets returns the roots, for a parcel; Reborn reads them.

@@ -120,7 +120,10 @@ func Box(lines []string, w, h int) string {
 	return b.String()
 }
 
-// Wrap breaks s into lines of at most w cells.
+// Wrap breaks s into lines of at most w cells, at spaces where it can: a flag or an
+// identifier that is broken at its hyphens cannot be copied.
 func Wrap(s string, w int) []string {
-	return strings.Split(ansi.Wrap(s, max(w, 1), " "), "\n")
+	const unbreaking = "\u2011" // as wide as what it stands for
+	s = ansi.Wrap(strings.ReplaceAll(s, "-", unbreaking), max(w, 1), " ")
+	return strings.Split(strings.ReplaceAll(s, unbreaking, "-"), "\n")
 }

@@ -233,6 +233,10 @@ type RevisionStatus struct {
 	At       time.Time       `json:"at"`
 	Applied  bool            `json:"applied"`           // every affected connected system has acknowledged it
 	Waiting  []wire.SystemID `json:"waiting,omitempty"` // those that have not
+	// Away is how many systems are not connected and may act, among themselves, on a map
+	// from before it; AwayUntil is when none of them does any more, absent for never.
+	Away      int        `json:"away,omitempty"`
+	AwayUntil *time.Time `json:"away_until,omitempty"`
 	// Warnings name what is stored and cannot be served as it stands.
 	Warnings []string `json:"warnings,omitempty"`
 	// ConfirmBy is when the last change reverts unless it is confirmed.
