@@ -21,31 +21,17 @@ func (a *app) dns() *cobra.Command {
 }
 
 func (a *app) zoneList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List zones", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
+	return listing(a, "List zones", (*client.Client).Zones, []string{"ZONE", "NAMES", "PUBLISHES", "FORWARDED TO", "NOTES"}, func(z api.Zone) []string {
+		kind, to := "ours", "-"
+		publishes := join(z.AutoTags)
+		if z.BuiltIn {
+			publishes = "every system"
 		}
-		zones, err := cl.Zones(c.Context())
-		if err != nil {
-			return err
+		if z.Forward != nil {
+			kind, to = "forwarded", strings.Join(z.Forward.Resolvers, ",")+" over "+join(z.Forward.Gateways)
 		}
-		return a.print(zones, func(w io.Writer) {
-			rows := [][]string{{"ZONE", "NAMES", "PUBLISHES", "FORWARDED TO", "NOTES"}}
-			for _, z := range zones {
-				kind, to := "ours", "-"
-				publishes := join(z.AutoTags)
-				if z.BuiltIn {
-					publishes = "every system"
-				}
-				if z.Forward != nil {
-					kind, to = "forwarded", strings.Join(z.Forward.Resolvers, ",")+" over "+join(z.Forward.Gateways)
-				}
-				rows = append(rows, []string{clean(z.Name), kind, orDash(publishes), to, orDash(z.Notes)})
-			}
-			table(w, rows...)
-		})
-	}}
+		return []string{clean(z.Name), kind, orDash(publishes), to, orDash(z.Notes)}
+	})
 }
 
 // zoneFlags are the fields of a zone as flags.
@@ -194,23 +180,9 @@ func (a *app) zoneDelete() *cobra.Command {
 }
 
 func (a *app) recordList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List records", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Records(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"RECORD", "ZONE", "TAGS", "SYSTEMS", "NOTES"}}
-			for _, r := range list {
-				rows = append(rows, []string{clean(r.Name), orDash(r.Zone), orDash(join(r.Tags)), orDash(join(r.Systems)), orDash(r.Notes)})
-			}
-			table(w, rows...)
-		})
-	}}
+	return listing(a, "List records", (*client.Client).Records, []string{"RECORD", "ZONE", "TAGS", "SYSTEMS", "NOTES"}, func(r api.Record) []string {
+		return []string{clean(r.Name), orDash(r.Zone), orDash(join(r.Tags)), orDash(join(r.Systems)), orDash(r.Notes)}
+	})
 }
 
 func (a *app) recordPut(create bool) *cobra.Command {

@@ -114,27 +114,13 @@ func (a *app) keyCreate() *cobra.Command {
 }
 
 func (a *app) keyList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List enrolment keys", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
+	return listing(a, "List enrolment keys", (*client.Client).Keys, []string{"ID", "NAME", "KIND", "APPROVAL", "USED", "LEFT", "TAGS", "ENABLED", "FROM", "EXPIRES"}, func(k api.Key) []string {
+		left := "unlimited"
+		if k.Uses != nil {
+			left = num(*k.Uses)
 		}
-		list, err := cl.Keys(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "NAME", "KIND", "APPROVAL", "USED", "LEFT", "TAGS", "ENABLED", "FROM", "EXPIRES"}}
-			for _, k := range list {
-				left := "unlimited"
-				if k.Uses != nil {
-					left = num(*k.Uses)
-				}
-				rows = append(rows, []string{string(k.ID), clean(k.Name), k.Kind, k.Approval, num(k.Used), left, join(k.Tags), strconv.FormatBool(k.Enabled), join(k.Sources), ends(k.ExpiresAt, k.ExpiresLocal, k.ExpiryAction)})
-			}
-			table(w, rows...)
-		})
-	}}
+		return []string{string(k.ID), clean(k.Name), k.Kind, k.Approval, num(k.Used), left, join(k.Tags), strconv.FormatBool(k.Enabled), join(k.Sources), ends(k.ExpiresAt, k.ExpiresLocal, k.ExpiryAction)}
+	})
 }
 
 func num(n int) string { return strconv.Itoa(n) }

@@ -16,23 +16,9 @@ import (
 )
 
 func (a *app) relays() *cobra.Command {
-	return a.group("relays", "Look at the relays, and remove one", a.relaysDelete(), &cobra.Command{Use: "list", Short: "List relays", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Relays(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"NAME", "ID", "ADDRESS", "STUN", "ENROLLED"}}
-			for _, r := range list {
-				rows = append(rows, []string{orDash(r.Name), string(r.ID), r.Addr, join(r.STUN), when(&r.EnrolledAt)})
-			}
-			table(w, rows...)
-		})
-	}})
+	return a.group("relays", "Look at the relays, and remove one", a.relaysDelete(), listing(a, "List relays", (*client.Client).Relays, []string{"NAME", "ID", "ADDRESS", "STUN", "ENROLLED"}, func(r api.Relay) []string {
+		return []string{orDash(r.Name), string(r.ID), r.Addr, join(r.STUN), when(&r.EnrolledAt)}
+	}))
 }
 
 func (a *app) relaysDelete() *cobra.Command {

@@ -35,6 +35,27 @@ func table(w io.Writer, rows ...[]string) {
 	t.Flush()
 }
 
+// listing is the verb that lists all there is of something, a row each.
+func listing[T any](a *app, short string, ask func(*client.Client, context.Context) ([]T, error), heading []string, row func(T) []string) *cobra.Command {
+	return &cobra.Command{Use: "list", Short: short, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+		cl, err := a.client()
+		if err != nil {
+			return err
+		}
+		list, err := ask(cl, c.Context())
+		if err != nil {
+			return err
+		}
+		return a.print(list, func(w io.Writer) {
+			rows := [][]string{heading}
+			for _, v := range list {
+				rows = append(rows, row(v))
+			}
+			table(w, rows...)
+		})
+	}}
+}
+
 // clean makes text from outside safe for a terminal: a system chooses its own
 // hostname, and an escape sequence in it must not reach the administrator's screen.
 func clean(s string) string {

@@ -122,23 +122,9 @@ func readDocument(in io.Reader, file string, v any) error {
 }
 
 func (a *app) policyList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List policies", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Policies(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "NAME", "STATE", "FROM", "TO", "ALLOWS", "EXPIRES"}}
-			for _, p := range list {
-				rows = append(rows, []string{string(p.ID), clean(p.Name), p.State, join(p.SenderTags), join(p.ReceiverTags), rules(p.ACLs), ends(p.ExpiresAt, p.ExpiresLocal, p.ExpiryAction)})
-			}
-			table(w, rows...)
-		})
-	}}
+	return listing(a, "List policies", (*client.Client).Policies, []string{"ID", "NAME", "STATE", "FROM", "TO", "ALLOWS", "EXPIRES"}, func(p api.Policy) []string {
+		return []string{string(p.ID), clean(p.Name), p.State, join(p.SenderTags), join(p.ReceiverTags), rules(p.ACLs), ends(p.ExpiresAt, p.ExpiresLocal, p.ExpiryAction)}
+	})
 }
 
 // rules shows rules the way --allow takes them.

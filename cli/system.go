@@ -217,23 +217,9 @@ func (a *app) tagRename() *cobra.Command {
 }
 
 func (a *app) tagList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List tags", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Tags(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"TAG", "SYSTEMS", "KEYS", "POLICIES", "TRUST"}}
-			for _, t := range list {
-				rows = append(rows, []string{string(t.Name), num(t.Systems), num(t.Keys), num(t.Policies), join(t.Trust)})
-			}
-			table(w, rows...)
-		})
-	}}
+	return listing(a, "List tags", (*client.Client).Tags, []string{"TAG", "SYSTEMS", "KEYS", "POLICIES", "TRUST"}, func(t api.Tag) []string {
+		return []string{string(t.Name), num(t.Systems), num(t.Keys), num(t.Policies), join(t.Trust)}
+	})
 }
 
 // change runs one change and prints its outcome.

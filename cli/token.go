@@ -94,21 +94,7 @@ func (a *app) tokenCreate() *cobra.Command {
 }
 
 func (a *app) tokenList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List tokens, without their secrets", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Tokens(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "NAME", "SCOPES", "CREATED", "EXPIRES"}}
-			for _, t := range list {
-				rows = append(rows, []string{t.ID, orDash(t.Name), join(t.Scopes), when(&t.CreatedAt), when(t.ExpiresAt)})
-			}
-			table(w, rows...)
-		})
-	}}
+	return listing(a, "List tokens, without their secrets", (*client.Client).Tokens, []string{"ID", "NAME", "SCOPES", "CREATED", "EXPIRES"}, func(t api.Token) []string {
+		return []string{t.ID, orDash(t.Name), join(t.Scopes), when(&t.CreatedAt), when(t.ExpiresAt)}
+	})
 }

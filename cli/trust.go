@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"io"
 	"strings"
 	"time"
 
@@ -19,23 +18,9 @@ func (a *app) trust() *cobra.Command {
 }
 
 func (a *app) trustList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List trust requirements", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-		cl, err := a.client()
-		if err != nil {
-			return err
-		}
-		list, err := cl.Requirements(c.Context())
-		if err != nil {
-			return err
-		}
-		return a.print(list, func(w io.Writer) {
-			rows := [][]string{{"ID", "KIND", "AUTHORITY", "CONDITIONS", "DESCRIPTION"}}
-			for _, r := range list {
-				rows = append(rows, []string{clean(r.ID), string(r.Kind), orDash(r.Authority), conditions(&r.Requirement), orDash(r.Description)})
-			}
-			table(w, rows...)
-		})
-	}}
+	return listing(a, "List trust requirements", (*client.Client).Requirements, []string{"ID", "KIND", "AUTHORITY", "CONDITIONS", "DESCRIPTION"}, func(r api.Requirement) []string {
+		return []string{clean(r.ID), string(r.Kind), orDash(r.Authority), conditions(&r.Requirement), orDash(r.Description)}
+	})
 }
 
 // conditions shows what a requirement asks for in a line.

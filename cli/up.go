@@ -56,14 +56,22 @@ func (f *serverFlags) open() (net.Listener, string, error) {
 	if u, err := url.Parse(f.url); f.url != "" && (err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() == "") {
 		return nil, "", usage("--advertise %.80q: want https://host:port", f.url)
 	}
-	if ip := net.ParseIP(host); f.url == "" && (host == "" || (ip != nil && ip.IsUnspecified())) {
-		return nil, "", usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise https://HOST:PORT")
+	if f.url == "" && everyAddress(host) {
+		return nil, "", usage(noAddressToTell, f.listen).hint("add --advertise https://HOST:PORT")
 	}
 	l, err := net.Listen("tcp", f.listen)
 	if err != nil || f.url != "" {
 		return l, f.url, err
 	}
 	return l, "https://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
+}
+
+const noAddressToTell = "--listen %s takes every address, so agents cannot be told one"
+
+// everyAddress reports whether who listens at host does so at all addresses.
+func everyAddress(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // hostPort splits the value of a flag; the port may be 0, for any.
@@ -132,9 +140,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 			Dial:  (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
 	}
 	cfg.Relay.Info.Addr = url[len("https://"):]
-	for _, pc := range stun {
-		cfg.Relay.Info.STUN = append(cfg.Relay.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
-	}
+	cfg.Relay.Info.STUN = addresses(stun)
 	if err := notEmptied(dir); err != nil {
 		return err
 	}
@@ -298,8 +304,8 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	if err != nil {
 		return err
 	}
-	if ip := net.ParseIP(host); f.advertise == "" && (host == "" || (ip != nil && ip.IsUnspecified())) {
-		return usage("--listen %s takes every address, so agents cannot be told one", f.listen).hint("add --advertise HOST:PORT")
+	if f.advertise == "" && everyAddress(host) {
+		return usage(noAddressToTell, f.listen).hint("add --advertise HOST:PORT")
 	}
 	if f.advertise != "" {
 		if _, _, err := hostPort("--advertise", f.advertise); err != nil {
@@ -330,9 +336,7 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 		Dial: passage.Through((&net.Dialer{}).DialContext, a.proxies().ProxyFunc()), Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
 	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
-		for _, pc := range stun {
-			cfg.Info.STUN = append(cfg.Info.STUN, pc.(*net.UDPConn).LocalAddr().String())
-		}
+		cfg.Info.STUN = addresses(stun)
 	}
 	if f.metrics != "" {
 		if _, _, err := hostPort("--metrics", f.metrics); err != nil {
@@ -368,6 +372,14 @@ func listenSTUN(addrs []string) ([]relay.PacketConn, error) {
 		return nil, fmt.Errorf("STUN: %w", err)
 	}
 	return out, nil
+}
+
+// addresses are those of sockets that listenSTUN opened.
+func addresses(conns []relay.PacketConn) (out []string) {
+	for _, c := range conns {
+		out = append(out, c.(*net.UDPConn).LocalAddr().String())
+	}
+	return out
 }
 
 func closeAll(conns []relay.PacketConn) {
