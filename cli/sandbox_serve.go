@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -47,6 +48,7 @@ type serveFlags struct {
 	plain             bool
 	reload            time.Duration
 	origins           []string
+	proxies           []string
 }
 
 func (a *app) sandboxServe() *cobra.Command {
@@ -85,6 +87,7 @@ streams tell what changed.`,
 	fl.BoolVar(&f.sealed, "require-encryption", false, "take sealed sessions only")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` that callers may ask for; may be given several times (default all of the key's)")
 	fl.StringArrayVar(&f.origins, "allow-origin", nil, "`ORIGIN` whose pages may call, scheme://host; may be given several times (default none)")
+	fl.StringArrayVar(&f.proxies, "proxy", nil, "`CIDR` of reverse proxies, whose connections are not counted: any other address has 256; may be given several times")
 	fl.DurationVar(&f.limits.Lifetime, "session-life", f.limits.Lifetime, "longest life of a session")
 	fl.IntVar(&f.limits.Running, "max-runs", f.limits.Running, "runs at once")
 	fl.IntVar(&f.limits.TenantRuns, "max-tenant-runs", f.limits.TenantRuns, "runs at once of one tenant")
@@ -117,6 +120,14 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 		if err := session.CheckOrigin(origin); err != nil {
 			return usage("--allow-origin %.80q: %v", origin, err)
 		}
+	}
+	var proxies []netip.Prefix
+	for _, text := range f.proxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return usage("--proxy %.80q: want a range such as 10.0.0.0/24, or one address as 10.0.0.7/32", text)
+		}
+		proxies = append(proxies, p)
 	}
 	dir, err := a.stateDir()
 	if err != nil {
@@ -177,7 +188,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	defer signal.Stop(hup)
 	defer signal.Stop(tokensHup)
 	cfg := session.Config{Host: host, Tokens: tokens, TokenFile: file, Again: tokensHup, Level: level, Identity: identity, Sealed: f.sealed, Tags: f.tags,
-		Join: f.host.join, Origins: f.origins, Limits: f.limits, Logger: a.logger()}
+		Join: f.host.join, Origins: f.origins, Proxies: proxies, Limits: f.limits, Logger: a.logger()}
 	scheme := "http://"
 	if cert != nil {
 		scheme, cfg.TLS = "https://", cert.config()

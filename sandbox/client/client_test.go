@@ -322,3 +322,22 @@ func TestTypeScriptClientUnderNode(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestAStreamThatItsTokenEnds: a client that is refused is told so, and does not come back.
+func TestAStreamThatItsTokenEnds(t *testing.T) {
+	calls := 0
+	url, _ := serve(t, func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			calls++
+			w.Header().Set("Location", "/sessions/s_1")
+			io.WriteString(w, `{"protocolVersion":2,"sessionId":"s_1","seq":1,"type":"error","payload":{"code":"TOKEN_REMOVED","message":"gone"}}`+"\n")
+		})
+	})
+	var r *Refused
+	if err := (&Client{URL: url, Token: token}).Eval(t.Context(), Request{Code: "print"}, nil); !errors.As(err, &r) || r.Code != "TOKEN_REMOVED" || r.Status != 401 {
+		t.Errorf("%v", err)
+	}
+	if calls != 1 {
+		t.Errorf("it came back: %d calls", calls)
+	}
+}

@@ -26,8 +26,9 @@ type bearers []*bearer
 // whose returns the bearer of a header, or nil. Every token is compared, in constant time:
 // the answer's time says nothing about any of them.
 func (b bearers) whose(header string, now time.Time) (found *bearer) {
-	text, ok := strings.CutPrefix(header, "Bearer ")
-	sum := sha256.Sum256([]byte(text))
+	scheme, text, _ := strings.Cut(header, " ")
+	ok := strings.EqualFold(scheme, "Bearer") // RFC 9110, section 11.1
+	sum := sha256.Sum256([]byte(strings.TrimLeft(text, " ")))
 	for _, one := range b {
 		if subtle.ConstantTimeCompare(sum[:], one.sum[:]) == 1 && ok && one.counts(now) {
 			found = one

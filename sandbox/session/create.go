@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -54,14 +55,17 @@ const maxBody = 4 * sandbox.MaxSource
 
 func readBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return &refusal{http.StatusUnsupportedMediaType, "BAD_REQUEST", "want a body of type application/json"}
+		return &refusal{http.StatusUnsupportedMediaType, "BAD_REQUEST", "want a body of type application/json, and the header that says so: Content-Type: application/json"}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return &refusal{http.StatusRequestEntityTooLarge, "TOO_LARGE", fmt.Sprintf("the body has more than %d bytes; what a script works on comes by its tools", maxBody)}
+	}
 	if err != nil {
-		return &refusal{http.StatusRequestEntityTooLarge, "TOO_LARGE", fmt.Sprintf("the body has more than %d bytes", maxBody)}
+		return bad("the body did not come whole: send it within a minute")
 	}
 	if err := wire.Unmarshal(body, v); err != nil {
-		return bad("%v", err)
+		return bad("the body is not as GET /openapi.json tells: %v", err)
 	}
 	return nil
 }
@@ -91,12 +95,20 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, by *bearer) erro
 	if err != nil {
 		return err
 	}
+	silent := accepts(r, "application/json") && !accepts(r, kindLines) && !accepts(r, kindEvents)
+	if !silent { // before it is started: who cannot be told must not have to guess
+		leave, err := s.reads(by.who.Tenant)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	l, err := s.start(id, &c, by, req, life, sealer)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/sessions/"+l.id)
-	if accepts(r, "application/json") && !accepts(r, kindLines) && !accepts(r, kindEvents) {
+	if silent {
 		return answer(w, http.StatusCreated, l.info())
 	}
 	return s.stream(w, r, by, l, 1, f)

@@ -3,6 +3,7 @@ package session
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -12,15 +13,19 @@ import (
 const maxFromOne = 256
 
 // fair closes connections of an address that holds too many, before a handshake of TLS
-// costs anything. Loopback is left out, where a reverse proxy brings everybody.
+// costs anything. Loopback is left out, and so are the reverse proxies that an operator
+// names: they bring everybody.
 type fair struct {
 	net.Listener
+	proxies []netip.Prefix
 
 	mu   sync.Mutex // guards open; never held across I/O
 	open map[netip.Addr]int
 }
 
-func newFair(l net.Listener) *fair { return &fair{Listener: l, open: make(map[netip.Addr]int)} }
+func newFair(l net.Listener, proxies []netip.Prefix) *fair {
+	return &fair{Listener: l, proxies: proxies, open: make(map[netip.Addr]int)}
+}
 
 // Accept returns the next connection within the bound.
 func (l *fair) Accept() (net.Conn, error) {
@@ -29,8 +34,8 @@ func (l *fair) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from, ok := caller(c.RemoteAddr())
-		if !ok || from.IsLoopback() {
+		from, ok := l.caller(c.RemoteAddr())
+		if !ok {
 			return c, nil
 		}
 		if l.enter(from) {
@@ -58,14 +63,17 @@ func (l *fair) leave(from netip.Addr) {
 	}
 }
 
-// caller is whom a connection counts for.
-func caller(a net.Addr) (netip.Addr, bool) {
+// caller is whom a connection counts for, if it does.
+func (l *fair) caller(a net.Addr) (netip.Addr, bool) {
 	at, err := netip.ParseAddrPort(a.String())
 	if err != nil {
 		return netip.Addr{}, false
 	}
 	from := at.Addr().Unmap().WithZone("")
-	if from.Is6() && !from.IsLoopback() {
+	if from.IsLoopback() || slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(from) }) {
+		return netip.Addr{}, false
+	}
+	if from.Is6() {
 		p, err := from.Prefix(64)
 		return p.Addr(), err == nil
 	}

@@ -50,13 +50,13 @@ func (l *callers) Accept() (net.Conn, error) {
 func TestOneAddressLeavesRoom(t *testing.T) {
 	from := &callers{}
 	for range 2 * maxFromOne {
-		from.from = append(from.from, "192.0.2.1:7", "[2001:db8::1]:7", "[2001:db8::2]:7")
+		from.from = append(from.from, "198.51.100.9:7", "192.0.2.1:7", "[2001:db8::1]:7", "[2001:db8::2]:7")
 	}
 	from.from = append(from.from, "192.0.2.2:7", "[2001:db8:0:1::1]:7")
 	for range maxFromOne + 1 {
 		from.from = append(from.from, "127.0.0.1:7")
 	}
-	l := newFair(from)
+	l := newFair(from, []netip.Prefix{netip.MustParsePrefix("198.51.100.8/29")})
 	let := map[string]int{}
 	var all []net.Conn
 	for {
@@ -69,7 +69,7 @@ func TestOneAddressLeavesRoom(t *testing.T) {
 		all = append(all, c)
 	}
 	if let["192.0.2.1"] != maxFromOne || let["2001:db8::1"]+let["2001:db8::2"] != maxFromOne || let["192.0.2.2"] != 1 || let["2001:db8:0:1::1"] != 1 ||
-		let["127.0.0.1"] != maxFromOne+1 {
+		let["127.0.0.1"] != maxFromOne+1 || let["198.51.100.9"] != 2*maxFromOne {
 		t.Errorf("let in %v", let)
 	}
 	for _, c := range all {

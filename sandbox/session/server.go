@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ type Config struct {
 	Tags      []string           // tags that callers may ask for; nil lets the key decide alone
 	Join      bool               // every run joins the overlay
 	Origins   []string           // whose pages may call; nil: none
+	Proxies   []netip.Prefix     // that bring many callers: their connections are not counted
 	Limits    Limits
 	TLS       *tls.Config  // nil serves plain HTTP
 	Logger    *slog.Logger // nil discards
@@ -51,6 +53,7 @@ type Limits struct {
 	Running    int   // at once
 	TenantRuns int   // at once, of one tenant
 	Waiting    int   // of one tenant
+	Streams    int   // read at once, of one tenant
 	Events     int   // kept for replay, of one session
 	EventBytes int
 }
@@ -58,7 +61,7 @@ type Limits struct {
 // Defaults are the limits of the reference where it has them.
 func Defaults() Limits {
 	return Limits{Lifetime: 60 * time.Second, Retention: 60 * time.Second, Heartbeat: 15 * time.Second, ToolCalls: 50, Stdout: 256 << 10,
-		Sessions: 100, PerTenant: 50, Running: 8, TenantRuns: 4, Waiting: 16, Events: 1000, EventBytes: 8 << 20}
+		Sessions: 100, PerTenant: 50, Running: 8, TenantRuns: 4, Waiting: 16, Streams: 200, Events: 1000, EventBytes: 8 << 20}
 }
 
 func (l Limits) filled() Limits {
@@ -73,6 +76,7 @@ func (l Limits) filled() Limits {
 	or(&l.Running, d.Running)
 	or(&l.TenantRuns, d.TenantRuns)
 	or(&l.Waiting, d.Waiting)
+	or(&l.Streams, d.Streams)
 	or(&l.Events, d.Events)
 	or(&l.EventBytes, d.EventBytes)
 	return l
@@ -97,6 +101,7 @@ type Server struct {
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*live
 	hands    map[string]*handshake
+	streams  map[string]int // of a tenant
 	down     bool
 	under    context.Context // of all runs
 	stop     context.CancelCauseFunc
@@ -111,7 +116,7 @@ func New(cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, sessions: make(map[string]*live), hands: make(map[string]*handshake),
+	s := &Server{cfg: cfg, log: cfg.Logger, sessions: make(map[string]*live), hands: make(map[string]*handshake), streams: make(map[string]int),
 		queue: &Queue{All: cfg.Limits.Running, Tenant: cfg.Limits.TenantRuns, Waiting: cfg.Limits.Waiting}}
 	s.under, s.stop = context.WithCancelCause(context.Background())
 	first, _, _ := bearers(nil).replaced(cfg.Tokens.list, time.Now(), false)
@@ -140,7 +145,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /sessions/{id}/stream", s.one(s.replay))
 	mux.HandleFunc("POST /sessions/{id}/cancel", s.one(s.cancel))
 	mux.HandleFunc("DELETE /sessions/{id}", s.one(s.cancel))
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, errNoRoute) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, &refusal{http.StatusNotFound, "NOT_FOUND", fmt.Sprintf("there is no %.20s %.80s here; GET /openapi.json tells the routes", r.Method, r.URL.Path)})
+	})
 	return origins(s.cfg.Origins, mux)
 }
 
@@ -165,7 +172,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
-	l = newFair(l)
+	l = newFair(l, s.cfg.Proxies)
 	if s.cfg.TLS != nil {
 		l = tls.NewListener(l, s.cfg.TLS)
 	}
@@ -227,10 +234,11 @@ type refusal struct {
 func (e *refusal) Error() string { return e.message }
 
 var (
-	errNoRoute  = &refusal{http.StatusNotFound, "NOT_FOUND", "no such route"}
-	errNoToken  = &refusal{http.StatusUnauthorized, "UNAUTHORIZED", "want a bearer token of this server's token file"}
+	errNoToken  = &refusal{http.StatusUnauthorized, "UNAUTHORIZED", "this token is not accepted here: it never was, was removed, or has ended; ask the server's operator for a line in the token file"}
+	errNoBearer = &refusal{http.StatusUnauthorized, "UNAUTHORIZED", "want the header \"Authorization: Bearer TOKEN\", with a token of the server's token file"}
 	errNoneSuch = &refusal{http.StatusNotFound, "SESSION_NOT_FOUND", "there is no such session, or no more"}
 	errBusy     = &refusal{http.StatusTooManyRequests, "TOO_MANY_SESSIONS", "too many sessions are held or waiting; try again later"}
+	errReaders  = &refusal{http.StatusTooManyRequests, "TOO_MANY_STREAMS", "this tenant reads as many streams as it may at once; close one, or try again later"}
 	errDown     = &refusal{http.StatusServiceUnavailable, "SHUTTING_DOWN", "the server goes down"}
 )
 
@@ -268,8 +276,13 @@ func answer(w http.ResponseWriter, status int, v any) error {
 // known lets callers with a token through.
 func (s *Server) known(handle func(http.ResponseWriter, *http.Request, *bearer) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		by := s.accepted.Load().whose(r.Header.Get("Authorization"), time.Now())
-		if by == nil {
+		header := r.Header.Get("Authorization")
+		by := s.accepted.Load().whose(header, time.Now())
+		switch {
+		case header == "":
+			refuse(w, errNoBearer)
+			return
+		case by == nil:
 			refuse(w, errNoToken)
 			return
 		}

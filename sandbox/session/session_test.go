@@ -131,7 +131,7 @@ func TestASessionFromStartToEnd(t *testing.T) {
 		method, path, token string
 		status              int
 	}{
-		{"GET", path, "", 401}, {"GET", path, "wrong-token-0123456789", 401}, {"GET", path, bobToken, 404}, {"DELETE", path, bobToken, 404},
+		{"GET", path, "", 401}, {"PUT", "/sessions", aliceToken, 404}, {"GET", path, "wrong-token-0123456789", 401}, {"GET", path, bobToken, 404}, {"DELETE", path, bobToken, 404},
 		{"GET", path, aliceToken, 200}, {"GET", path + "/stream?fromSeq=x", aliceToken, 400}, {"GET", "/sessions/s_none", aliceToken, 404}, {"GET", "/nothing", aliceToken, 404},
 	} {
 		if w := do(t, s, tc.method, tc.path, tc.token, ""); w.Code != tc.status {
@@ -161,6 +161,38 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	if w := do(t, s, "POST", "/sessions", aliceToken, `{"code":"1"}`, "Content-Type", "text/plain"); w.Code != 415 {
 		t.Errorf("as text: %d", w.Code)
 	}
+}
+
+// TestStreamsAreBoundedByTenant: who may read no further stream starts no run blindly.
+func TestStreamsAreBoundedByTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		started := 0
+		s := server(t, func(ctx context.Context, _ sandbox.Spec, _ sandbox.Broker) sandbox.Result {
+			started++
+			<-ctx.Done()
+			return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeCancelled, "ended")}
+		}, func(c *Config) { c.Limits.Streams = 2 })
+		h := s.Handler()
+		var in Info
+		json.Unmarshal(do(t, h, "POST", "/sessions", aliceToken, `{"code":"1"}`, "Accept", "application/json").Body.Bytes(), &in)
+		ended := make(chan int, 2)
+		for range cap(ended) {
+			go func() { ended <- do(t, h, "GET", in.StreamURL, aliceToken, "").Code }()
+		}
+		synctest.Wait()
+		if w := do(t, h, "GET", in.StreamURL, aliceToken, ""); w.Code != 429 || !strings.Contains(w.Body.String(), "TOO_MANY_STREAMS") {
+			t.Errorf("a third: %d %s", w.Code, w.Body)
+		}
+		if w := do(t, h, "POST", "/sessions", aliceToken, `{"code":"1"}`); w.Code != 429 || started != 1 {
+			t.Errorf("with a run: %d, %d started", w.Code, started)
+		}
+		do(t, h, "DELETE", "/sessions/"+in.ID, aliceToken, "")
+		<-ended
+		<-ended
+		if w := do(t, h, "GET", in.StreamURL, aliceToken, ""); w.Code != 200 || len(s.streams) > 0 {
+			t.Errorf("when they have ended: %d, %v", w.Code, s.streams)
+		}
+	})
 }
 
 func TestCancelAndLifetime(t *testing.T) {
@@ -282,7 +314,10 @@ func TestTokenFiles(t *testing.T) {
 	if by := set.whose("Bearer "+aliceToken, time.Now()); by == nil || by.who != (tools.Caller{User: "alice", Tenant: "default"}) {
 		t.Errorf("%v", by)
 	}
-	if set.whose(aliceToken, time.Now()) != nil {
+	if set.whose("bearer  "+aliceToken, time.Now()) == nil {
+		t.Error("the scheme's case matters")
+	}
+	if set.whose(aliceToken, time.Now()) != nil || set.whose("Basic "+aliceToken, time.Now()) != nil {
 		t.Error("took a token that is no bearer's")
 	}
 }

@@ -55,7 +55,29 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request, by *bearer, l *l
 	if err != nil {
 		return err
 	}
+	leave, err := s.reads(by.who.Tenant)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return s.stream(w, r, by, l, from, f)
+}
+
+// reads takes a place among the streams of a tenant; the caller calls leave once.
+func (s *Server) reads(tenant string) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[tenant] >= s.cfg.Limits.Streams {
+		return nil, errReaders
+	}
+	s.streams[tenant]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.streams[tenant]--; s.streams[tenant] == 0 {
+			delete(s.streams, tenant)
+		}
+	}, nil
 }
 
 // filter reads which events a reader wants.
