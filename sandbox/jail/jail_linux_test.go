@@ -37,7 +37,7 @@ var attempts = map[string]func(){
 
 func TestMain(m *testing.M) {
 	if worker, ok := strings.CutPrefix(os.Args[0], "jail-nursery-of-"); ok {
-		Nurse(worker)
+		Nurse(worker, "")
 		os.Exit(0)
 	}
 	if os.Args[0] == "jail-keeper-of-keys" {

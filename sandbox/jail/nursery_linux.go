@@ -34,6 +34,11 @@ const (
 	ownFlags    = unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 )
 
+// slack is how much later than asked for the kernel may wake a nursery and its workers. Go has a
+// thread that looks after the others every 20 us at first, some fifty times in a worker's
+// start; with this it does so five times.
+const slack = time.Millisecond
+
 // Nursery is one, seen from its parent.
 type Nursery struct {
 	cmd  *exec.Cmd
@@ -64,7 +69,9 @@ func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 		first = nurseLarge
 	}
 	if n.raw, err = n.conn.SyscallConn(); err == nil {
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack.Nanoseconds()), 0, 0, 0) // of what this thread starts, and what that starts
 		err = n.cmd.Start()
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // as it was
 	}
 	if err != nil {
 		_ = n.conn.Close()
@@ -131,16 +138,14 @@ const (
 	nurseStart = 's'
 )
 
-// slack is how much later than asked for the kernel may wake a worker. Go has a thread that
-// looks after the others every 20 us at first, some fifty times in a worker's start; with
-// this it does so five times.
-const slack = time.Millisecond
-
-// Nurse is the life of a nursery: it starts workers under the given name until its
-// parent is gone.
-func Nurse(worker string) {
+// Nurse is the life of a nursery: it starts workers under the given name, with a word in their
+// environment, until its parent is gone.
+func Nurse(worker, word string) {
 	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack.Nanoseconds()), 0, 0, 0) // of all that it starts
+	env := environment()
+	if word != "" {
+		env = append(env, word)
+	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -161,13 +166,13 @@ func Nurse(worker string) {
 			n, oob, _, _, err = unix.Recvmsg(0, ask, rights, unix.MSG_CMSG_CLOEXEC)
 			return err
 		})
-		if err != nil || n != 1 || ask[0] != nurseStart || !answer(nurse(worker, rights[:oob], null)) {
+		if err != nil || n != 1 || ask[0] != nurseStart || !answer(nurse(worker, env, rights[:oob], null)) {
 			return
 		}
 	}
 }
 
-func nurse(worker string, rights []byte, null int) (pid int, errno syscall.Errno) {
+func nurse(worker string, env []string, rights []byte, null int) (pid int, errno syscall.Errno) {
 	var fds []int
 	if m, err := unix.ParseSocketControlMessage(rights); err == nil && len(m) == 1 {
 		fds, _ = unix.ParseUnixRights(&m[0])
@@ -181,7 +186,7 @@ func nurse(worker string, rights []byte, null int) (pid int, errno syscall.Errno
 		return 0, unix.EBADMSG
 	}
 	pid, err := syscall.ForkExec(programFile, []string{worker}, &syscall.ProcAttr{
-		Dir: "/", Env: environment(), Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(null)},
+		Dir: "/", Env: env, Files: []uintptr{uintptr(fds[0]), uintptr(fds[1]), uintptr(null)},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: ownFlags | unix.CLONE_PARENT},
 	})
 	if err != nil && !errors.As(err, &errno) {

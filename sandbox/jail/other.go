@@ -31,7 +31,7 @@ func (*Nursery) Start(_, _ *os.File) (*os.Process, error) { return nil, errors.E
 func (*Nursery) Close() {}
 
 // Nurse is never called.
-func Nurse(string) {}
+func Nurse(_, _ string) {}
 
 // NoNamespaces reports false: none were asked for.
 func NoNamespaces(error) bool { return false }

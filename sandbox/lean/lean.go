@@ -29,22 +29,74 @@ func init() {
 	if len(args) != 1 || !begins(args[0], Prefix) {
 		return
 	}
-	for _, t := range remaining() {
+	tasks := remaining()
+	marks, told := marksOf(environment(), len(tasks))
+	if !told {
+		marks = judge(tasks)
+		word = append(append(word, wordName...), marks...)
+	}
+	for i, m := range marks {
+		if m == skip {
+			tasks[i].state = done
+		}
+	}
+}
+
+// judge says of each task up to where a worker's life begins, which does not end before the
+// process does, whether a worker can do without it.
+func judge(tasks []*task) (marks []byte) {
+	for _, t := range tasks {
 		name := ""
 		if f := runtime.FuncForPC(t.first); f != nil {
 			name = f.Name()
 		}
 		if begins(name, life) {
-			return // which does not end before the process does: what comes later never comes
+			break
 		}
+		m := byte(keep)
 		if name != "" && !Needed(name) {
-			t.state = done
+			m = skip
 		}
+		marks = append(marks, m)
 	}
+	return marks
+}
+
+// To find the names of some two hundred functions is a good part of a worker's start. A
+// nursery is the same program and has found them: it tells its workers in their environment.
+var word []byte // set by init only
+
+// Word is what to add to the environment of a worker of this same program, if anything.
+func Word() string { return string(word) }
+
+const (
+	wordName = "ENCLAVE_SKIP="
+	keep     = '0'
+	skip     = '1'
+)
+
+// marksOf reads what a nursery told, of at most so many tasks.
+func marksOf(environment []string, tasks int) (marks []byte, ok bool) {
+	for _, e := range environment {
+		if !begins(e, wordName) {
+			continue
+		}
+		marks = []byte(e[len(wordName):])
+		for _, m := range marks {
+			if m != keep && m != skip {
+				return nil, false
+			}
+		}
+		return marks, len(marks) <= tasks
+	}
+	return nil, false
 }
 
 // life is where a worker's begins.
 const life = "enclave/sandbox/pool.init"
+
+//go:linkname environment syscall.runtime_envs
+func environment() []string
 
 //go:linkname arguments os.runtime_args
 func arguments() []string

@@ -1,8 +1,10 @@
 package lean
 
 import (
+	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +57,27 @@ func TestWhatIsNoListIsLeftAlone(t *testing.T) {
 		t.Error("after the program was initialised something remains")
 	}
 }
+
+func TestWhatANurserySays(t *testing.T) {
+	for said, want := range map[string]string{"ENCLAVE_SKIP=0110": "0110", "ENCLAVE_SKIP=": "", "ENCLAVE_SKIP=01100": "-", "ENCLAVE_SKIP=0x": "-", "ENCLAVE_SKI=01": "-"} {
+		marks, ok := marksOf([]string{"GOMAXPROCS=1", said}, 4)
+		if got := string(marks); ok != (want != "-") || (ok && got != want) {
+			t.Errorf("%s: %q, %t", said, got, ok)
+		}
+	}
+	if Word() != "" {
+		t.Errorf("a test, which is no worker, has %q to say", Word())
+	}
+	own := &task{first: funcOf(TestWhatANurserySays)}
+	if got := string(judge([]*task{own, own})); got != "00" {
+		t.Errorf("judged %q of what a worker needs", got)
+	}
+	if got := string(judge([]*task{{first: funcOf(exec.Command)}, {first: funcOf(http.Get)}})); got != "01" {
+		t.Errorf("judged %q", got)
+	}
+}
+
+func funcOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
 
 // found is what remaining finds while this package is initialised, in a test that has
 // many packages to come.

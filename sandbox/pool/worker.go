@@ -69,7 +69,7 @@ const maxStack = 64 << 20
 // come on its standard input until that ends. It returns the exit code.
 func work(args []string) int {
 	if args[0] == nameNurse {
-		jail.Nurse(nameWorker + string(jail.Nursed))
+		jail.Nurse(nameWorker+string(jail.Nursed), lean.Word())
 		return 0
 	}
 	time.Local = time.UTC // the machine's own zone is nobody's business, and in a file
