@@ -4,4 +4,4 @@ package engine
 
 import "testing"
 
-func limitMemory(*testing.T) {}
+func limitProcess(*testing.T) {}

@@ -55,6 +55,32 @@ func (c *countedJump) exec(vm unsafe.Pointer) {
 	*(*int)(unsafe.Add(vm, c.pc)) += c.distance
 }
 
+// joined stands where an instruction stood that makes one text of several, which neither
+// takes long nor is a loop, but may make more in one step than a run may hold.
+type joined struct {
+	m     *meter
+	at    *counter
+	texts int // how many lie on the stack
+	next  instruction
+}
+
+func (j *joined) exec(vm unsafe.Pointer) {
+	stack, sp := *(*[]goja.Value)(unsafe.Add(vm, j.at.stack)), *(*int)(unsafe.Add(vm, j.at.sp))
+	var sum int64
+	for i := sp - j.texts; i < sp; i++ {
+		if w := (*[2]unsafe.Pointer)(unsafe.Pointer(&stack[i]))[0]; w == j.at.whole || w == j.at.broken {
+			continue // numbers, which most sums are of
+		}
+		if s, ok := stack[i].(goja.String); ok {
+			sum += int64(s.Length())
+		}
+	}
+	if sum > j.m.memory {
+		panic(&halt{j.m.tooMuch()})
+	}
+	j.next.exec(vm)
+}
+
 // nothing is an instruction that does nothing.
 type nothing struct{}
 
@@ -68,6 +94,10 @@ type counter struct {
 	code     uintptr
 	places   uintptr // of the slice of places in the text
 	pc       uintptr
+	stack    uintptr // of the engine's stack, and of how many values it holds
+	sp       uintptr
+	whole    unsafe.Pointer // what a value that is a number begins with
+	broken   unsafe.Pointer
 	program  reflect.Type
 	nested   map[reflect.Type]bool // whether values of a type may hold a program; filled as they are met
 	backward map[string]bool
@@ -91,18 +121,26 @@ func newCounter() (*counter, error) {
 	if !ok || pc.Type.Kind() != reflect.Int || len(pc.Index) != 1 {
 		return nil, errors.New("the engine's place in the code has another shape")
 	}
+	stack, ok1 := m.In(0).Elem().FieldByName("stack")
+	sp, ok2 := m.In(0).Elem().FieldByName("sp")
+	if !ok1 || !ok2 || stack.Type.Kind() != reflect.Slice || stack.Type.Elem() != reflect.TypeFor[goja.Value]() || sp.Type.Kind() != reflect.Int || len(stack.Index)+len(sp.Index) != 2 {
+		return nil, errors.New("the engine's stack has another shape")
+	}
 	// A call through our interface from code that is certainly reachable: without one
 	// the linker drops the methods that only the engine's loop calls.
 	m0 := &meter{max: 1}
 	step(&counted{m: m0, next: nothing{}}, nil)
 	place := 5
 	step(&countedJump{m: &meter{max: 1}, distance: -3}, unsafe.Pointer(&place))
+	step(&joined{m: m0, at: &counter{}, next: nothing{}}, unsafe.Pointer(&struct{ stack []goja.Value }{}))
+	whole, broken := (*goja.Runtime)(nil).ToValue(1), (*goja.Runtime)(nil).ToValue(0.5)
 	if m0.n != 1 || place != 2 {
 		return nil, errors.New("the counter does not count")
 	}
 	// The jumps of the engine: each holds its distance.
 	backward := map[string]bool{"jump": true, "jeq": true, "jeqP": true, "jne": true, "jneP": true}
-	return &counter{code: f.Offset, places: places.Offset, pc: pc.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
+	return &counter{stack: stack.Offset, sp: sp.Offset, whole: (*[2]unsafe.Pointer)(unsafe.Pointer(&whole))[0], broken: (*[2]unsafe.Pointer)(unsafe.Pointer(&broken))[0],
+		code: f.Offset, places: places.Offset, pc: pc.Offset, program: program, nested: map[reflect.Type]bool{}, backward: backward}, nil
 }
 
 // place is the interpreter's srcMapItem: where in the text an instruction comes from.
@@ -144,6 +182,10 @@ func (c *counter) walk(p *goja.Program, of *script.Program, m *meter, seen map[*
 		switch {
 		case back && i > 0 && v.Type().Name() == "jump":
 			code[i] = &countedJump{m: m, pc: c.pc, distance: int(v.Int())}
+		case v.Type().Name() == "_add":
+			code[i] = &joined{m: m, at: c, texts: 2, next: ins}
+		case v.Type().Name() == "concatStrings" && v.Kind() == reflect.Int:
+			code[i] = &joined{m: m, at: c, texts: int(v.Int()), next: ins}
 		case back || i == 0:
 			code[i] = &counted{m: m, next: ins}
 		}

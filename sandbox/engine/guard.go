@@ -40,10 +40,25 @@ func newTolls() tolls {
 		"flatMap", "splice", "toReversed", "toSpliced", "with", "push", "pop"} {
 		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
 	}
+	for _, name := range []string{"map", "filter", "forEach", "every", "some", "reduce", "reduceRight", "find", "findIndex", "findLast", "findLastIndex",
+		"flatMap", "sort", "toSorted"} {
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.visiting(c, 0) })
+	}
 	for _, name := range []string{"sort", "toSorted"} {
 		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) {
 			n := r.length(c.This)
-			r.m.charge(n * int64(1+math.Ilogb(float64(n)+1)))
+			rounds := int64(1 + math.Ilogb(float64(n)+1))
+			r.m.charge(times(n, rounds))
+			if goja.IsUndefined(c.Argument(0)) { // each is compared as text
+				r.m.charge(times(r.letters(c.This)/64, rounds))
+			}
+		})
+	}
+	for _, name := range []string{"indexOf", "lastIndexOf", "includes"} {
+		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) {
+			if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 64 {
+				r.m.charge(times(r.length(c.This), int64(s.Length())) / 256)
+			}
 		})
 	}
 	t.add(arrayProto, "concat", func(r *realm, c *goja.FunctionCall) {
@@ -66,7 +81,10 @@ func newTolls() tolls {
 	for _, name := range []string{"join", "toLocaleString"} {
 		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.tollJoin(c) })
 	}
-	t.add("Array", "from", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
+	t.add("Array", "from", func(r *realm, c *goja.FunctionCall) {
+		r.walk(c.Argument(0))
+		r.visiting(c, 1)
+	})
 
 	t.add(stringProto, "repeat", func(r *realm, c *goja.FunctionCall) {
 		n := integer(c.Argument(0))
@@ -80,34 +98,32 @@ func newTolls() tolls {
 			r.m.alloc(2 * n)
 		})
 	}
-	for _, name := range []string{"normalize", "localeCompare", "toLocaleLowerCase", "toLocaleUpperCase", "toUpperCase", "toLowerCase"} {
+	t.add(stringProto, "localeCompare", func(r *realm, c *goja.FunctionCall) {
+		n := r.text(c)
+		if s, ok := c.Argument(0).(goja.String); ok {
+			n += int64(s.Length())
+		}
+		r.m.charge(times(n, 4))
+	})
+	for _, name := range []string{"normalize", "toLocaleLowerCase", "toLocaleUpperCase", "toUpperCase", "toLowerCase", "trim", "trimStart", "trimEnd", "isWellFormed", "toWellFormed"} {
 		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.text(c)) })
 	}
 	t.add(stringProto, "split", func(r *realm, c *goja.FunctionCall) {
 		n := r.text(c)
-		if s, ok := c.Argument(0).(goja.String); ok && s.Length() > 0 {
-			r.m.charge(n / 8)
+		r.m.charge(n / 8)
+		o, object := c.Argument(0).(*goja.Object)
+		if object && o.ClassName() == "RegExp" || goja.IsUndefined(c.Argument(0)) {
 			return
 		}
-		r.m.alloc(32 * n)
+		s := r.string(c.Arguments[0])
+		c.Arguments[0] = s
+		pieces := n
+		if s.Length() > 0 && c.This != nil {
+			pieces = 1 + int64(strings.Count(c.This.String(), s.String()))
+		}
+		r.m.alloc(32 * pieces)
 	})
-	for _, name := range []string{"replace", "replaceAll"} {
-		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
-			n := r.text(c)
-			r.m.charge(n / 8)
-			from, ok1 := c.Argument(0).(goja.String)
-			to, ok2 := c.Argument(1).(goja.String)
-			switch {
-			case ok1 && ok2 && name == "replaceAll":
-				hits := int64(strings.Count(c.This.String(), from.String()))
-				r.m.alloc(n + times(int64(to.Length())+rests(to, n), hits))
-			case ok1 && ok2:
-				r.m.alloc(n + int64(to.Length()) + rests(to, n))
-			case ok2: // an expression, which may match at every place
-				r.m.alloc(times(rests(to, n), n))
-			}
-		})
-	}
+	t.replaces()
 	// These make an expression of a string on the way: it must be one of ours.
 	for _, name := range []string{"match", "matchAll", "search"} {
 		t.add(stringProto, name, func(r *realm, c *goja.FunctionCall) {
@@ -157,7 +173,16 @@ func newTolls() tolls {
 	for _, name := range []string{"keys", "values", "entries"} {
 		t.add(arrayProto, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.length(c.This)) })
 	}
-	t.add(objectCtor, "fromEntries", func(r *realm, c *goja.FunctionCall) { r.m.alloc(16 * r.length(c.Argument(0))) })
+	t.add(objectCtor, "fromEntries", func(r *realm, c *goja.FunctionCall) { r.walk(c.Argument(0)) })
+	for _, name := range []string{"keys", "values", "entries", "getOwnPropertyNames", "freeze", "seal", "isFrozen", "isSealed"} {
+		t.add(objectCtor, name, func(r *realm, c *goja.FunctionCall) { r.m.charge(r.members(c.Argument(0))) })
+	}
+	t.add(objectCtor, "assign", func(r *realm, c *goja.FunctionCall) {
+		for _, a := range c.Arguments[min(1, len(c.Arguments)):] {
+			r.m.charge(times(r.members(a), 4))
+		}
+	})
+	t.add(objectCtor, "groupBy", func(r *realm, c *goja.FunctionCall) { r.walk(c.Argument(0)) })
 	t.add("String", "raw", func(r *realm, c *goja.FunctionCall) {
 		if o, ok := c.Argument(0).(*goja.Object); ok {
 			r.m.alloc(2 * r.rawText(o.Get("raw"), c.Arguments[1:]))
@@ -242,6 +267,15 @@ func times(a, b int64) int64 {
 	return a * b
 }
 
+// string is v as a string. What the interpreter calls that leaves a number a number.
+func (r *realm) string(v goja.Value) goja.String {
+	v = v.ToString()
+	if s, ok := v.(goja.String); ok {
+		return s
+	}
+	return r.rt.ToValue(v.String()).(goja.String)
+}
+
 // set makes argument i a number that has been coerced already.
 func (r *realm) set(c *goja.FunctionCall, i int, n int64) {
 	for len(c.Arguments) <= i {
@@ -257,10 +291,7 @@ func (r *realm) text(c *goja.FunctionCall) int64 {
 		if c.This == nil || goja.IsUndefined(c.This) || goja.IsNull(c.This) {
 			return 0
 		}
-		s, ok = c.This.ToString().(goja.String)
-		if !ok {
-			return 0
-		}
+		s = r.string(c.This)
 		c.This = s
 	}
 	return int64(s.Length())
@@ -295,18 +326,83 @@ func (r *realm) tollJoin(c *goja.FunctionCall) {
 	if s, ok := c.Argument(0).(goja.String); ok {
 		sep = int64(s.Length())
 	}
-	total := times(n, sep)
-	if o, ok := c.This.(*goja.Object); ok && o.ClassName() == "Array" && n <= 1<<24 {
-		var items []goja.Value
-		if r.rt.ExportTo(o, &items) == nil {
-			for _, x := range items {
-				if s, ok := x.(goja.String); ok {
-					total += int64(s.Length())
-				}
-			}
+	r.m.alloc(times(n, sep) + r.letters(c.This))
+}
+
+// letters is how much text the strings in an array have.
+func (r *realm) letters(v goja.Value) (total int64) {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() != "Array" || r.length(o) > 1<<24 {
+		return 0
+	}
+	var items []goja.Value
+	if r.rt.ExportTo(o, &items) != nil {
+		return 0
+	}
+	for _, x := range items {
+		if s, ok := x.(goja.String); ok {
+			total += int64(s.Length())
 		}
 	}
-	r.m.alloc(total)
+	return total
+}
+
+// members is how many properties an object has of its own, at least where it has many.
+func (r *realm) members(v goja.Value) int64 {
+	if s, ok := v.(goja.String); ok {
+		return int64(s.Length())
+	}
+	o, ok := v.(*goja.Object)
+	if !ok {
+		return 0
+	}
+	switch w := r.e.shape.words(o); {
+	case w[0] == r.e.shape.plain.object:
+		return int64(len((*plainObject)(w[1]).names))
+	case w[0] == r.e.shape.plain.array:
+		return r.length(o) + int64(len((*plainObject)(w[1]).names))
+	case o.ClassName() == "String":
+		return r.length(o)
+	}
+	n := int64(len(o.Keys()))
+	r.m.charge(n)
+	return n
+}
+
+// walk charges for going through all that v gives, one by one.
+func (r *realm) walk(v goja.Value) {
+	n := r.length(v)
+	if o, ok := v.(*goja.Object); ok && (o.ClassName() == "Map" || o.ClassName() == "Set") {
+		n = integer(o.Get("size"))
+	}
+	r.m.alloc(16 * n)
+	r.m.charge(times(n, 4))
+}
+
+// visiting makes a callback that is a built-in itself pay at each call, and stop: it
+// has no instructions of its own at which the end of a run is seen.
+func (r *realm) visiting(c *goja.FunctionCall, at int) {
+	if len(c.Arguments) <= at {
+		return
+	}
+	o, ok := c.Arguments[at].(*goja.Object)
+	if !ok || !r.e.shape.native[r.e.shape.words(o)[0]] {
+		return
+	}
+	f, ok := goja.AssertFunction(o)
+	if !ok {
+		return
+	}
+	c.Arguments[at] = r.native("", 1, func(k goja.FunctionCall) goja.Value {
+		n := int64(elements / 10)
+		for _, a := range k.Arguments {
+			if s, ok := a.(goja.String); ok {
+				n += int64(s.Length()) / 8
+			}
+		}
+		r.m.charge(n)
+		return try(f(k.This, k.Arguments...))
+	})
 }
 
 // guardKey is the helper for computed keys: the key is made a string exactly once.

@@ -22,6 +22,7 @@ func (r *realm) helpers() []goja.Value {
 		script.Big:        r.native("", 2, r.big),
 		script.Trace:      r.native("", 1, r.trace),
 		script.Throw:      r.native("", 1, r.throwing),
+		script.Copy:       r.native("", 1, r.copied),
 	}
 }
 
@@ -31,17 +32,32 @@ func (r *realm) spread(c goja.FunctionCall) goja.Value {
 	v := c.Argument(0)
 	switch x := v.(type) {
 	case goja.String:
-		r.m.alloc(16 * int64(x.Length()))
+		r.m.alloc(spreadBytes * int64(x.Length()))
+		r.walk(v)
 	case *goja.Object:
 		switch x.ClassName() {
 		case "Array":
-			r.m.alloc(16 * r.length(x))
+			r.m.alloc(spreadBytes * r.length(x))
 		case "Map", "Set":
-			if n := x.Get("size"); n != nil {
-				r.m.alloc(16 * integer(n))
-			}
+			r.m.alloc(spreadBytes * integer(x.Get("size")))
+		default:
+			return v
 		}
+		r.walk(v)
 	}
+	return v
+}
+
+// spreadBytes is what an element takes on its way through a spread: it stands on the
+// interpreter's stack, and in what the stack outgrew.
+const spreadBytes = 100
+
+// copied is the helper for an object whose properties are about to be copied.
+func (r *realm) copied(c goja.FunctionCall) goja.Value {
+	v := c.Argument(0)
+	n := r.members(v)
+	r.m.alloc(128 * n)
+	r.m.charge(times(n, 2))
 	return v
 }
 
@@ -75,10 +91,7 @@ func (t tolls) regexps() {
 			if len(c.Arguments) == 0 {
 				return
 			}
-			s, ok := c.Arguments[0].ToString().(goja.String)
-			if !ok {
-				return
-			}
+			s := r.string(c.Arguments[0])
 			c.Arguments[0] = s
 			n := int64(s.Length())
 			if o, ok := c.This.(*goja.Object); ok {
@@ -90,10 +103,19 @@ func (t tolls) regexps() {
 			}
 			cost := r.matching(c.This, n)
 			r.m.afford(cost)
+			if cost > maxMatching {
+				r.m.overrun()
+			}
 			r.m.charge(cost / 64) // most matches end long before the text does
 		})
 	}
 }
+
+// maxMatching is the most work that one match may be: nothing stops it on the way.
+const maxMatching = 100_000_000 / stepsOfElement
+
+// stepsOfElement is how many steps of matching count as work on one element.
+const stepsOfElement = 512
 
 // matching is the work of running re over a text of n.
 func (r *realm) matching(re goja.Value, n int64) int64 {
@@ -101,7 +123,7 @@ func (r *realm) matching(re goja.Value, n int64) int64 {
 	if !ok || o.ClassName() != "RegExp" {
 		return n / 8
 	}
-	return times(n, r.instructions(o.Get("source").String())) / 512
+	return times(n, r.instructions(o.Get("source").String())) / stepsOfElement
 }
 
 // maxPatterns bounds how many patterns a realm remembers.
@@ -146,7 +168,10 @@ func (t tolls) sets() {
 		})
 	}
 	for _, holder := range []string{"Set.prototype", "Map.prototype"} {
-		t.add(holder, "forEach", func(r *realm, c *goja.FunctionCall) { r.m.charge(1 + max(0, size(c.This))) })
+		t.add(holder, "forEach", func(r *realm, c *goja.FunctionCall) {
+			r.m.charge(1 + max(0, size(c.This)))
+			r.visiting(c, 0)
+		})
 	}
 }
 
@@ -161,13 +186,6 @@ func (t tolls) finds() {
 			}
 		})
 	}
-}
-
-// rests is what the patterns in a replacement can add that stand for all before a match,
-// or all after it, in a text of n.
-func rests(to goja.String, n int64) int64 {
-	s := to.String()
-	return times(int64(strings.Count(s, "$`")+strings.Count(s, "$'")), n)
 }
 
 // rawText charges for the parts of a String.raw and returns how long their texts are, with

@@ -51,6 +51,7 @@ type shape struct {
 	template reflect.Type
 	property reflect.Type
 	offsets  map[reflect.Type]uintptr // of the template in a kind of object; none: noTemplate
+	native   map[unsafe.Pointer]bool  // what interfaces on built-in functions begin with
 	failure  unsafe.Pointer           // what an interface on an error begins with
 	stack    uintptr                  // of the frames of an error
 	told     uintptr                  // of whether it has its text for the script
@@ -100,6 +101,23 @@ func newShape() (*shape, error) {
 	var err error
 	if s.plain, err = newPlainShape(s, rt); err != nil {
 		return nil, err
+	}
+	s.native = map[unsafe.Pointer]bool{}
+	parse := rt.GlobalObject().Get("parseInt").(*goja.Object)
+	bind, ok := goja.AssertFunction(parse.Get("bind"))
+	if !ok {
+		return nil, errShape
+	}
+	bound, err := bind(parse)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range []goja.Value{parse, bound, rt.GlobalObject().Get("Number"), rt.GlobalObject().Get("Date"), rt.GlobalObject().Get("String"), rt.ToValue(func(goja.FunctionCall) goja.Value { return nil })} {
+		o, ok := v.(*goja.Object)
+		if !ok {
+			return nil, errShape
+		}
+		s.native[s.words(o)[0]] = true
 	}
 	return s, s.newTraceShape(rt)
 }

@@ -78,7 +78,7 @@ func TestTheCorpus(t *testing.T) {
 	}
 	// A level's own deadline is long; what a hostile script does in half a second it does
 	// in five.
-	const timeout = 600 * time.Millisecond
+	const deadline = 600 * time.Millisecond
 	var ends = map[sandbox.Code]int{}
 	var worst time.Duration
 	for _, s := range all {
@@ -86,13 +86,18 @@ func TestTheCorpus(t *testing.T) {
 			continue
 		}
 		b := &players{}
-		began := time.Now()
-		res := p.Run(t.Context(), sandbox.Spec{Source: s.Source, Level: s.Level, Tools: offered, Tenant: "corpus", Gate: sandbox.GateOff,
+		timeout := s.Deadline(deadline)
+		res, took := willing(t, p, sandbox.Spec{Source: s.Source, Level: s.Level, Tools: offered, Tenant: "corpus", Gate: sandbox.GateOff,
 			Limits: sandbox.Limits{Timeout: timeout}}, b)
-		took := time.Since(began)
 		worst = max(worst, took)
-		if took > timeout+time.Second {
-			t.Errorf("%s took %v", s.Path(), took)
+		// A worker that goes on computing after its deadline is what this looks for. How long a
+		// run takes on the clock is the machine's business too: that bound is the last one.
+		most := deadline + time.Second
+		if timeout > deadline {
+			most = 5 * time.Second // it must end by itself, far below its deadline
+		}
+		if cpu := res.Stats.CPU; cpu > most || took > timeout+corpus.Patience {
+			t.Errorf("%s took %v, and %v of processor time", s.Path(), took, cpu)
 		}
 		if !res.OK {
 			ends[res.Error.Code]++
@@ -123,13 +128,26 @@ func TestTheCorpus(t *testing.T) {
 			if !res.OK && slices.Contains([]sandbox.Code{sandbox.CodeWorker, sandbox.CodeInternal}, res.Error.Code) {
 				t.Errorf("%s: got %.200s", s.Path(), describeResult(res))
 			}
-			next := p.Run(t.Context(), sandbox.Spec{Source: probe, Level: s.Level, Tenant: "corpus"}, &echo{})
+			next, _ := willing(t, p, sandbox.Spec{Source: probe, Level: s.Level, Tenant: "corpus", Limits: sandbox.Limits{Timeout: corpus.Patience}}, &echo{})
 			if string(next.Value) != probeWant {
 				t.Errorf("after %s: %s", s.Path(), describeResult(next))
 			}
 		}
 	}
 	t.Logf("%d scripts, the longest took %v; ends: %v", len(all), worst.Round(time.Millisecond), ends)
+}
+
+// willing makes a run, again where the pool had no worker for it in time: that says
+// something of the machine, and nothing of the script.
+func willing(t *testing.T, p *Pool, spec sandbox.Spec, b sandbox.Broker) (res sandbox.Result, took time.Duration) {
+	for range 20 {
+		began := time.Now()
+		res = p.Run(t.Context(), spec, b)
+		if took = time.Since(began); res.OK || res.Error.Code != sandbox.CodeBusy {
+			break
+		}
+	}
+	return res, took
 }
 
 // TestNothingIsLeft counts what a closed pool leaves behind.

@@ -16,7 +16,7 @@ import (
 // helpers. The line break keeps the user's columns; the one at the end closes a
 // line comment.
 const (
-	prefix     = "(async(__ag_key,__ag_regexp,__ag_spread,__ag_big,__ag_trace,__ag_throw)=>{\n"
+	prefix     = "(async(__ag_key,__ag_regexp,__ag_spread,__ag_big,__ag_trace,__ag_throw,__ag_copy)=>{\n"
 	suffix     = "\n})"
 	guardName  = "__ag_key"
 	regexpName = "__ag_regexp"
@@ -24,6 +24,7 @@ const (
 	bigName    = "__ag_big"
 	traceName  = "__ag_trace"
 	throwName  = "__ag_throw"
+	copyName   = "__ag_copy"
 )
 
 // Admit decides whether src may run. It returns a program, or nil and at least one

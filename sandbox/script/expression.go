@@ -157,7 +157,7 @@ func (w *walk) object(e *ast.ObjectLiteral) {
 		case *ast.PropertyKeyed:
 			w.keyed(p)
 		case *ast.SpreadElement:
-			p.Expression = w.expression(p.Expression)
+			p.Expression = helper(copyName, w.expression(p.Expression))
 		default:
 			w.unknown(p.Idx0(), "this property is", "write it in other words")
 		}

@@ -29,6 +29,9 @@ func (w *walk) walked(pattern, value ast.Expression) ast.Expression {
 			return helper(spreadName, value)
 		}
 	case *ast.ObjectPattern:
+		if p.Rest != nil {
+			value = helper(copyName, value)
+		}
 		for _, x := range p.Properties {
 			switch x := x.(type) {
 			case *ast.PropertyShort:

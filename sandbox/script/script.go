@@ -70,6 +70,9 @@ const (
 	Trace
 	// Throw takes what is about to be thrown, and returns it.
 	Throw
+	// Copy takes an object whose properties a spread or a rest pattern is about to copy,
+	// and returns it, or ends the run if that is too much.
+	Copy
 )
 
 // Name is the name of the script's own text in the places that a runtime reports.

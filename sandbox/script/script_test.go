@@ -19,7 +19,7 @@ func run(t *testing.T, p *Program) goja.Value {
 		t.Fatal("main is no function")
 	}
 	same := vm.ToValue(func(v goja.Value) goja.Value { return v })
-	v, err := call(goja.Undefined(), vm.ToValue(func(k goja.Value) goja.Value { return k }), vm.Get("RegExp"), same, same, same, same)
+	v, err := call(goja.Undefined(), vm.ToValue(func(k goja.Value) goja.Value { return k }), vm.Get("RegExp"), same, same, same, same, same)
 	if err != nil {
 		t.Fatal(err)
 	}

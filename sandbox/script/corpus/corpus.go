@@ -22,7 +22,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
+	"time"
 
 	"enclave/sandbox/script"
 )
@@ -50,6 +52,19 @@ type Script struct {
 	Code   string   // the finding's, if Refused
 	Codes  []string // the only right ends, if Contained and not empty
 	Value  string   // JSON, if Value
+}
+
+// Patience is how long a script may take that must end by itself: no machine is so busy
+// that it would not have ended.
+const Patience = 30 * time.Second
+
+// Deadline is what a runner gives a script: deadline where that may be its end, and
+// otherwise so much that its end does not depend on what else the machine does.
+func (s Script) Deadline(deadline time.Duration) time.Duration {
+	if s.Kind == Contained && (len(s.Codes) == 0 || slices.Contains(s.Codes, "TIMEOUT") || slices.Contains(s.Codes, "KILLED")) {
+		return deadline
+	}
+	return Patience
 }
 
 // Path names a script in messages: "hostile/prototype/define-property".

@@ -61,7 +61,7 @@ func value(p *script.Program) (string, error) {
 		return "", err
 	}
 	vm.Set("main", main)
-	v, err := vm.RunString(`var out; main(k => typeof k === 'object' ? String(k) : k, (p, f) => new RegExp(p, f), x => x, (u, x) => x, x => x, x => x).then(
+	v, err := vm.RunString(`var out; main(k => typeof k === 'object' ? String(k) : k, (p, f) => new RegExp(p, f), x => x, (u, x) => x, x => x, x => x, x => x).then(
 	  v => { out = JSON.stringify(v) ?? 'null' }, e => { out = 'error ' + e }); out`)
 	if err != nil {
 		return "", err
