@@ -82,13 +82,29 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 	reg, err := r.open(ctx)
 	if err != nil {
-		r.log.Error("tools not read again: the old ones stay", "file", r.tools, "error", err)
+		r.log.Error("tools not read again: the old ones stay", "file", r.tools, "error", err, "mistakes", mistakesIn(err))
 		return
 	}
 	if err := r.server.Replace(reg); err != nil {
 		r.log.Error("close the tools that were replaced", "error", err)
 	}
 	r.log.Info("tools read again", "file", r.tools, "version", reg.Version())
+}
+
+// maxMistakes is how many a log tells of; "sandbox tools" shows all.
+const maxMistakes = 10
+
+// mistakesIn tells what is wrong with a file, each with its place.
+func mistakesIn(err error) []string {
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, p := range f.Problems[:min(len(f.Problems), maxMistakes)] {
+		out = append(out, p.Error())
+	}
+	return out
 }
 
 // sum tells whether a file has changed.

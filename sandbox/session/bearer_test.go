@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,10 +212,10 @@ func TestATokenFileThatCannotBeTaken(t *testing.T) {
 }
 
 // moody keeps records when it is told so.
-type moody struct{ refuse bool }
+type moody struct{ refuse atomic.Bool }
 
 func (m *moody) Append(context.Context, tools.Record) error {
-	if m.refuse {
+	if m.refuse.Load() {
 		return errors.New("the disk is full")
 	}
 	return nil
@@ -222,14 +223,15 @@ func (m *moody) Append(context.Context, tools.Record) error {
 
 func TestATokenIsGivenWithItsRecordAndTakenInAnyCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sink := &moody{refuse: true}
+		sink := new(moody)
+		sink.refuse.Store(true)
 		g := guarded(t, aliceToken+" alice\n", sink)
 		g.write(bobToken + " bob\n")
 		g.looks(3)
 		if a, b := g.status(aliceToken, "/tools"), g.status(bobToken, "/tools"); a != 401 || b != 401 {
 			t.Errorf("without a record: alice %d, bob %d", a, b)
 		}
-		sink.refuse = false
+		sink.refuse.Store(false)
 		g.looks(1)
 		if b := g.status(bobToken, "/tools"); b != 200 {
 			t.Errorf("with one: bob %d", b)

@@ -236,7 +236,7 @@ func (e *refusal) Error() string { return e.message }
 var (
 	errNoToken  = &refusal{http.StatusUnauthorized, "UNAUTHORIZED", "this token is not accepted here: it never was, was removed, or has ended; ask the server's operator for a line in the token file"}
 	errNoBearer = &refusal{http.StatusUnauthorized, "UNAUTHORIZED", "want the header \"Authorization: Bearer TOKEN\", with a token of the server's token file"}
-	errNoneSuch = &refusal{http.StatusNotFound, "SESSION_NOT_FOUND", "there is no such session, or no more"}
+	errNoneSuch = &refusal{http.StatusNotFound, "SESSION_NOT_FOUND", "there is no such session of yours, or no more: one is forgotten some time after its end"}
 	errBusy     = &refusal{http.StatusTooManyRequests, "TOO_MANY_SESSIONS", "too many sessions are held or waiting; try again later"}
 	errReaders  = &refusal{http.StatusTooManyRequests, "TOO_MANY_STREAMS", "this tenant reads as many streams as it may at once; close one, or try again later"}
 	errDown     = &refusal{http.StatusServiceUnavailable, "SHUTTING_DOWN", "the server goes down"}

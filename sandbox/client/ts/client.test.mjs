@@ -63,4 +63,12 @@ await assert.rejects(leaving.eval({ code: "hang" }, giveUp.signal), { name: "Abo
 assert.deepEqual(watched, ["sessions", "cancel"]);
 await assert.rejects(new SandboxClient({ url, token, identity: wrong }).eval({ code: "return 1" }), { code: "ENCRYPTION_FAILED" });
 await assert.rejects(new SandboxClient({ url, token: "nobody" }).eval({ code: "return 1" }), { code: "UNAUTHORIZED" });
+let asked = 0;
+const removed = new SandboxClient({ url, token, fetch: async () => {
+  asked++;
+  const event = { protocolVersion: 2, sessionId: "s_1", seq: 1, type: "error", payload: { code: "TOKEN_REMOVED", message: "gone" } };
+  return new Response(JSON.stringify(event) + "\n", { headers: { location: "/sessions/s_1" } });
+} });
+await assert.rejects(removed.eval({ code: "print" }), { code: "TOKEN_REMOVED" });
+assert.equal(asked, 1, "nothing is tried again");
 console.log("ok");
