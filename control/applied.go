@@ -54,7 +54,8 @@ func (h *hub) followed(rev wire.Revision) bool {
 // away counts who is not connected and may act on a map from before rev, and tells until
 // when the last of them may: no word of control keeps a map for longer than its life. The
 // zero time with a count is never, of maps that count for ever. Whoever is connected has
-// cut such a system off; two of them may go on with each other. mu is held.
+// cut such a system off; two of them may go on with each other. Since a start of control everybody was concerned
+// by what stood then: that claims too much at times and never too little. mu is held.
 func (h *hub) away(rev wire.Revision, now time.Time) (count int, until time.Time) {
 	for _, n := range h.nodes {
 		if n.stream != nil || n.held >= min(rev, n.needs) || n.sys.Live.DisconnectedAt.IsZero() {
@@ -140,6 +141,9 @@ func (h *hub) PolicyState(id wire.PolicyID, now time.Time) string {
 	}
 	return "inactive: does not validate"
 }
+
+// Stopping implements admin.Control.
+func (h *hub) Stopping() <-chan struct{} { return h.stopped }
 
 // News implements admin.Control.
 func (h *hub) News() <-chan struct{} { return h.store.AuditNews() }

@@ -64,5 +64,12 @@ func TestFollowersEndWithTheirToken(t *testing.T) {
 		if rest(lines); time.Since(begin) != 100*time.Second {
 			t.Errorf("a token of 100s is good for %v", time.Since(begin))
 		}
+		// A terminal that is open must not hold up a server that goes down.
+		begin = time.Now()
+		_, lines = follow("at the end", time.Time{})
+		w.srv.hub.stop()
+		if rest(lines); time.Since(begin) != 0 {
+			t.Errorf("a server that ends waits %v for a follower", time.Since(begin))
+		}
 	})
 }

@@ -55,6 +55,7 @@ type hub struct {
 	revisedAt time.Time
 	behind    admin.Touched // what a failed reload still owes
 	stopping  bool
+	stopped   chan struct{} // closed when stopping is set
 	news      chan struct{} // closed and replaced when a waiter may have its answer
 }
 
@@ -83,7 +84,7 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
 		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
-		revision: org.Revision, news: make(chan struct{}),
+		revision: org.Revision, news: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	h.dns = newDNS(store.DNS{Base: h.zone})
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
@@ -296,7 +297,10 @@ func goingDown() wire.Bye {
 func (h *hub) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stopping = true
+	if !h.stopping {
+		h.stopping = true
+		close(h.stopped)
+	}
 	for _, n := range h.nodes {
 		if n.stream != nil {
 			n.stream.end(goingDown())

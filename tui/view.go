@@ -195,7 +195,7 @@ func (m *Model) status(w int) string {
 		if r.Applied {
 			line += fmt.Sprintf(" │ acknowledged by all of %d", up)
 			if r.Away > 0 {
-				line += t.Paint(theme.Warn, fmt.Sprintf(" │ %d away with older maps", r.Away))
+				line += t.Paint(theme.Warn, fmt.Sprintf(" │ %d away may have older maps", r.Away))
 			}
 		} else {
 			line += t.Paint(theme.Warn, fmt.Sprintf(" │ %d of %d have yet to acknowledge", len(r.Waiting), up))

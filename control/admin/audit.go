@@ -347,6 +347,8 @@ func (a *API) follow(ctx context.Context, w http.ResponseWriter, q store.AuditQu
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-a.control.Stopping():
+			return nil
 		case <-news:
 		case <-beat.C:
 			if err := c.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {

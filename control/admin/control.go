@@ -31,6 +31,9 @@ type Control interface {
 	WaitApplied(ctx context.Context, rev wire.Revision) (api.RevisionStatus, error)
 	// News is closed at the next change of anything the activity log records.
 	News() <-chan struct{}
+	// Stopping is closed when the server goes down, or locks its state: whoever follows
+	// would keep it waiting for the whole grace that it gives to requests.
+	Stopping() <-chan struct{}
 }
 
 // Answers is what the API asks of the policy engine and of agents, beside changes. None
