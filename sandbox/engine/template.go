@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/unistring"
 
+	"enclave/sandbox/lean"
 	"enclave/sandbox/script"
 )
 
@@ -37,6 +40,10 @@ var dropped = map[string][]string{
 	dateProto:   {"constructor"},
 }
 
+// ofLanguage are the methods of strings that know of languages: they are all that needs
+// that part of the interpreter.
+var ofLanguage = []string{"toLowerCase", "toUpperCase", "toLocaleLowerCase", "toLocaleUpperCase", "localeCompare"}
+
 // dress gives a built-in its frozen template and lets nothing be added to it. It must
 // come before anything has been asked of the built-in.
 func (r *realm) dress(holder string, o *goja.Object) {
@@ -67,6 +74,13 @@ func (e *Engine) dressed(was *template, holder string) *template {
 			continue
 		}
 		make, toll := was.props[name], e.tolls[holder][name.String()]
+		if holder == stringProto && slices.Contains(ofLanguage, name.String()) {
+			plain := make
+			make = func(rt *goja.Runtime) goja.Value {
+				lean.Initialise(lean.Language)
+				return plain(rt)
+			}
+		}
 		t.propNames = append(t.propNames, name)
 		t.props[name] = func(rt *goja.Runtime) goja.Value { return e.now.firm(make(rt), name.String(), toll) }
 		if holder == objectProto && (name == "toString" || name == "valueOf") {

@@ -38,8 +38,53 @@ func init() {
 	for i, m := range marks {
 		if m == skip {
 			tasks[i].state = done
+		} else if m >= first {
+			tasks[i].state = done
+			later[m-first] = append(later[m-first], tasks[i])
 		}
 	}
+}
+
+// Part is something of the interpreter's that few scripts use. What it is made of is
+// initialised when somebody says so.
+type Part byte
+
+// The parts.
+const (
+	Language Part = iota // upper and lower case beyond ASCII, the order of texts
+	Patterns             // regular expressions
+	parts
+)
+
+// later is what a worker has put off, in order.
+var later [parts][]*task // set by init, and emptied by Initialise
+
+// Initialise makes a part ready, unless it is. A worker calls it from one goroutine;
+// elsewhere there is nothing to do.
+func Initialise(p Part) {
+	tasks := later[p]
+	if tasks == nil {
+		return
+	}
+	later[p] = nil
+	for _, t := range tasks {
+		functions := unsafe.Slice(&t.first, t.functions)
+		for i := range functions {
+			at := unsafe.Pointer(&functions[i]) // as the runtime calls them: a func value points to where the code is
+			(*(*func())(unsafe.Pointer(&at)))()
+		}
+	}
+}
+
+// partOf is the part to which a function of a package's initialisation belongs.
+func partOf(name string) (Part, bool) {
+	for _, p := range [...]string{"golang.org/x/text/cases.", "golang.org/x/text/collate.", "golang.org/x/text/internal/language.",
+		"golang.org/x/text/internal/language/compact.", "golang.org/x/text/language."} {
+		if begins(name, p) {
+			return Language, true
+		}
+	}
+	return Patterns, begins(name, "github.com/dlclark/regexp2/")
 }
 
 // judge says of each task up to where a worker's life begins, which does not end before the
@@ -56,6 +101,8 @@ func judge(tasks []*task) (marks []byte) {
 		m := byte(keep)
 		if name != "" && !Needed(name) {
 			m = skip
+		} else if p, ok := partOf(name); ok {
+			m = first + byte(p)
 		}
 		marks = append(marks, m)
 	}
@@ -73,6 +120,7 @@ const (
 	wordName = "ENCLAVE_SKIP="
 	keep     = '0'
 	skip     = '1'
+	first    = '2' // and what follows: put off, as a part of the interpreter
 )
 
 // marksOf reads what a nursery told, of at most so many tasks.
@@ -83,7 +131,7 @@ func marksOf(environment []string, tasks int) (marks []byte, ok bool) {
 		}
 		marks = []byte(e[len(wordName):])
 		for _, m := range marks {
-			if m != keep && m != skip {
+			if m < keep || m >= first+byte(parts) {
 				return nil, false
 			}
 		}
