@@ -127,6 +127,9 @@ func (a *app) online() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if err := store.CheckRestored(dir); err != nil {
+		return false, err
+	}
 	if _, err := os.Lstat(filepath.Join(dir, store.DatabaseName)); err != nil {
 		return true, nil // not here; the context or the environment says where
 	}
@@ -335,15 +338,18 @@ func (a *app) restore(ctx context.Context, file, dir string, cfg store.RestoreCo
 	p := a.progress("restore")
 	defer p.end()
 	cfg.Progress = p.at
+	cfg.Finish = func(work string) error { // a state without an administrator is of no use
+		return node.NewAdministrator(ctx, work, cfg.Identities, time.Now(), func(token string) error {
+			return writeFile(filepath.Join(work, tokenFile), []byte(token+"\n"))
+		})
+	}
 	res, err := store.Restore(ctx, r, dir, cfg)
 	if err != nil {
 		return out, err
 	}
 	out = show(file, &res.Head)
 	out.Checked, out.Rollback, out.State, out.TokenFile = res.Checked, res.Rollback, dir, filepath.Join(dir, tokenFile)
-	return out, node.NewAdministrator(ctx, dir, cfg.Identities, time.Now(), func(token string) error {
-		return writeFile(out.TokenFile, []byte(token+"\n"))
-	})
+	return out, nil
 }
 
 // maxWitness is more than any checkpoint.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +81,19 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(to, tokenFile)); err != nil || !strings.HasPrefix(string(b), "enctok_") {
 		t.Errorf("no token of an administrator: %v", err)
+	}
+	// A crash in the middle of another one.
+	half := filepath.Join(t.TempDir(), "half")
+	if err := errors.Join(os.Mkdir(half, 0o700), os.Mkdir(filepath.Join(half, ".restoring"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range [][]string{{"up", "--listen", "127.0.0.1:0"}, {"seal", "status"}, {"seal", "rotate"}} {
+		if code, _, errs := say(t, append(verb, "--state", half, "--json")...); code != exitDamaged || !strings.Contains(errs, `"code":"restore_interrupted"`) || !strings.Contains(errs, "restore") {
+			t.Errorf("%v in the middle of a restore: %d: %s", verb, code, errs)
+		}
+	}
+	if code, out, errs := say(t, "backup", "restore", file, "--state", half, "--identity", own); code != 0 {
+		t.Errorf("again: %d: %s%s", code, out, errs)
 	}
 	raw, _ := os.ReadFile(file)
 	raw[len(raw)/2] ^= 1

@@ -153,6 +153,9 @@ func checkDirectory(_ context.Context, p *patient) finding {
 	if err != nil {
 		return found(bad, "pass --state with the directory of \"enclave up\", a relay or an agent", "%v", err)
 	}
+	if err := store.CheckRestored(p.dir); err != nil {
+		return found(bad, "enclave backup restore FILE --state "+p.dir, "%v", err)
+	}
 	if !privateModes {
 		return found(blank, "", "this system has no file modes")
 	}

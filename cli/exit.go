@@ -86,6 +86,7 @@ var known = []struct {
 	{store.ErrForked, exitRefused, "forked", "is it the backup of another organisation, or of a state that was rolled back before?"},
 	{store.ErrBackup, exitDamaged, "damaged_backup", "take another backup"},
 	{backup.ErrFormat, exitDamaged, "damaged_backup", "take another backup"},
+	{store.ErrRestoring, exitDamaged, "restore_interrupted", "run the same \"enclave backup restore\" again; to begin anew instead, remove that directory"},
 	{store.ErrBusy, exitTryAgain, "busy", ""},
 	{store.ErrFull, exitTryAgain, api.CodeDiskFull, "make room"},
 	{seal.ErrSync, exitDamaged, api.CodeDiskFailed, "look at the disk, then start again: what was acknowledged is kept"},

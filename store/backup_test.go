@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -273,5 +274,82 @@ func TestVerifyBackup(t *testing.T) {
 		Progress: func(done, total int64) { told = done == total }})
 	if err != nil || out.Head.Audit != head.Audit || out.Checked != head.Audit.Records || !told || len(out.Head.Rows) < 10 {
 		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// TestRestoreInterrupted: at no point does a restore leave what looks like a state and is
+// none, or an empty directory in which another organisation would begin.
+func TestRestoreInterrupted(t *testing.T) {
+	own := identity(t)
+	_, raw, head := backedUp(t, own)
+	before, all := t.TempDir(), stateDir(t) // all of it is done, and nothing has its place
+	cfg := RestoreConfig{Identities: []seal.Identity{own}, At: start}
+	snap := cfg
+	snap.Finish = func(work string) error { return os.CopyFS(before, os.DirFS(filepath.Dir(work))) }
+	if _, err := Restore(t.Context(), bytes.NewReader(raw), all, snap); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(filepath.Join(before, restoring))
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := func() string { // as a crash there leaves it
+		dir := stateDir(t)
+		if err := errors.Join(os.CopyFS(dir, os.DirFS(before)), os.Chmod(dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	whole := func(name, dir string) {
+		t.Helper()
+		wantWhole(t, dir, 10, WithIdentities(own))
+		s, err := Open(t.Context(), dir, WithIdentities(own))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if snap, err := s.Snapshot(t.Context()); err != nil || snap.Revision < head.Revision+restoreGap {
+			t.Errorf("%s: revision %d, agents have seen later ones than %d, %v", name, snap.Revision, head.Revision, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, restoring)); len(left) > 0 {
+			t.Errorf("%s: it leaves %v", name, left)
+		}
+	}
+	for moved := range len(files) { // so many files have their place
+		dir, n := image(), 0
+		for _, f := range files {
+			if f.Name() != dbName && n < moved {
+				n++
+				if err := os.Rename(filepath.Join(dir, restoring, f.Name()), filepath.Join(dir, f.Name())); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		name := fmt.Sprintf("%d files moved", n)
+		if _, err := Open(t.Context(), dir, WithIdentities(own)); !errors.Is(err, ErrRestoring) {
+			t.Errorf("%s: opened: %v", name, err)
+		}
+		if _, err := LockDir(dir, "agent"); !errors.Is(err, ErrRestoring) {
+			t.Errorf("%s: an agent starts in it: %v", name, err)
+		}
+		if _, err := Restore(t.Context(), bytes.NewReader(raw), dir, cfg); err != nil {
+			t.Errorf("%s: restored again: %v", name, err)
+		}
+		whole(name, dir)
+	}
+	dir := image() // the database has its place
+	if err := adopt(filepath.Join(dir, restoring), dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), bytes.NewReader(raw), dir, cfg); !errors.Is(err, ErrNotEmpty) {
+		t.Errorf("over what was restored: %v", err)
+	}
+	whole("done", dir)
+	whole("not interrupted", all)
+	bad := errors.New("no administrator")
+	cfg.Finish = func(string) error { return bad }
+	dir = stateDir(t)
+	if _, err := Restore(t.Context(), bytes.NewReader(raw), dir, cfg); !errors.Is(err, bad) || len(entries(t, dir)) > 0 {
+		t.Errorf("%v, and it leaves %v", err, entries(t, dir))
 	}
 }

@@ -95,6 +95,12 @@ func Open(ctx context.Context, dir string, opts ...Option) (*Store, error) {
 			return nil, err
 		}
 	}
+	if err := CheckRestored(dir); err != nil {
+		if o.held == nil {
+			lock.Close()
+		}
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	s := &Store{lock: lock, dir: dir, heavy: make(chan struct{}, 1), failed: make(chan struct{}), onRecord: o.onRecord}
 	if err := s.open(ctx, dir, o); err != nil {
 		if o.held != nil {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"enclave/store/backup"
@@ -33,6 +34,9 @@ type RestoreConfig struct {
 	Remembered     []backup.AuditHead
 	AcceptRollback bool
 	Progress       Progress // may be nil
+	// Finish, which may be nil, works on the state, stopped, before it gets its place; dir
+	// is where it is until then. What it fails with ends the restore.
+	Finish func(dir string) error
 }
 
 // Restored is what a backup was found to hold.
@@ -44,8 +48,9 @@ type Restored struct {
 
 // Restore makes a state in dir of the backup in r. Nothing may be there. The state gets
 // keys of its own, which open with the identities given; what opened the old one opens
-// nothing of it. Everything is checked before the database gets its name: a crash leaves
-// either the state or a directory into which it can be restored again.
+// nothing of it. Everything is checked and done before the database gets its name: a crash
+// leaves either the state or a directory that nothing starts on (ErrRestoring) and into
+// which it can be restored again.
 func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (out Restored, err error) {
 	if err := emptyState(dir); err != nil {
 		return out, fmt.Errorf("restore: %w", err)
@@ -60,6 +65,9 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 			return err
 		}
 		if out, err = unpack(ctx, r, work, cfg); err == nil {
+			err = finish(ctx, work, out, cfg)
+		}
+		if err == nil {
 			err = adopt(work, dir)
 		}
 		return errors.Join(err, os.RemoveAll(work))
@@ -67,7 +75,27 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 	if err != nil {
 		return out, fmt.Errorf("restore: %w", err)
 	}
-	return out, settle(ctx, dir, out, cfg)
+	return out, nil
+}
+
+// finish makes a state in work of what was unpacked there.
+func finish(ctx context.Context, work string, out Restored, cfg RestoreConfig) error {
+	path := filepath.Join(work, dbName)
+	if err := os.Rename(filepath.Join(work, next), path); err != nil {
+		return err
+	}
+	if err := settle(ctx, work, out, cfg); err != nil {
+		return err
+	}
+	if cfg.Finish != nil {
+		if err := cfg.Finish(work); err != nil {
+			return err
+		}
+	}
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return errors.New("the log was not written back")
+	}
+	return nil
 }
 
 // VerifyBackup brings a backup back into an empty directory, checks all of it and
@@ -87,30 +115,51 @@ var stateFiles = [...]string{dbName, dbName + "-wal", "agent.json", "relay.json"
 // the restore ends, well or not; one that is there was left by a crash.
 const restoring = ".restoring"
 
-// adopt moves what was unpacked and checked into dir, the database last: with its name
-// the state is there, and before it nothing of dir has changed that counts.
+// ErrRestoring is returned for a directory in which a restore was interrupted.
+var ErrRestoring = errors.New("a restore was interrupted here, and there is no state yet")
+
+// CheckRestored returns ErrRestoring where that is so.
+func CheckRestored(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, restoring)); err != nil {
+		return nil
+	}
+	if _, err := os.Lstat(filepath.Join(dir, dbName)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrRestoring, filepath.Join(dir, restoring))
+	}
+	return nil
+}
+
+// adopt moves the state in work into dir, the database last: with its name the state is
+// there, and before it nothing of dir has changed that counts. Locks stay behind.
 func adopt(work, dir string) error {
 	made, err := os.ReadDir(work)
 	if err != nil {
 		return err
 	}
 	for _, f := range made {
-		if f.Name() != next {
-			if err := seal.Rename(filepath.Join(work, f.Name()), filepath.Join(dir, f.Name())); err != nil {
-				return err
-			}
+		from, to := filepath.Join(work, f.Name()), filepath.Join(dir, f.Name())
+		switch {
+		case f.IsDir(): // the backup that an upgrade made
+			err = errors.Join(makeDir(to), adopt(from, to))
+		case strings.HasPrefix(f.Name(), dbName), strings.HasSuffix(f.Name(), ".lock"):
+		default:
+			err = seal.Rename(from, to)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return seal.Rename(filepath.Join(work, next), filepath.Join(dir, dbName))
+	if err := seal.Rename(filepath.Join(work, dbName), filepath.Join(dir, dbName)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil // a directory inside
 }
 
 // emptyState fails when something of a state is in dir. A keyring alone seals nothing,
 // and what a restore left that did not come to its end may be written over.
 func emptyState(dir string) error {
-	if _, err := os.Lstat(filepath.Join(dir, restoring)); err == nil {
-		if _, err := os.Lstat(filepath.Join(dir, dbName)); errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
+	if CheckRestored(dir) != nil {
+		return nil
 	}
 	for _, name := range stateFiles {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {

@@ -119,6 +119,9 @@ func sweep(dir string) error {
 			errs = append(errs, os.Remove(name))
 		}
 	}
+	if CheckRestored(dir) == nil { // the restore came to its end but for this
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, restoring)))
+	}
 	return errors.Join(errs...)
 }
 

@@ -47,6 +47,9 @@ type Seal struct {
 
 // present fails where there is no state, so that a wrong --state makes nothing.
 func (s Seal) present() error {
+	if err := store.CheckRestored(s.Dir); err != nil {
+		return err
+	}
 	if kind, err := seal.Look(s.database()); err != nil || kind != seal.Empty {
 		return err
 	}
