@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
+	"os"
 	"time"
 
 	"enclave/sandbox/tools"
@@ -58,7 +60,7 @@ func (s *Server) keepTokens(ctx context.Context) {
 
 // look reads the file, and acts when what it says has changed.
 func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce bool) {
-	t, err := readTokens(s.cfg.TokenFile)
+	t, err := readAgain(s.cfg.TokenFile)
 	sum := said(t, err)
 	changed := sum != w.judged
 	if changed && sum != w.last && !atOnce {
@@ -95,6 +97,21 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 		s.record(ctx, tokensKept, tools.TokenChange{Held: len(*s.accepted.Load())}) //nolint:errcheck // it is logged, and nothing hangs on it
 	}
 }
+
+// readAgain is readTokens for a file that has been one: to open a pipe would wait for who
+// writes into it, and everything here with it.
+func readAgain(path string) (*Tokens, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNoFile
+	}
+	return readTokens(path)
+}
+
+var errNoFile = errors.New("it is no regular file any more")
 
 // said tells what a file says, and why it cannot be read, from anything else it might.
 func said(t *Tokens, err error) [32]byte {
