@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,6 +51,9 @@ func printDoctor(w io.Writer, r pool.Report) {
 		fmt.Fprintf(w, "all workers together are held by a memory cgroup (version %d), each by the kernel's limits\n", r.Group)
 	} else {
 		fmt.Fprintf(w, "no memory cgroup: each worker is held by the kernel's limits, all together by nothing (%s)\n", clean(r.NoGroup))
+		if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
+			fmt.Fprintln(w, "a unit of the user has one: systemd-run --user --scope enclave sandbox …")
+		}
 	}
 	if r.Enough {
 		fmt.Fprintln(w, "all levels run here")
