@@ -148,6 +148,10 @@ func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Cha
 		missed = st
 	}
 	return a.print(out, func(io.Writer) {
+		if ch.Revision == 0 { // nothing that a system follows: a token
+			a.printf("%s\n", said)
+			return
+		}
 		a.printf("%s (revision %d", said, ch.Revision)
 		if out.Took != nil {
 			a.printf(", applied by every affected connected system after %s", out.Took.Round(time.Millisecond))

@@ -51,14 +51,15 @@ func (h *hub) followed(rev wire.Revision) bool {
 	return rev <= h.revision
 }
 
-// away counts who is not connected and may act on a map from before rev, and tells until
-// when the last of them may: no word of control keeps a map for longer than its life. The
-// zero time with a count is never, of maps that count for ever. Whoever is connected has
-// cut such a system off; two of them may go on with each other. Since a start of control everybody was concerned
-// by what stood then: that claims too much at times and never too little. mu is held.
-func (h *hub) away(rev wire.Revision, now time.Time) (count int, until time.Time) {
+// away counts who is not connected and may act on a map from before what concerned it, at
+// revision since or later, and tells until when the last of them may: without a word of
+// control a map counts for its life. The zero time with a count is never, of maps that
+// count for ever. Whoever is connected has cut such a system off; two of them may go on
+// with each other. Since a start of control everybody was concerned by what stood then:
+// that claims too much at times and never too little. mu is held.
+func (h *hub) away(since wire.Revision, now time.Time) (count int, until time.Time) {
 	for _, n := range h.nodes {
-		if n.stream != nil || n.held >= min(rev, n.needs) || n.sys.Live.DisconnectedAt.IsZero() {
+		if n.stream != nil || n.held >= n.needs || n.needs < since || n.sys.Live.DisconnectedAt.IsZero() {
 			continue
 		}
 		ends := n.sys.Live.DisconnectedAt.Add(h.mapLife)
@@ -80,12 +81,13 @@ func (h *hub) Status(rev wire.Revision) api.RevisionStatus {
 }
 
 func (h *hub) status(rev wire.Revision) api.RevisionStatus {
+	since := rev
 	if rev == 0 {
 		rev = h.revision
 	}
 	st := api.RevisionStatus{Revision: h.revision, At: h.revisedAt, Waiting: h.waiting(rev)}
 	st.Applied = rev <= h.revision && len(st.Waiting) == 0
-	if away, until := h.away(rev, time.Now()); away > 0 {
+	if away, until := h.away(since, time.Now()); away > 0 {
 		if st.Away = away; !until.IsZero() {
 			st.AwayUntil = &until
 		}

@@ -169,6 +169,9 @@ func TestAwayIsNotInEffect(t *testing.T) {
 		if st.Away != 10 || st.AwayUntil == nil || !st.AwayUntil.Equal(time.Now().Add(time.Hour)) {
 			t.Fatalf("they have not heard of it: %+v", st)
 		}
+		if st := h.Status(h.revision + 1); st.Away != 0 {
+			t.Errorf("of a change that did not concern them: %+v", st)
+		}
 		time.Sleep(time.Hour)
 		if st := h.Status(0); st.Away != 0 || st.AwayUntil != nil {
 			t.Errorf("no map from before counts any more: %+v", st)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 	"enclave/store/audit"
 	"enclave/wire/api"
 )
+
+// errStreamEnded is a stream that its server ended in order, as one that goes down does.
+var errStreamEnded = errors.New("it has ended the stream")
 
 // Audit lists records of the audit trail, the newest limit of those that query wants, in
 // their order. query may hold actor, action, object, outcome, request, since and until.
@@ -68,6 +72,9 @@ func (c *Client) FollowAudit(ctx context.Context, query url.Values, after int64,
 	}
 	if err := lines.Err(); err != nil && ctx.Err() == nil {
 		return unreachable(c.base, err)
+	}
+	if ctx.Err() == nil {
+		return unreachable(c.base, errStreamEnded)
 	}
 	return ctx.Err()
 }
