@@ -13,8 +13,8 @@ import (
 // Limits of a filter.
 const (
 	maxFilter      = 4 << 10  // bytes of its text
-	maxFilterRules = 20       // rules, and patterns of a rule
-	maxFilterValue = 64 << 10 // bytes of a value that patterns look at
+	maxFilterRules = 20       // rules, and patterns of all of them
+	maxFilterValue = 16 << 10 // bytes of a value that patterns look at
 )
 
 // Filter says which events a reader wants. It does not change. What opens and ends a
@@ -103,6 +103,7 @@ func parseRules(text string) (*Filter, error) {
 	if len(t.Rules) == 0 || len(t.Rules) > maxFilterRules {
 		return nil, fmt.Errorf("rules: want 1 to %d", maxFilterRules)
 	}
+	patterns := 0
 	f := &Filter{exclude: t.Mode == "exclude"}
 	for i, r := range t.Rules {
 		var out filterRule
@@ -119,8 +120,8 @@ func parseRules(text string) (*Filter, error) {
 			}
 		}
 		if c := r.Content; c != nil {
-			if len(c.Patterns) == 0 || len(c.Patterns) > maxFilterRules || (c.Match != "" && c.Match != "any" && c.Match != "all") {
-				return nil, fmt.Errorf("%s.content: want 1 to %d patterns, and match any or all", at, maxFilterRules)
+			if patterns += len(c.Patterns); len(c.Patterns) == 0 || patterns > maxFilterRules || (c.Match != "" && c.Match != "any" && c.Match != "all") {
+				return nil, fmt.Errorf("%s.content: want a pattern, at most %d in all, and match any or all", at, maxFilterRules)
 			}
 			out.all = c.Match == "all"
 			for k, p := range c.Patterns {

@@ -375,16 +375,22 @@ func (s *Server) start(id string, c *Create, by *bearer, req Request, life time.
 	return l, nil
 }
 
-// makeRoom forgets the oldest ended session, of this tenant only when it has too many
-// itself. The caller holds mu.
+// makeRoom forgets the oldest ended session of the tenant that holds most, or of this one
+// when it has too many itself: who starts many cannot make the server forget what others
+// may still want to read. The caller holds mu.
 func (s *Server) makeRoom(tenant string, own bool) bool {
+	held := make(map[string]int)
+	for _, l := range s.sessions {
+		held[l.who.Tenant]++
+	}
 	var oldest *live
 	for _, l := range s.sessions {
 		at := l.endedAt()
 		if at.IsZero() || (own && l.who.Tenant != tenant) {
 			continue
 		}
-		if oldest == nil || at.Before(oldest.endedAt()) {
+		if oldest == nil || held[l.who.Tenant] > held[oldest.who.Tenant] ||
+			held[l.who.Tenant] == held[oldest.who.Tenant] && at.Before(oldest.endedAt()) {
 			oldest = l
 		}
 	}

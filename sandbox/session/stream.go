@@ -121,7 +121,8 @@ next:
 	for {
 		if by.held.Err() != nil {
 			c.SetWriteDeadline(time.Now().Add(writeTimeout)) //nolint:errcheck // a recorder in tests has none
-			if write(w, sse, local(l.id, l.log.Last(), TypeError, tokenGone)) == nil {
+			// The number is the last that this reader had: who comes back goes on after it.
+			if write(w, sse, local(l.id, max(from, 1)-1, TypeError, tokenGone)) == nil {
 				c.Flush() //nolint:errcheck // the reader is gone
 			}
 			return nil

@@ -40,9 +40,51 @@ var refPattern = regexp.MustCompile(`__REF_[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-
 
 const refLen = len("__REF_xxxxxxxx-xxxx-4xxx-xxxx-xxxxxxxxxxxx__")
 
+// shelf is what the references of all runs hold together: those of a level are quotas
+// of one run, and a server makes many.
+type shelf struct {
+	mu    sync.Mutex // guards what follows
+	total int64
+	of    map[string]int64 // a tenant
+}
+
+// Limits of a shelf, in bytes. One run at the highest level has the quota of its tenant.
+const (
+	maxShelf       = 2048 * mib
+	maxTenantShelf = 1024 * mib
+)
+
+func (s *shelf) take(tenant string, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.total+n > maxShelf || s.of[tenant]+n > maxTenantShelf {
+		return false
+	}
+	if s.of == nil {
+		s.of = make(map[string]int64)
+	}
+	s.total += n
+	s.of[tenant] += n
+	return true
+}
+
+func (s *shelf) give(tenant string, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n == 0 {
+		return
+	}
+	s.total -= n
+	if s.of[tenant] -= n; s.of[tenant] == 0 {
+		delete(s.of, tenant)
+	}
+}
+
 // refs keeps the long strings of one run. They end with it.
 type refs struct {
 	quotas Quotas
+	shelf  *shelf
+	tenant string
 
 	mu    sync.Mutex
 	total int64
@@ -89,6 +131,9 @@ func (r *refs) keep(text string) (string, error) {
 	case len(r.held) >= r.quotas.Count:
 		return "", failure(RefLimit, nil, "this run has %d references, the most it may", r.quotas.Count)
 	}
+	if !r.shelf.take(r.tenant, n) {
+		return "", failure(RefLimit, nil, "the references of all runs that go on hold as much as they may; try again later")
+	}
 	if r.held == nil {
 		r.held = make(map[string]string)
 	}
@@ -102,10 +147,6 @@ func (r *refs) keep(text string) (string, error) {
 func (r *refs) expand(args any, size int64) (any, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.held) == 0 {
-		// A reference nobody gave out is a plain string only where no table exists.
-		return args, nil
-	}
 	grown := size
 	if err := r.predict(args, 0, &grown); err != nil {
 		return nil, err
@@ -122,19 +163,24 @@ func (r *refs) expand(args any, size int64) (any, error) {
 func (r *refs) predict(v any, depth int, size *int64) error {
 	switch v := v.(type) {
 	case string:
-		found := refPattern.FindAllString(v, -1)
-		if len(found) > 0 && depth > r.quotas.Depth {
-			return failure(RefLimit, nil, "a reference is nested deeper than %d", r.quotas.Depth)
+		if len(v) < refLen || len(r.held) == 0 && len(v) > refLen {
+			return nil
 		}
-		if len(found) > 0 && len(v) != refLen && !r.quotas.Join {
-			return failure(RefFailed, nil, "a reference cannot be joined with other text at this level")
-		}
-		for _, id := range found {
-			text, ok := r.held[id]
-			if !ok {
+		for _, at := range refPattern.FindAllStringIndex(v, -1) {
+			text, ok := r.held[v[at[0]:at[1]]]
+			switch {
+			case !ok && len(v) == refLen:
 				return failure(RefFailed, nil, "a reference is not of this run")
+			case !ok:
+				// Somebody else wrote a text that looks like one: it is text, so that who
+				// writes what a script passes on cannot make its calls fail.
+			case depth > r.quotas.Depth:
+				return failure(RefLimit, nil, "a reference is nested deeper than %d", r.quotas.Depth)
+			case len(v) != refLen && !r.quotas.Join:
+				return failure(RefFailed, nil, "a reference cannot be joined with other text at this level")
+			default:
+				*size += int64(len(text) - refLen)
 			}
-			*size += int64(len(text) - refLen)
 		}
 	case []any:
 		for _, one := range v {
@@ -158,7 +204,12 @@ func (r *refs) replace(v any) any {
 		if !strings.Contains(v, "__REF_") {
 			return v
 		}
-		return refPattern.ReplaceAllStringFunc(v, func(id string) string { return r.held[id] })
+		return refPattern.ReplaceAllStringFunc(v, func(id string) string {
+			if text, ok := r.held[id]; ok {
+				return text
+			}
+			return id
+		})
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
@@ -178,8 +229,9 @@ func (r *refs) replace(v any) any {
 // clear lets the texts go.
 func (r *refs) clear() {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shelf.give(r.tenant, r.total)
 	r.held, r.total = nil, 0
-	r.mu.Unlock()
 }
 
 func uuid4() string {

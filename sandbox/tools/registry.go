@@ -99,6 +99,7 @@ type Registry struct {
 	sequences []Sequence
 	redact    *redactor
 	rates     *rates
+	shelf     *shelf
 	version   string
 	log       *slog.Logger
 	closers   []io.Closer
@@ -117,7 +118,7 @@ func Open(ctx context.Context, f *File, cfg Config) (_ *Registry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{tools: make(map[string]*tool), sequences: f.Sequences, rates: new(rates), log: cfg.Logger}
+	r := &Registry{tools: make(map[string]*tool), sequences: f.Sequences, rates: new(rates), shelf: new(shelf), log: cfg.Logger}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -158,9 +159,9 @@ func Open(ctx context.Context, f *File, cfg Config) (_ *Registry, err error) {
 // Version names what the tools are: names, schemas, attributes. It changes when they do.
 func (r *Registry) Version() string { return r.version }
 
-// Inherit takes over how much of their rates callers have used. It is called before
-// the first run of r.
-func (r *Registry) Inherit(old *Registry) { r.rates = old.rates }
+// Inherit takes over how much of their rates callers have used, and what the references of
+// runs hold that go on with old. It is called before the first run of r.
+func (r *Registry) Inherit(old *Registry) { r.rates, r.shelf = old.rates, old.shelf }
 
 // OpenFile loads and opens a file by its path.
 func OpenFile(ctx context.Context, path string, cfg Config) (*Registry, error) {

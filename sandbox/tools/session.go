@@ -82,7 +82,7 @@ func (r *Registry) Session(cfg SessionConfig) *Session {
 		cfg.Audit = Discard{}
 	}
 	ctx, end := context.WithCancel(context.Background())
-	s := &Session{reg: r, cfg: cfg, refs: refs{quotas: QuotasFor(cfg.Level)}, ctx: ctx, end: end,
+	s := &Session{reg: r, cfg: cfg, refs: refs{quotas: QuotasFor(cfg.Level), shelf: r.shelf, tenant: cfg.Caller.Tenant}, ctx: ctx, end: end,
 		made: make(map[string]int), seen: make(map[Attribute]bool), remote: make(map[*mcpRemote]*mcpServer)}
 	s.red.Store(r.redact)
 	return s
