@@ -113,21 +113,9 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if f.reload != 0 && f.reload < time.Second {
-		return usage("--reload %s: want at least 1s", f.reload)
-	}
-	for _, origin := range f.origins {
-		if err := session.CheckOrigin(origin); err != nil {
-			return usage("--allow-origin %.80q: %v", origin, err)
-		}
-	}
-	var proxies []netip.Prefix
-	for _, text := range f.proxies {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return usage("--proxy %.80q: want a range such as 10.0.0.0/24, or one address as 10.0.0.7/32", text)
-		}
-		proxies = append(proxies, p)
+	proxies, err := f.check()
+	if err != nil {
+		return err
 	}
 	dir, err := a.stateDir()
 	if err != nil {
@@ -141,32 +129,13 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	defer lock.Close()
-	ids, err := a.identities(&f.unseal)
+	identity, err := a.serverIdentity(dir, &f.unseal)
 	if err != nil {
 		return err
 	}
-	keeper := &node.Keeper{Dir: dir, File: sandboxFile, Identities: ids, Damaged: errSandboxDamaged}
-	identity, err := serverIdentity(keeper)
+	tokens, file, err := f.tokens(dir)
 	if err != nil {
 		return err
-	}
-	if err := keeper.Settle(); err != nil {
-		return err
-	}
-	file := f.tokenFile
-	if file == "" {
-		file = filepath.Join(dir, sandboxTokens)
-		if err := firstToken(file); err != nil {
-			return err
-		}
-	}
-	tokens, err := session.ReadTokens(file)
-	if err != nil {
-		return usage("%v", err)
-	}
-	if tokens.Accepted(time.Now()) == 0 {
-		return usage("%s: no token in it is valid, so nobody could call", file).
-			hint("write a line with a token and a user into it; docs/format/sandbox-session.md describes the file")
 	}
 	runner, err := a.sandboxRunner()
 	if err != nil {
@@ -215,6 +184,48 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	return err
 }
 
+// check refuses values that no server takes, before anything is opened, and reads the
+// ranges of the proxies.
+func (f *serveFlags) check() (proxies []netip.Prefix, err error) {
+	if f.reload != 0 && f.reload < time.Second {
+		return nil, usage("--reload %s: want at least 1s", f.reload)
+	}
+	for _, origin := range f.origins {
+		if err := session.CheckOrigin(origin); err != nil {
+			return nil, usage("--allow-origin %.80q: %v", origin, err)
+		}
+	}
+	for _, text := range f.proxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, usage("--proxy %.80q: want a range such as 10.0.0.0/24, or one address as 10.0.0.7/32", text)
+		}
+		proxies = append(proxies, p)
+	}
+	return proxies, nil
+}
+
+// tokens reads who may call, from the file of that flag or from one in the state, which
+// the first start makes.
+func (f *serveFlags) tokens(dir string) (*session.Tokens, string, error) {
+	file := f.tokenFile
+	if file == "" {
+		file = filepath.Join(dir, sandboxTokens)
+		if err := firstToken(file); err != nil {
+			return nil, "", err
+		}
+	}
+	tokens, err := session.ReadTokens(file)
+	if err != nil {
+		return nil, "", usage("%v", err)
+	}
+	if tokens.Accepted(time.Now()) == 0 {
+		return nil, "", usage("%s: no token in it is valid, so nobody could call", file).
+			hint("write a line with a token and a user into it; docs/format/sandbox-session.md describes the file")
+	}
+	return tokens, file, nil
+}
+
 // transport reads the certificate, and refuses to carry tokens over a network in the
 // clear unless that was said.
 func (f *serveFlags) transport() (*certificate, error) {
@@ -243,8 +254,22 @@ func (f *serveFlags) transport() (*certificate, error) {
 	return nil, nil
 }
 
-// serverIdentity reads the server's key, or makes one.
-func serverIdentity(k *node.Keeper) (ed25519.PrivateKey, error) {
+// serverIdentity opens what the server is known by, which its first start makes.
+func (a *app) serverIdentity(dir string, f *unsealFlags) (ed25519.PrivateKey, error) {
+	ids, err := a.identities(f)
+	if err != nil {
+		return nil, err
+	}
+	keeper := &node.Keeper{Dir: dir, File: sandboxFile, Identities: ids, Damaged: errSandboxDamaged}
+	identity, err := keptIdentity(keeper)
+	if err != nil {
+		return nil, err
+	}
+	return identity, keeper.Settle()
+}
+
+// keptIdentity reads the server's key, or makes one.
+func keptIdentity(k *node.Keeper) (ed25519.PrivateKey, error) {
 	var kept struct {
 		Version  int    `json:"version"`
 		Identity []byte `json:"identity"` // Ed25519 seed

@@ -261,22 +261,29 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout() || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
+// boundUDP is a socket at port 7 of a NIC of its own.
+func boundUDP(t *testing.T, own netip.Addr) (*nic, *udpSocket) {
+	t.Helper()
+	n, err := newNIC([]netip.Addr{own}, 1420)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	c, err := n.ListenUDP(netip.AddrPortFrom(own, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return n, c.(*udpSocket)
+}
+
 // TestDatagramsDoNotAllocate: from a socket to the queue, and from a packet to a read.
 func TestDatagramsDoNotAllocate(t *testing.T) {
 	if underRace {
 		t.Skip("pools forget at random under the race detector")
 	}
 	own := netip.MustParseAddr("100.64.0.1")
-	n, err := newNIC([]netip.Addr{own}, 1420)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	conn, err := n.ListenUDP(netip.AddrPortFrom(own, 7))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := conn.(*udpSocket)
+	n, c := boundUDP(t, own)
 	other := netip.MustParseAddrPort("100.64.0.2:9")
 	payload, buf := make([]byte, 1000), make([]byte, 2000)
 	pkt := make([]byte, datagramSize(own, len(payload)))
@@ -372,16 +379,7 @@ func TestReadersAreAllWoken(t *testing.T) {
 // counts a datagram without a payload, and little of a small one.
 func TestNothingUnreadInGVisor(t *testing.T) {
 	own := netip.MustParseAddr("100.64.0.1")
-	n, err := newNIC([]netip.Addr{own}, 1420)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	conn, err := n.ListenUDP(netip.AddrPortFrom(own, 7))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	n, c := boundUDP(t, own)
 	const options = 4
 	plain := make([]byte, datagramSize(own, 0))
 	writeDatagram(plain, netip.MustParseAddrPort("100.64.0.2:9"), netip.AddrPortFrom(own, 7), 1, nil)
@@ -400,7 +398,6 @@ func TestNothingUnreadInGVisor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := conn.(*udpSocket)
 	if c.ep.Readiness(waiter.ReadableEvents)&waiter.ReadableEvents != 0 {
 		t.Error("gVisor keeps datagrams")
 	}
@@ -410,7 +407,7 @@ func TestNothingUnreadInGVisor(t *testing.T) {
 	if unread != many {
 		t.Fatalf("%d datagrams are unread, want %d", unread, many)
 	}
-	if k, from, err := conn.ReadFrom(make([]byte, 10)); k != 0 || err != nil || from.String() != "100.64.0.2:9" {
+	if k, from, err := c.ReadFrom(make([]byte, 10)); k != 0 || err != nil || from.String() != "100.64.0.2:9" {
 		t.Errorf("the first: %d bytes from %v, %v", k, from, err)
 	}
 }

@@ -91,6 +91,7 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		sink = tools.Discard{}
 	}
 	cfg := tools.SessionConfig{Run: req.ID, Caller: req.Caller, Level: string(spec.Level), Calls: spec.Limits.ToolCalls, Bounds: req.Call}
+	rec := tools.Record{Run: req.ID, User: req.Caller.User, Tenant: req.Caller.Tenant, Script: hash(spec.Source), Level: string(spec.Level)}
 	if req.Join {
 		if h.Joiner == nil {
 			return failed(sandbox.Errorf(sandbox.CodeBadSpec, "this sandbox is not part of an overlay: start it with a control plane to join"), began)
@@ -98,8 +99,8 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 		node, err := h.Joiner.Join(ctx, req.ID, req.Tags)
 		if err != nil {
 			log.Error("join the overlay", "error", err)
-			refused := tools.Record{At: time.Now().UTC(), Action: "run.end", Run: req.ID, User: req.Caller.User, Tenant: req.Caller.Tenant,
-				Script: hash(spec.Source), Level: string(spec.Level), Outcome: string(sandbox.CodePolicy)}
+			refused := rec
+			refused.At, refused.Action, refused.Outcome = time.Now().UTC(), "run.end", string(sandbox.CodePolicy)
 			if err := sink.Append(context.WithoutCancel(ctx), refused); err != nil {
 				log.Error("audit record not kept", "error", err)
 			}
@@ -110,12 +111,10 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 				log.Error("leave the overlay", "error", err)
 			}
 		}()
-		cfg.Overlay, cfg.System = node, node.System()
+		cfg.Overlay, cfg.System, rec.System = node, node.System(), node.System()
 		sink = both{sink, node}
 	}
 	cfg.Audit = sink
-	rec := tools.Record{Run: req.ID, System: cfg.System, User: req.Caller.User, Tenant: req.Caller.Tenant,
-		Script: hash(spec.Source), Level: string(spec.Level)}
 	start := rec
 	start.At, start.Action = time.Now().UTC(), "run.start"
 	if err := sink.Append(ctx, start); err != nil {
@@ -132,12 +131,24 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 	}
 
 	end := rec
-	end.At, end.Action, end.Duration, end.Calls, end.Outcome = time.Now().UTC(), "run.end", time.Since(began), s.Calls(), "ok"
-	if !result.OK {
+	end.At, end.Action, end.Duration, end.Calls = time.Now().UTC(), "run.end", time.Since(began), s.Calls()
+	tellOutcome(&end, &result)
+	if err := sink.Append(context.WithoutCancel(ctx), end); err != nil {
+		log.Error("audit record not kept", "error", err)
+		return failed(sandbox.Errorf(sandbox.Code(tools.AuditFailed), "the end of the run could not be recorded, so its result is withheld"), began)
+	}
+	return result
+}
+
+// tellOutcome has the last record of a run say what it came to.
+func tellOutcome(end *tools.Record, result *sandbox.Result) {
+	switch {
+	case result.OK:
+		end.Outcome = "ok"
+	case result.Error != nil:
+		end.Outcome = string(result.Error.Code)
+	default:
 		end.Outcome = string(sandbox.CodeInternal)
-		if result.Error != nil {
-			end.Outcome = string(result.Error.Code)
-		}
 	}
 	if v := result.Verdict; v != nil {
 		end.Score = &v.Score
@@ -145,11 +156,6 @@ func (h *Host) Run(ctx context.Context, req Request, watch tools.Observer) sandb
 			end.Signals = append(end.Signals, sig.Name)
 		}
 	}
-	if err := sink.Append(context.WithoutCancel(ctx), end); err != nil {
-		log.Error("audit record not kept", "error", err)
-		return failed(sandbox.Errorf(sandbox.Code(tools.AuditFailed), "the end of the run could not be recorded, so its result is withheld"), began)
-	}
-	return result
 }
 
 // joinTime is what joining may take beside the run's own deadline.
