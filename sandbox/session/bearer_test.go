@@ -287,6 +287,29 @@ func TestATokenThatGoesWhileItsRequestComes(t *testing.T) {
 	})
 }
 
+// TestRunsThatWaitDoNotBegin: those that end make room for those behind them, whose token
+// is the same.
+func TestRunsThatWaitDoNotBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := guarded(t, aliceToken+" alice\n", nil)
+		for range 16 {
+			g.start(aliceToken)
+		}
+		synctest.Wait()
+		begun := strings.Count(g.audit.String(), `"run.start"`)
+		g.write("")
+		g.looks(2)
+		if n := strings.Count(g.audit.String(), `"run.start"`); begun != Defaults().TenantRuns || n != begun {
+			t.Errorf("%d runs had begun, then %d", begun, n)
+		}
+		for _, l := range g.sessions {
+			if l.state != Cancelled {
+				t.Errorf("%s: %s", l.id, l.state)
+			}
+		}
+	})
+}
+
 // TestATokenOfSomebodyElse: the same token under another name is another token.
 func TestATokenOfSomebodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

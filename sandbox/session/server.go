@@ -354,6 +354,7 @@ func (s *Server) start(id string, c *Create, by *bearer, req Request, life time.
 	}
 	ctx, cancel := context.WithCancelCause(s.under)
 	l.cancel = cancel
+	l.over = func() bool { return by.held.Err() != nil || s.under.Err() != nil }
 	s.sessions[id] = l
 	s.work.Add(1)
 	s.mu.Unlock()

@@ -38,6 +38,7 @@ type live struct {
 	partial bool          // tell what each call came to
 	strict  bool          // end at the first call that fails
 	calls   atomic.Int64  // under way
+	over    func() bool   // whether its token or its server has ended; cancel follows
 
 	mu     sync.Mutex // guards what follows
 	state  State
@@ -68,6 +69,11 @@ func (s *live) set(state State) {
 // work waits for the session's turn and makes its run. It is the session's goroutine.
 func (s *live) work(ctx context.Context, host *Host, q *Queue, req Request) {
 	leave, err := q.Enter(ctx, s.who.Tenant)
+	if err == nil && s.over() { // its turn came by the end of those before it
+		leave()
+		<-ctx.Done()
+		err = ctx.Err()
+	}
 	var result sandbox.Result
 	if err != nil {
 		result = sandbox.Result{Error: sandbox.Errorf(sandbox.CodeBusy, "the run's turn did not come")}
