@@ -115,7 +115,7 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 	for group, commands := range map[string][]*cobra.Command{
 		"run":    {a.demo(), a.up(), a.control(), a.relay(), a.agent(), a.sandbox()},
 		"manage": {a.system(), a.tag(), a.key(), a.policy(), a.trust(), a.dns(), a.relays(), a.token(), a.seal(), a.backup(), a.login(), a.tui()},
-		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.netcheck(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.version()},
+		"look":   {a.status(), a.explain(), a.resolve(), a.forecast(), a.graph(), a.flows(), a.ping(), a.netcheck(), a.waitFor(), a.audit(), a.activity(), a.bench(), a.doctor(), a.exitCodes(), a.version()},
 	} {
 		for _, c := range commands {
 			c.GroupID = group
@@ -124,6 +124,7 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 	}
 	root.SetUsageTemplate(strings.NewReplacer(".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth),
 		" for more information about a command.", " for more.").Replace(root.UsageTemplate()))
+	giveExamples(root, "")
 	fitHelp(root)
 	root.InitDefaultCompletionCmd()
 	if c, _, err := root.Find([]string{"completion"}); err == nil {

@@ -310,6 +310,11 @@ func TestKeysThatDoNotEnrol(t *testing.T) {
 	_, usedUp := create("--uses", "1")
 	s.first.EnrolmentKey = strings.TrimSpace(read(t, usedUp))
 	s.mustEnrol("first")
+	s.ok("key", "create", "as others are")
+	s.says(s.ok("key", "list"), "as others are")
+	s.refused(exitUsage, "key", "create")
+	s.refused(exitUsage, "key", "create", "one", "two")
+	s.refused(exitUsage, "key", "create", "one", "--name", "two")
 	if out := s.ok("key", "create", "--name", "tried", "--dry-run") + s.ok("key", "list"); !strings.Contains(out, "0 gained") || strings.Contains(out, "tried") {
 		t.Errorf("a dry run: %s", out)
 	}

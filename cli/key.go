@@ -46,14 +46,22 @@ func (a *app) keyCreate() *cobra.Command {
 		end                expiring
 		wish               client.Wish
 	)
-	c := &cobra.Command{Use: "create --name NAME", Short: "Create an enrolment key; its secret is shown this once",
-		Example: "  enclave key create --name laptops --tag developers --uses 10 --expires 24h\n" +
-			"  enclave key create --name ci --ephemeral --retention 5m --json\n" +
-			"  enclave key create --name guests --from-ip 192.0.2.0/24 --expires \"2026-12-24 18:00 Europe/Berlin\" --expiry-action delete",
-		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "create NAME", Short: "Create an enrolment key; its secret is shown this once",
+		Example: "  enclave key create laptops --tag developers --uses 10 --expires 24h\n" +
+			"  enclave key create ci --ephemeral --retention 5m --json\n" +
+			"  enclave key create guests --from-ip 192.0.2.0/24 --expires \"2026-12-24 18:00 Europe/Berlin\" --expiry-action delete",
+		Args: cobra.ArbitraryArgs, RunE: func(c *cobra.Command, args []string) error {
 			var err error
+			switch {
+			case len(args) > 1:
+				return usage("%s takes one NAME", c.CommandPath()).hint("put quotes around one of several words")
+			case len(args) == 1 && k.Name != "":
+				return usage("two names: %.60q and --name %.60q", args[0], k.Name).hint("choose one")
+			case len(args) == 1:
+				k.Name = args[0]
+			}
 			if k.Name == "" {
-				return usage("a key needs a name that says what it is for").hint("add --name NAME")
+				return usage("a key needs a name that says what it is for").hint("run \"enclave key create NAME\"")
 			}
 			if k.Tags, err = tagArgs(tags); err != nil {
 				return err
@@ -101,12 +109,12 @@ func (a *app) keyCreate() *cobra.Command {
 			})
 		}}
 	f := c.Flags()
-	f.StringVar(&k.Name, "name", "", "what the key is for: `NAME`")
+	f.StringVar(&k.Name, "name", "", "what the key is for, `NAME`, as a flag")
 	f.StringArrayVar(&tags, "tag", nil, "`TAG` that its systems get; may be given several times")
 	f.IntVar(&uses, "uses", 0, "how many systems it enrols, `N` (default unlimited)")
 	f.BoolVar(&ephemeral, "ephemeral", false, "its systems are removed some time after they disconnect")
 	f.BoolVar(&isRelay, "relay", false, "it enrols relays instead of systems")
-	f.DurationVar(&retention, "retention", 0, "how long an ephemeral system stays after it disconnects (default 30m)")
+	f.DurationVar(&retention, "retention", 0, "`TIME` for which an ephemeral system stays after it disconnects (default 30m)")
 	f.StringVar(&k.Approval, "approve", "", "manual or automatic: `HOW` its systems get in (default manual, automatic for ephemeral)")
 	f.StringArrayVar(&k.Sources, "from-ip", nil, "it enrols from this `ADDRESS`, prefix or range only; may be given several times")
 	end.flags(c)
