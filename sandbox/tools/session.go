@@ -163,6 +163,9 @@ func (s *Session) follow(ctx context.Context, name string, args json.RawMessage,
 const maxName = 256
 
 func (s *Session) call(ctx context.Context, name string, text json.RawMessage, rec *Record, phase func(Phase, int64)) (json.RawMessage, error) {
+	if ctx.Err() != nil { // also where the tool would not look
+		return nil, failure(Aborted, ctx.Err(), "the call was cancelled")
+	}
 	if s.cfg.Calls > 0 && rec.Call > s.cfg.Calls {
 		return nil, failure(TooManyCalls, nil, "this run may call tools %d times", s.cfg.Calls)
 	}

@@ -110,6 +110,23 @@ func TestNoRecordNoResult(t *testing.T) {
 	}
 }
 
+// TestARunThatWasCancelledCallsNothing: its script may have caught the end of the call
+// before.
+func TestARunThatWasCancelledCallsNothing(t *testing.T) {
+	r := open(t, `{"version":1,"tools":[{"name":"put","attributes":["writes"],"serve":{"canned":{"result":1}}}]}`, nil)
+	l := &ledger{}
+	s := r.Session(SessionConfig{Run: "run-1", Caller: alice, Audit: l})
+	defer s.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := s.Call(ctx, "put", nil); codeOf(err) != Aborted {
+		t.Errorf("%v", err)
+	}
+	if len(l.list) != 1 || l.list[0].Action != "tool.result" || l.list[0].Outcome != string(Aborted) {
+		t.Errorf("%+v", l.list)
+	}
+}
+
 func TestRatesAreOfOneUser(t *testing.T) {
 	r := open(t, example, map[string]string{"API_TOKEN": "tok-123456"})
 	for i, want := range []Code{"", "", RateLimited} {
