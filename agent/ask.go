@@ -21,7 +21,7 @@ func (a *Agent) answerAsk(ctx context.Context, c *uplink.Client, q *wire.Ask) {
 		r.Cut = p.end(o, q)
 	}
 	if o != nil && q.Flows {
-		for _, f := range o.filter.Flows() {
+		for _, f := range o.liveFlows() {
 			if len(r.Flows) == wire.MaxReportedFlows {
 				r.More++
 				continue

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -193,6 +194,12 @@ func (o *overlay) stats() map[wire.WireGuardKey]tunnel.Stats {
 	return o.tunnel.PeerStats()
 }
 
+// liveFlows are the flows that still carry something: whoever asks what a change would
+// cut means no connection that its program has closed.
+func (o *overlay) liveFlows() []filter.FlowInfo {
+	return slices.DeleteFunc(o.filter.Flows(), func(f filter.FlowInfo) bool { return f.Over() })
+}
+
 // fill adds what the data plane knows to a status.
 func (o *overlay) fill(s *api.AgentStatus) {
 	s.Spoofed = o.tunnel.Spoofed()
@@ -204,7 +211,7 @@ func (o *overlay) fill(s *api.AgentStatus) {
 			}
 		}
 	}
-	for _, f := range o.filter.Flows() {
+	for _, f := range o.liveFlows() {
 		s.Flows = append(s.Flows, api.AgentFlow{Flow: f.Flow, PolicyName: f.Name, Until: f.Until, Ends: f.Ends, Peer: f.Peer, Inbound: f.Inbound, Since: f.Since, Bytes: f.Bytes[0] + f.Bytes[1]})
 	}
 	for _, d := range o.filter.Denials() {

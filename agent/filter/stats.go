@@ -88,7 +88,11 @@ type FlowInfo struct {
 	Bytes   [2]uint64
 }
 
-// Flows returns the live flows, oldest first.
+// Over is whether both ends have closed it, or one has reset it: it stays for stray
+// packets, and nobody would call it live.
+func (f *FlowInfo) Over() bool { return f.State == stateNames[closing] }
+
+// Flows returns the flows, oldest first, those that are over among them.
 func (t *Table) Flows() []FlowInfo {
 	t.mu.Lock()
 	all := make([]FlowInfo, 0, len(t.list))

@@ -227,10 +227,13 @@ func TestPortsAreFreeAfterTheFlowCloses(t *testing.T) {
 			b.out(tcpIn(last).reversed(), Accept)
 			b.in(tcpIn(tcpACK), Accept) // the last acknowledgement
 		}
+		if !b.Flows()[0].Over() {
+			t.Errorf("%s: closed, and said to live", name)
+		}
 		b.out(tcpIn(tcpSYN).reversed(), NoRule) // the other way is another flow
 		handshake()
 		b.flows(1)
-		if st := b.Flows()[0].State; st != "open" {
+		if st := b.Flows()[0].State; st != "open" || b.Flows()[0].Over() {
 			t.Errorf("%s: %s", name, st)
 		}
 	}
