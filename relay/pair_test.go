@@ -194,3 +194,20 @@ func TestPairsAreLimited(t *testing.T) {
 		}
 	})
 }
+
+// TestAReplacedConnectionOpensNothing: what it says after its end leaves nothing behind
+// that no end would take away.
+func TestAReplacedConnectionOpensNothing(t *testing.T) {
+	now := time.Now()
+	r, alice := newRoster(), frame.ID([]byte("alice"))
+	old, fresh := &client{id: alice}, &client{id: alice}
+	r.join(old, 9, now)
+	r.join(fresh, 9, now)
+	if _, ok := r.open(old, frame.ID([]byte("bob00")), now.Add(time.Hour), 9, now); ok {
+		t.Error("it opens a pair")
+	}
+	r.leave(fresh, now)
+	if clients, pairs := r.size(); clients != 0 || pairs != 0 || len(r.openers) != 0 {
+		t.Errorf("%d clients and %d pairs are left, %v", clients, pairs, r.openers)
+	}
+}

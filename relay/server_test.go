@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,7 +187,7 @@ func TestWhoIsRefused(t *testing.T) {
 		}, frame.ALPN, hello, "handshake"},
 		"other protocol":  {system, "h2", hello, "handshake"},
 		"no protocol":     {system, "", hello, "identity"},
-		"no hello":        {system, frame.ALPN, frame.AppendPing(nil, [8]byte{}), "hello"},
+		"no hello":        {system, frame.ALPN, frame.AppendPing(nil, [8]byte{1}), "hello"},
 		"hello of zero":   {system, frame.ALPN, frame.AppendHello(nil, 0), "hello"},
 		"HTTP":            {system, frame.ALPN, []byte("GET / HTTP/1.1\r\n\r\n"), "hello"},
 		"silence":         {system, frame.ALPN, nil, "hello"},
@@ -219,6 +222,82 @@ func TestWhoIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestAnyHandshakeIsJudged: a connection whose handshake was somebody else's, with other
+// demands, is held to those of a relay.
+func TestAnyHandshakeIsJudged(t *testing.T) {
+	for name, spoil := range map[string]func(server, client *tls.Config){
+		"no protocol":      func(s, c *tls.Config) { s.NextProtos, c.NextProtos = nil, nil },
+		"another protocol": func(s, c *tls.Config) { s.NextProtos, c.NextProtos = []string{"h2"}, []string{"h2"} },
+		"TLS 1.2": func(s, c *tls.Config) {
+			s.MinVersion, c.MinVersion, s.MaxVersion = tls.VersionTLS12, tls.VersionTLS12, tls.VersionTLS12
+		},
+		"as it should be": func(s, c *tls.Config) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Limits{Handshake: 3 * time.Second}, func(t *testing.T, w *world) {
+				server, client := svid.ServerConfig(w.trust(), w.srv.cfg.Identity, svid.ClientRequired), w.clientTLS(w.svid(svid.System(w.org, "alice"), time.Hour))
+				server.NextProtos = []string{frame.ALPN}
+				spoil(server, client)
+				mine, theirs := net.Pipe()
+				defer mine.Close()
+				go w.srv.ServeConn(w.ctx, tls.Server(theirs, server))
+				conn := tls.Client(mine, client)
+				go io.Copy(io.Discard, conn)
+				conn.Write(frame.AppendHello(nil, 1))
+				synctest.Wait()
+				if ok := w.srv.Stats().Clients == 1; ok != (name == "as it should be") {
+					t.Errorf("let in: %v", ok)
+				}
+			})
+		})
+	}
+}
+
+// TestStrangersGiveTheirDescriptors: when there are none left, whoever has not said who he
+// is makes room for who comes next.
+func TestStrangersGiveTheirDescriptors(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, w *world) {
+		stranger, theirs := net.Pipe()
+		l := &exhausted{conn: theirs, out: make(chan struct{}), closed: make(chan struct{})}
+		done := make(chan error)
+		go func() { done <- w.srv.Serve(w.ctx, l) }()
+		synctest.Wait() // he is in, and silent
+		close(l.out)
+		synctest.Wait()
+		w.counted("refused_connections/handshakes_full", 1)
+		if err := stranger.SetDeadline(time.Now()); err == nil {
+			t.Error("the stranger stays")
+		}
+		w.cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// exhausted is a listener with one connection, and then one time without descriptors.
+type exhausted struct {
+	conn        net.Conn
+	out, closed chan struct{}
+	once        sync.Once
+}
+
+func (l *exhausted) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	if l.out != nil {
+		<-l.out
+		l.out = nil
+		return nil, syscall.EMFILE
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+func (l *exhausted) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *exhausted) Addr() net.Addr { return &net.TCPAddr{} }
 
 // A stranger who opens connections and says nothing must not take clients' places, nor keep
 // them out: whoever has waited longest goes.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -335,6 +336,85 @@ func TestCheckpointsAreStrict(t *testing.T) {
 	if _, err := OpenCheckpoint(strings.Repeat(note, 50), l.public); !errors.Is(err, ErrCheckpoint) {
 		t.Error(err)
 	}
+	end := strings.LastIndexByte(note, '=') - 1 // two bits of this character mean nothing
+	for loose := byte(1); loose < 4; loose++ {
+		b := []byte(note)
+		b[end] = alphabet[strings.IndexByte(alphabet, b[end])+int(loose)]
+		if _, err := OpenCheckpoint(string(b), l.public); err == nil {
+			t.Errorf("the signature is spelt %q and %q", note[end:], b[end:])
+		}
+	}
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+// TestSignedIsNotEnough: what the right key has signed is a checkpoint only in its one
+// spelling, of this log, and within bounds.
+func TestSignedIsNotEnough(t *testing.T) {
+	l := newLog(t, 9)
+	signer, err := note.NewSigner(l.secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.at(t, 9)
+	text := c.Text()
+	root := strings.Split(text, "\n")[2]
+	for name, spelt := range map[string]string{
+		"another log":    strings.Replace(text, c.Origin, "enclave/other", 1),
+		"a leading zero": strings.Replace(text, "\n9\n", "\n09\n", 1),
+		"a sign":         strings.Replace(text, "\n9\n", "\n+9\n", 1),
+		"below zero":     strings.Replace(text, "\n9\n", "\n-9\n", 1),
+		"a short root":   strings.Replace(text, root, root[:4], 1),
+		"no end":         text + strings.Repeat("x", MaxCheckpoint) + "\n",
+	} {
+		signed, err := note.Sign(&note.Note{Text: spelt}, signer)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if c, err := OpenCheckpoint(string(signed), l.public); !errors.Is(err, ErrCheckpoint) {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
+
+// TestWhatIsSaidOfForgery: the finding is what was done, and not what follows of it.
+func TestWhatIsSaidOfForgery(t *testing.T) {
+	const n = CheckpointEvery + 9
+	l, other := newLog(t, n), newLog(t, n)
+	whole := cut(l.export(t, 1, n))
+	middle := slices.IndexFunc(whole, func(s string) bool { return strings.HasPrefix(s, `{"checkpoint"`) })
+	change := func(i int, old, new string) []byte {
+		x := slices.Clone(whole)
+		if x[i] = strings.Replace(x[i], old, new, 1); x[i] == whole[i] {
+			t.Fatalf("line %d has no %s", i, old)
+		}
+		return join(x)
+	}
+	quoted := func(note string) string { return strings.Trim(fmt.Sprintf("%q", note), `"`) }
+	theirs := quoted(other.sign(t, CheckpointEvery))
+	for name, tc := range map[string]struct {
+		files [][]byte
+		kind  string
+	}{
+		"a checkpoint of another key":    {[][]byte{change(middle, quoted(l.sign(t, CheckpointEvery)), theirs)}, Unsigned},
+		"the last one of another key":    {[][]byte{change(0, quoted(l.sign(t, n)), quoted(other.sign(t, n)))}, Unsigned},
+		"a checkpoint of another place":  {[][]byte{change(middle, quoted(l.sign(t, CheckpointEvery)), quoted(l.sign(t, 7)))}, Reordered},
+		"a header that ends before":      {[][]byte{change(0, fmt.Sprintf(`"last":%d`, n), fmt.Sprintf(`"last":%d`, n-1))}, Truncated},
+		"a file left out":                {[][]byte{l.export(t, 1, 9), l.export(t, 12, n)}, Missing},
+		"a file twice":                   {[][]byte{l.export(t, 1, 9), l.export(t, 1, 9)}, Duplicated},
+		"a file of another log's middle": {[][]byte{l.export(t, 1, 9), resigned(t, other, l, 10, n)}, Rewritten},
+	} {
+		if r := verify(t, l.public, nil, tc.files...); r.Finding == nil || r.Finding.Kind != tc.kind {
+			t.Errorf("%s: %+v", name, r.Finding)
+		}
+	}
+}
+
+// resigned is a part of a log with the key of another: what one who has the key can make.
+func resigned(t *testing.T, log, key *testLog, first, last int64) []byte {
+	forged := *log
+	forged.secret, forged.public = key.secret, key.public
+	return forged.export(t, first, last)
 }
 
 func FuzzParseLine(f *testing.F) {

@@ -2,6 +2,10 @@ package seal
 
 import (
 	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -59,5 +63,56 @@ func TestADocumentOpensWithItsKeyring(t *testing.T) {
 	}
 	if f, _, err := OpenFile(dir, "agent.json", []Identity{stranger}); err == nil || f != nil {
 		t.Errorf("a stranger's identity opens it: %v", err)
+	}
+}
+
+// TestADocumentIsOfItsName: one is not taken for another, and what a backup brings gets
+// the names of documents alone. Whoever knows a recipient can make a backup for it.
+func TestADocumentIsOfItsName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k := NewKeyring("", made)
+	if err := k.PutDocument(dir, "agent.json", []byte("an agent's")); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.Rename(at("agent.json"), at("relay.json")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := NewFile(dir, "relay.json", k).Load(); !errors.Is(err, ErrValue) {
+		t.Errorf("an agent's document opens as a relay's: %q, %v", b, err)
+	}
+	for _, name := range []string{"", KeyringName, IdentityName, "../agent.json", "agent.json/../context.json"} {
+		if err := k.PutDocument(dir, name, []byte("x")); err == nil {
+			t.Errorf("%q is put into a state", name)
+		}
+	}
+}
+
+// TestRootsComeInOrder: those of a backup are numbered upwards, whole and few.
+func TestRootsComeInOrder(t *testing.T) {
+	root := func(n uint32) rootFile { return rootFile{n, made, make([]byte, rootSize)} }
+	var many []rootFile
+	for n := range uint32(maxRoots) {
+		many = append(many, root(n+1))
+	}
+	for name, list := range map[string][]rootFile{
+		"":               {root(1), root(3)},
+		"none":           {},
+		"a short one":    {{1, made, make([]byte, rootSize-1)}},
+		"number 0":       {root(0)},
+		"a number twice": {root(1), root(1)},
+		"backwards":      {root(2), root(1)},
+		"too many":       many,
+	} {
+		b, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Reborn("", made, b); (err == nil) != (name == "") {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }

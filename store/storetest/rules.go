@@ -302,6 +302,11 @@ func testTokens(t *testing.T, l *Lab) {
 	if err == nil {
 		t.Error("a token without a scope")
 	}
+	list, err := l.Audit(l.Ctx, store.AuditQuery{Object: "token:" + made.ID})
+	l.must(err)
+	if len(list) != 2 || list[0].Action != "token.create" || list[1].Action != "token.revoke" {
+		t.Errorf("recorded %+v", list)
+	}
 }
 
 func testActivity(t *testing.T, l *Lab) {
