@@ -239,3 +239,86 @@ func rotateOnlineForever(dir string, first int) error {
 	}()
 	return <-failed
 }
+
+// TestRotationImages takes an image of the directory before every write and every sync of a
+// rotation in use, as a kill there leaves it. Each opens, has what was acknowledged, and can
+// be rotated to its end.
+func TestRotationImages(t *testing.T) {
+	dir := rotatable(t, 5)
+	s, err := Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	type image struct {
+		dir     string
+		systems int // acknowledged by then
+	}
+	var images []image
+	systems, taking := 5, true
+	take := func() {
+		if taking {
+			to := stateDir(t)
+			if err := errors.Join(os.CopyFS(to, os.DirFS(dir)), os.Chmod(to, 0o700)); err != nil {
+				t.Error(err)
+			}
+			images = append(images, image{to, systems})
+		}
+	}
+	old := s.vfs
+	old.Inject(func(seal.At) seal.Fault { take(); return seal.NoFault })
+	_, err = s.Rotate(t.Context(), by(start), func(done, total int64) {
+		if taking = done < total; taking { // a change meanwhile, without an image of each of its writes
+			take()
+			return
+		}
+		if err := enrolN(t, s, 1000); err != nil {
+			t.Error(err)
+		}
+		systems, taking = 6, true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take()
+	s.Close()
+	step, rotating, done := 1, 0, 0
+	if testing.Short() {
+		step = 8
+	}
+	for i := 0; i < len(images); i += step {
+		at := images[i]
+		name := fmt.Sprintf("image %d of %d", i, len(images))
+		k := ring(t, at.dir, own(t, at.dir)...)
+		if len(k.Roots()) > 1 {
+			rotating++
+		} else {
+			done++
+		}
+		k.Wipe()
+		roots := wantWhole(t, at.dir, at.systems)
+		if _, err := Rotate(t.Context(), at.dir, by(start)); err != nil || roots > 2 {
+			t.Errorf("%s: %d roots, rotated again: %v", name, roots, err)
+		}
+		if roots := wantWhole(t, at.dir, at.systems); roots != 1 {
+			t.Errorf("%s: %d roots are left", name, roots)
+		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	if rotating == 0 {
+		t.Error("no image is of the middle of a rotation")
+	}
+	t.Logf("%d images, %d of them between two roots", rotating+done, rotating)
+}
+
+// own is the identity beside a state.
+func own(t *testing.T, dir string) []seal.Identity {
+	t.Helper()
+	ids, err := seal.ReadIdentities(filepath.Join(dir, seal.IdentityName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
