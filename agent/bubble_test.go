@@ -242,10 +242,6 @@ func TestNoControlNoMap(t *testing.T) {
 	})
 }
 
-// TestEnrolmentWaits for a control plane that is not there yet, and returns a refusal.
-// TestBye: what control says at the end of a stream decides what comes next.
-// TestAnswersThatEndNothing is docs/decisions/0092: only control's own word ends an
-// identity, on whichever route it is said.
 func TestDisabledStays(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		m := mapOf(1, time.Time{})
@@ -257,17 +253,6 @@ func TestDisabledStays(t *testing.T) {
 	})
 }
 
-// TestSilentStream: three beats without a word and the agent connects anew.
-// TestRenewal at half life, give or take a tenth; the new identity is kept and shown.
-// TestSleptPastExpiry: an agent whose SVID has ended renews with it before anything
-// else, and says so while that fails.
-// TestRenewalFailsAtTheStart: past half its life and not renewed, an SVID still counts,
-// and the stream is followed with it.
-// TestBadRenewalIsNotUsed: an SVID of another key or a foreign root changes nothing.
-// TestReports: what changes while one is under way goes into the next, and nothing
-// is told twice.
-// TestRefusedReach: a reach that control does not take must not cost the
-// acknowledgement of the revision.
 // TestPlaneFails: a data plane that does not follow is not acknowledged, is said, and
 // is tried again until it does.
 func TestPlaneFails(t *testing.T) {
@@ -338,6 +323,3 @@ func TestEternalMapWarns(t *testing.T) {
 		}
 	})
 }
-
-// TestSaves: the newest state is on disk soon after a change and at the end, however
-// fast changes come, and a disk that fails stops nothing.

@@ -11,6 +11,7 @@ import (
 	"enclave/wire/api"
 )
 
+// TestEnrolmentWaits for a control plane that is not there yet, and returns a refusal.
 func TestEnrolmentWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOrg(t, time.Now())

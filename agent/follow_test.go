@@ -10,6 +10,7 @@ import (
 	"enclave/wire/api"
 )
 
+// TestBye: what control says at the end of a stream decides what comes next.
 func TestBye(t *testing.T) {
 	for code, want := range map[string]error{wire.ByeRevoked: ErrRevoked, wire.ByeReplaced: ErrReplaced, wire.ByeRestart: nil, "later": nil} {
 		t.Run(code, func(t *testing.T) {
@@ -41,6 +42,8 @@ func TestBye(t *testing.T) {
 	}
 }
 
+// TestAnswersThatEndNothing is docs/decisions/0092: only control's own word ends an
+// identity, on whichever route it is said.
 func TestAnswersThatEndNothing(t *testing.T) {
 	revoked := &api.Problem{Status: 410, Code: wire.ByeRevoked, Title: "this identity has been removed or revoked"}
 	for _, path := range []string{wire.PathStream, wire.PathReport, wire.PathRenew} {
@@ -90,6 +93,7 @@ func TestAnswersThatEndNothing(t *testing.T) {
 	}
 }
 
+// TestSilentStream: three beats without a word and the agent connects anew.
 func TestSilentStream(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		var at []time.Time
@@ -109,6 +113,8 @@ func TestSilentStream(t *testing.T) {
 	})
 }
 
+// TestReports: what changes while one is under way goes into the next, and nothing
+// is told twice.
 func TestReports(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		var got []wire.Report
@@ -186,6 +192,8 @@ func TestQuestionsWithoutEnd(t *testing.T) {
 	})
 }
 
+// TestRefusedReach: a reach that control does not take must not cost the
+// acknowledgement of the revision.
 func TestRefusedReach(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		var acked []wire.Revision

@@ -11,6 +11,7 @@ import (
 	"enclave/wire/api"
 )
 
+// TestRenewal at half life, give or take a tenth; the new identity is kept and shown.
 func TestRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		began := time.Now()
@@ -39,6 +40,8 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
+// TestSleptPastExpiry: an agent whose SVID has ended renews with it before anything
+// else, and says so while that fails.
 func TestSleptPastExpiry(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		st := b.org.enrolled(time.Now())
@@ -70,6 +73,8 @@ func TestSleptPastExpiry(t *testing.T) {
 	})
 }
 
+// TestRenewalFailsAtTheStart: past half its life and not renewed, an SVID still counts,
+// and the stream is followed with it.
 func TestRenewalFailsAtTheStart(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		after(13 * time.Hour)
@@ -86,6 +91,7 @@ func TestRenewalFailsAtTheStart(t *testing.T) {
 	})
 }
 
+// TestBadRenewalIsNotUsed: an SVID of another key or a foreign root changes nothing.
 func TestBadRenewalIsNotUsed(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.onStream(steadyStream(mapOf(1, time.Time{}), time.Hour))

@@ -10,6 +10,8 @@ import (
 	"enclave/wire/api"
 )
 
+// TestSaves: the newest state is on disk soon after a change and at the end, however
+// fast changes come, and a disk that fails stops nothing.
 func TestSaves(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		k := &countingKeeper{MemoryKeeper: b.keeper}

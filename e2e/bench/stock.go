@@ -67,7 +67,7 @@ func (n *stockNode) introduce(key []byte, addr netip.Addr, port uint16) error {
 	return n.dev.IpcSet(fmt.Sprintf("public_key=%s\nendpoint=127.0.0.1:%d\nallowed_ip=%s/32\n", hex.EncodeToString(key), port, addr))
 }
 
-// Dial opens a connection to port at the other node.
+// dial opens a connection to port at the other node.
 func (n *stockNode) dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
 	return n.net.DialContext(ctx, network, to.String())
 }
