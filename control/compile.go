@@ -185,6 +185,7 @@ func (h *hub) warnings() (list []string) {
 		}
 	}
 	list = append(list, h.unpermitted()...)
+	list = append(list, h.tooCrowded()...)
 	for _, q := range h.rules.Requirements {
 		if q.Broken != "" {
 			list = append(list, fmt.Sprintf("requirement %s cannot be read (%s): nothing meets it", q.ID, q.Broken))

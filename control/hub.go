@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ type hub struct {
 	rules     store.Rules                // what else the policy set says
 	dns       dns                        // zones and records, and what they come to
 	refused   []refusal                  // to be reported
+	crowded   map[twosome]int            // pairs with more grants than a map carries, and how many
 	asks      map[string]*ask            // open questions to agents
 	advanced  time.Time                  // the last instant that the engine was told by the timer
 	revision  wire.Revision
@@ -83,7 +85,7 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
-		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask),
+		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask), crowded: make(map[twosome]int),
 		revision: org.Revision, news: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	h.dns = newDNS(store.DNS{Base: h.zone})
@@ -159,11 +161,15 @@ func (h *hub) view(st *stream, now, horizon time.Time, all bool) (v discovery.Vi
 	st.counted = self.Counts()
 	v.Part = !all && !owed.all && counted == st.counted // who begins to count, or ceases, knows all others or none
 	introduce := func(peer wire.SystemID, grants []wire.Grant) {
+		if h.tooMany(st.id, peer, len(grants)) {
+			return
+		}
 		if p := h.nodes[peer]; p != nil && len(grants) > 0 {
 			v.Introduced = append(v.Introduced, discovery.Introduction{Peer: p.entry, Grants: grants})
 		}
 	}
 	if !v.Part {
+		maps.DeleteFunc(h.crowded, func(p twosome, _ int) bool { return p[0] == st.id || p[1] == st.id })
 		for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
 			introduce(pair.Peer, pair.Grants)
 		}

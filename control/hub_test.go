@@ -1,7 +1,9 @@
 package control
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,4 +183,35 @@ func TestAwayIsNotInEffect(t *testing.T) {
 			t.Errorf("maps that count for ever: %+v", st)
 		}
 	})
+}
+
+// More rules between two systems than a map carries are no secret of the agents, which
+// refuse the entry: control says it, and says it no more when they fit.
+func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
+	h, senders := benchHub(nil, 20)
+	apply := func(on bool) string {
+		f := fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*stored{}}
+		for i := range wire.MaxGrantsPerPeer/wire.MaxACLs + 1 {
+			p := direct("dev-1", "pod-1")
+			p.ID, p.Enabled, p.ACLs = wire.PolicyID(fmt.Sprintf("big%02d", i)), on, nil
+			for port := range wire.MaxACLs {
+				p.ACLs = append(p.ACLs, wire.ACL{Proto: wire.TCP, Ports: wire.Ports{{Lo: uint16(port + 1), Hi: uint16(port + 1)}}})
+			}
+			f.policies[p.ID] = asStored(p)
+		}
+		now := time.Now()
+		h.mu.Lock()
+		h.apply(f, now)
+		h.mu.Unlock()
+		for _, s := range senders {
+			s.next(now)
+		}
+		return strings.Join(h.Status(0).Warnings, "\n")
+	}
+	if got := apply(true); !strings.Contains(got, "do not know each other, as do 24 more pairs") {
+		t.Errorf("%q", got)
+	}
+	if got := apply(false); got != "" {
+		t.Errorf("they fit again: %q", got)
+	}
 }

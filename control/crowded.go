@@ -1,0 +1,44 @@
+package control
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"enclave/wire"
+)
+
+// twosome is two systems, the lesser ID first.
+type twosome [2]wire.SystemID
+
+// tooMany reports whether two systems have more grants between them than a map carries,
+// and remembers it for the warnings. An agent refuses such an entry whole, so that the
+// two would not know each other while everybody says that they do; mu is held.
+func (h *hub) tooMany(a, b wire.SystemID, grants int) bool {
+	pair := twosome{min(a, b), max(a, b)}
+	if grants <= wire.MaxGrantsPerPeer {
+		delete(h.crowded, pair)
+		return false
+	}
+	if h.crowded[pair] == 0 {
+		h.log.Warn("two systems are not introduced: too many rules between them", "system", pair[0], "peer", pair[1], "rules", grants, "limit", wire.MaxGrantsPerPeer)
+	}
+	h.crowded[pair] = grants
+	return true
+}
+
+// tooCrowded warns of such pairs, naming the first; mu is held.
+func (h *hub) tooCrowded() []string {
+	maps.DeleteFunc(h.crowded, func(p twosome, _ int) bool { return h.nodes[p[0]] == nil || h.nodes[p[1]] == nil })
+	if len(h.crowded) == 0 {
+		return nil
+	}
+	p := slices.MinFunc(slices.Collect(maps.Keys(h.crowded)), func(a, b twosome) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	more := ""
+	if n := len(h.crowded) - 1; n > 0 {
+		more = fmt.Sprintf(", as do %d more pairs", n)
+	}
+	return []string{fmt.Sprintf("systems %s and %s do not know each other%s: policies have %d rules between them, and a map carries %d; "+
+		"let a rule have several ports, or take policies out", p[0], p[1], more, h.crowded[p], wire.MaxGrantsPerPeer)}
+}
