@@ -381,3 +381,15 @@ func TestHostileNamesReachNoTerminal(t *testing.T) {
 		frame.Check(t, view, 120, 40)
 	}
 }
+
+// A server that refuses a token has answered: whoever looks for a network fault is misled.
+func TestARefusalIsNoSilence(t *testing.T) {
+	s := lab()
+	s.err = &api.Problem{Status: 401, Code: "unauthorised", Detail: "this token is not valid"}
+	m := model(s, Options{})
+	m.Update(load(s)())
+	view := ansi.Strip(m.View())
+	if strings.Contains(view, "no answer") || !strings.Contains(view, "unauthorised: the server refuses") {
+		t.Errorf("a refusal:\n%s", view)
+	}
+}

@@ -3,6 +3,7 @@ package tui
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -44,7 +45,7 @@ func (m *Model) body(w, h int) string {
 	case m.help.open:
 		return m.helpView(w, h)
 	case !m.state.Loaded && !alone(m.current()):
-		return theme.Box(m.waiting(), w, h)
+		return theme.Box(m.waiting(w), w, h)
 	}
 	return m.current().View(&m.state, w, h)
 }
@@ -57,11 +58,22 @@ func alone(s screen.Screen) bool {
 }
 
 // waiting is the body before the first reading.
-func (m *Model) waiting() []string {
-	if err := m.state.Line.Err; err != nil {
-		return append([]string{"The server has not answered yet; trying again every second.", ""}, failure(m.state.Theme, err)[0])
+func (m *Model) waiting(w int) []string {
+	err := m.state.Line.Err
+	if err == nil {
+		return []string{"reading…"}
 	}
-	return []string{"reading…"}
+	head := "The server has not answered yet; trying again every second."
+	if refused(err) {
+		head = "The server answers, and refuses; trying again every second."
+	}
+	return append([]string{head, ""}, theme.Wrap(failure(m.state.Theme, err)[0], w)...)
+}
+
+// refused is whether a server has answered err because of who asks.
+func refused(err error) bool {
+	var p *api.Problem
+	return errors.As(err, &p) && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden)
 }
 
 // tabs names the screens; the brackets say which one is on top. Where not all fit, those
@@ -173,6 +185,8 @@ func (m *Model) status(w int) string {
 	t, r := m.state.Theme, &m.state.Org.Revision
 	var line string
 	switch {
+	case refused(m.state.Line.Err):
+		line = t.Paint(theme.Bad, "✗ "+reason(m.state.Line.Err)+": the server refuses, trying again")
 	case m.state.Line.Err != nil && m.state.Loaded:
 		line = t.Paint(theme.Bad, fmt.Sprintf("✗ no answer for %.0fs, trying again", m.state.Now.Sub(m.state.Line.Since).Seconds()))
 	case m.state.Line.Err != nil:
