@@ -81,7 +81,11 @@ func TestTheCorpus(t *testing.T) {
 	const deadline = 600 * time.Millisecond
 	var ends = map[sandbox.Code]int{}
 	var worst time.Duration
-	for _, s := range all {
+	for i, s := range all {
+		if end, ok := t.Deadline(); ok && time.Until(end) < 3*corpus.Patience {
+			t.Logf("the machine was too busy: only %d of %d scripts were run in the time of a test", i, len(all))
+			break
+		}
 		if testing.Short() && s.Kind == corpus.Contained && len(s.Codes) == 1 && s.Codes[0] == string(sandbox.CodeTimeout) {
 			continue
 		}
