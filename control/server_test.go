@@ -46,10 +46,10 @@ var admins = store.Change{By: "test"}
 
 func at(now time.Time) store.Change { c := admins; c.At = now; return c }
 
-// newWorld makes a new organisation and serves it.
 // errFull is why no audit record can be written while world.full is set.
 var errFull = errors.New("the disk is full")
 
+// newWorld makes a new organisation and serves it.
 func newWorld(t *testing.T, edit ...func(*Config, *store.Settings)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir() + "/state"}

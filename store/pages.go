@@ -23,7 +23,7 @@ func (s *Store) enterHeavy() (leave func(), err error) {
 	}
 }
 
-// instant is a read transaction on a connection of its own: the pages of the database
+// pagesAt is a read transaction on a connection of its own: the pages of the database
 // as they were at one instant, while changes go on. For as long as it is open the log
 // grows.
 type pagesAt struct {

@@ -81,10 +81,10 @@ type stockEnd struct {
 	once   sync.Once
 }
 
-// linger tells a reset from the rest only: a Close never waits here.
 // await does not wait: the endpoint is hidden, so a Read waits with its buffer.
 func (e *stockEnd) await() {}
 
+// linger tells a reset from the rest only: a Close never waits here.
 func (e *stockEnd) linger(sec int) { e.abort.Store(sec == 0) }
 
 func (e *stockEnd) close() {

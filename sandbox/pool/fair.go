@@ -15,7 +15,7 @@ const giveWay = 20 * time.Millisecond
 // look is how often a run is looked at that has not used its time: it may only wait.
 const look = 100 * time.Millisecond
 
-// allowance is what a run of a tenant may use whose other runs have given way already:
+// allowanceOf is what a run of a tenant may use whose other runs have given way already:
 // a crowd has no more between all of its runs than a few.
 func allowanceOf(others int) time.Duration { return giveWay / time.Duration(1+others) }
 
