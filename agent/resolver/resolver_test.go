@@ -135,6 +135,10 @@ func TestEDNS(t *testing.T) {
 	if got := m.Additionals[0].Header.ExtendedRCode(m.RCode); got != badVersion || len(m.Answers) != 0 {
 		t.Errorf("another version of EDNS: %v", got)
 	}
+	var q Query
+	if err := q.Parse(question("web.enclave.", dnsmessage.TypeA, edns(65535))); err != nil || q.size != udpSize {
+		t.Errorf("a client that says it takes everything is sent %d bytes, %v", q.size, err)
+	}
 	two := func(m *dnsmessage.Message) { edns(512)(m); edns(512)(m) }
 	if m := respond(t, v, question("web.enclave.", dnsmessage.TypeA, two)); m.RCode != dnsmessage.RCodeFormatError {
 		t.Errorf("two OPTs: %v", m.RCode)

@@ -66,7 +66,41 @@ func TestTheStubAnswersItsOwnSystemAlone(t *testing.T) {
 	if len(pc.out) != 1 || pc.out[0].peer != self {
 		t.Errorf("answered %+v", pc.out)
 	}
+	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...)
+	for from, want := range map[netip.AddrPort]bool{self: true, other: false} {
+		near, far := net.Pipe()
+		l := &callers{in: make(chan net.Conn, 1)}
+		l.in <- &caller{near, from}
+		ended := make(chan error)
+		go func() { ended <- s.ServeTCP(t.Context(), l) }()
+		far.Write(framed)
+		if _, err := far.Read(make([]byte, 2)); (err == nil) != want {
+			t.Errorf("over TCP, from %s: %v", from, err)
+		}
+		far.Close()
+		close(l.in)
+		<-ended
+	}
 }
+
+// callers is a listener whose connections come from where the test says.
+type callers struct{ in chan net.Conn }
+
+func (l *callers) Accept() (net.Conn, error) {
+	if c, ok := <-l.in; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l *callers) Close() error   { return nil }
+func (l *callers) Addr() net.Addr { return &net.TCPAddr{} }
+
+type caller struct {
+	net.Conn
+	from netip.AddrPort
+}
+
+func (c *caller) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.from) }
 
 func serve(t *testing.T, v func() *names.View, d Dialer) (addr string) {
 	t.Helper()

@@ -56,7 +56,11 @@ func TestWhatIsBound(t *testing.T) {
 	if changed == first {
 		changed.Ciphertext = "B" + changed.Ciphertext[1:]
 	}
+	otherNonce, otherKey := first, first
+	otherNonce.Nonce, otherKey.KID = second.Nonce, "2"
 	for name, try := range map[string]func() error{
+		"nonce changed":    func() error { _, err := atClient.Open(otherNonce, 1, "enc"); return err },
+		"key changed":      func() error { _, err := atClient.Open(otherKey, 1, "enc"); return err },
 		"left out":         func() error { _, err := atClient.Open(second, 2, "enc"); return err },
 		"number changed":   func() error { _, err := atClient.Open(second, 1, "enc"); return err },
 		"type changed":     func() error { _, err := atClient.Open(first, 1, "final"); return err },

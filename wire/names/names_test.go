@@ -118,7 +118,10 @@ func TestEveryAnswerIsAsLikely(t *testing.T) {
 			t.Errorf("%d draws %s", draw, p.ID)
 		}
 	}
-	if p := a.Pick(noon.Add(2*time.Hour), func(int) int { return 0 }); p != nil {
+	if in := a.In(noon); len(in) != 2 || in[0].ID != "aaaaa" || in[1].ID != "ccccc" {
+		t.Errorf("%d count", len(in))
+	}
+	if p := a.Pick(noon.Add(2*time.Hour), func(int) int { return 0 }); p != nil || len(a.In(noon.Add(2*time.Hour))) != 0 {
 		t.Error("somebody is left after the end")
 	}
 }
