@@ -29,6 +29,10 @@ type splitter struct {
 	head  int // bytes of all headers; payload begins here
 	part  uint16
 	heads [maxHeaders]byte
+
+	// Sums of what is alike in all parts: the IPv4 header without length, identification
+	// and checksum, and the pseudo header without length.
+	ident, ipSum, pseudo uint16
 }
 
 // begin takes over p with its reference, to split it into packets of at most limit bytes;
@@ -52,6 +56,15 @@ func (s *splitter) begin(p *stack.PacketBuffer, limit int) {
 	}
 	s.size, s.left, s.ip, s.head = mss, p.Data().Size(), ip, ip+tcp
 	s.read(s.heads[:s.head])
+	if ip == header.IPv4MinimumSize {
+		h := header.IPv4(s.heads[:ip])
+		s.ident = h.ID()
+		h.SetTotalLength(0)
+		h.SetID(0)
+		h.SetChecksum(0)
+		s.ipSum = h.CalculateChecksum()
+	}
+	s.pseudo = pseudo(s.heads[:s.head], s.ip, 0)
 }
 
 // leastPart is the least payload that a segment is cut to for a narrow path.
@@ -84,10 +97,10 @@ func (s *splitter) next(dst []byte) int {
 	first, last := s.part == 0, s.left == 0
 	if s.ip == header.IPv4MinimumSize {
 		h := header.IPv4(dst)
-		h.SetTotalLength(uint16(len(dst)))
-		h.SetID(h.ID() + s.part)
-		h.SetChecksum(0)
-		h.SetChecksum(^h.CalculateChecksum())
+		length, id := uint16(len(dst)), s.ident+s.part
+		h.SetTotalLength(length)
+		h.SetID(id)
+		h.SetChecksum(^checksum.Combine(s.ipSum, checksum.Combine(length, id)))
 	} else {
 		header.IPv6(dst).SetPayloadLength(uint16(len(dst) - s.ip))
 	}
@@ -101,7 +114,7 @@ func (s *splitter) next(dst []byte) int {
 		flags &^= flagCWR // said once (RFC 3168 section 6.1.2)
 	}
 	tcp.SetFlags(uint8(flags))
-	tcp.SetChecksum(pseudo(dst, s.ip))
+	tcp.SetChecksum(checksum.Combine(s.pseudo, uint16(len(tcp))))
 	tcp.SetChecksum(^checksum.Checksum(tcp, 0))
 	if s.part++; last {
 		s.end()
@@ -130,14 +143,15 @@ func (s *splitter) whole(dst []byte) int {
 	return size
 }
 
-// pseudo is the sum of the pseudo header of a TCP packet (RFC 9293 section 3.1).
-func pseudo(pkt []byte, ip int) uint16 {
+// pseudo is the sum of the pseudo header of a TCP packet (RFC 9293 section 3.1), with so
+// many bytes of TCP.
+func pseudo(pkt []byte, ip, length int) uint16 {
 	addrs := pkt[8:40]
 	if ip == header.IPv4MinimumSize {
 		addrs = pkt[12:20]
 	}
 	tail := [4]byte{1: uint8(header.TCPProtocolNumber)}
-	binary.BigEndian.PutUint16(tail[2:], uint16(len(pkt)-ip))
+	binary.BigEndian.PutUint16(tail[2:], uint16(length))
 	return checksum.Checksum(tail[:], checksum.Checksum(addrs, 0))
 }
 
