@@ -45,11 +45,10 @@ const (
 func measure(ctx context.Context, j *job, dial dialer) ([]float64, error) {
 	switch j.Do {
 	case doGoodput:
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		v, err := goodput(j.Streams, j.Each, func() (net.Conn, error) { return dial(ctx, "tcp") })
-		runtime.ReadMemStats(&after)
-		packets := v * 1e9 / 8 * j.Each.Seconds() * 1.25 / (mtu - 52)
+		var before, after runtime.MemStats // the pouring goes on between the two
+		v, err := goodput(j.Streams, j.Each, func() (net.Conn, error) { return dial(ctx, "tcp") },
+			func() { before = after; runtime.ReadMemStats(&after) })
+		packets := v * 1e9 / 8 * j.Each.Seconds() / (mtu - 52)
 		return []float64{v, float64(after.Mallocs-before.Mallocs) / max(packets, 1)}, err
 	case doTCPEcho, doUDPEcho:
 		rtt, err := roundTrips(j.N, func() (net.Conn, error) { return dial(ctx, j.Do) })

@@ -52,8 +52,10 @@ func cipher(each time.Duration) (float64, error) {
 	return gbits(n, time.Since(began)), nil
 }
 
-// goodput pours bytes through streams of dial into what accept gives, for each.
-func goodput(streams int, each time.Duration, dial func() (net.Conn, error)) (float64, error) {
+// goodput pours bytes through streams of dial into what accept gives, for each. It calls
+// mark, if that is not nil, when they are under way and again when the time is over, before
+// anything is closed.
+func goodput(streams int, each time.Duration, dial func() (net.Conn, error), mark func()) (float64, error) {
 	conns := make([]net.Conn, streams)
 	for i := range conns {
 		c, err := dial()
@@ -70,6 +72,14 @@ func goodput(streams int, each time.Duration, dial func() (net.Conn, error)) (fl
 	counts := make([]int64, streams)
 	warm := time.Now().Add(each / 4) // slow start is no steady state
 	end := warm.Add(each)
+	if mark != nil {
+		wg.Go(func() {
+			for _, at := range []time.Time{warm, end} {
+				time.Sleep(time.Until(at))
+				mark()
+			}
+		})
+	}
 	for i, c := range conns {
 		wg.Go(func() {
 			buf := make([]byte, 256<<10)

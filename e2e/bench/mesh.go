@@ -168,7 +168,7 @@ func (m *mesh) steps() (steps []func(context.Context) error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", m.plain.Addr().String())
 	}
 	step(func(ctx context.Context) error {
-		v, err := goodput(1, each, func() (net.Conn, error) { return plain(ctx, "tcp") })
+		v, err := goodput(1, each, func() (net.Conn, error) { return plain(ctx, "tcp") }, nil)
 		m.add("loopback 1", v)
 		return err
 	})

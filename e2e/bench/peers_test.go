@@ -176,7 +176,7 @@ func benchmarkPeers(b *testing.B, known, talking int) {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
 			return me.tunnel.DialTCP(ctx, netip.AddrPortFrom(to.Addr, port))
-		})
+		}, nil)
 		if err != nil {
 			b.Fatal(err)
 		}
