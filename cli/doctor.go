@@ -221,6 +221,8 @@ func checkKeyring(ctx context.Context, p *patient) finding {
 			p.closed = err
 		}
 		return found(warn, "pass --identity FILE or --passphrase-file FILE", "not looked at: %v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return found(bad, "run it as the user that owns the state", "%v", err)
 	case err != nil:
 		return found(bad, "put keyring.age back from a copy of the directory, or restore a backup", "%v", err)
 	case st.Unfinished:

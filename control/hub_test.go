@@ -211,6 +211,24 @@ func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
 	if got := apply(true); !strings.Contains(got, "do not know each other, as do 24 more pairs") {
 		t.Errorf("%q", got)
 	}
+	var a, b *node
+	for _, s := range senders { // one of each side
+		switch n := h.nodes[s.st.id]; n.sys.Tags[0] {
+		case "dev-1":
+			a = n
+		case "pod-1":
+			b = n
+		}
+	}
+	allowed := func() bool { return h.Explain(a.sys.IPv4, b.sys.IPv4, wire.TCP, 22, time.Now()).Allow }
+	if allowed() {
+		t.Error("explain says that they reach each other")
+	}
+	defer func() {
+		if !allowed() {
+			t.Errorf("explain still says that they do not: %+v", h.Explain(a.sys.IPv4, b.sys.IPv4, wire.TCP, 22, time.Now()))
+		}
+	}()
 	if got := apply(false); got != "" {
 		t.Errorf("they fit again: %q", got)
 	}
