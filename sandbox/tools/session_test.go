@@ -89,6 +89,9 @@ func TestCallsOfTheExample(t *testing.T) {
 			t.Errorf("a record tells a password: %s", rec.Args)
 		}
 	}
+	if text := s.Clean("it is the launch code"); strings.Contains(text, "launch") {
+		t.Errorf("others are shown what a secret tool returned: %s", text)
+	}
 	bob := r.Session(SessionConfig{Caller: Caller{User: "bob"}})
 	defer bob.Close()
 	if _, err := bob.Call(t.Context(), "mail:send", nil); codeOf(err) != Forbidden {
@@ -96,6 +99,50 @@ func TestCallsOfTheExample(t *testing.T) {
 	}
 	if n := len(r.List(Caller{User: "bob"})); n != 4 {
 		t.Errorf("bob is offered %d tools", n)
+	}
+}
+
+// TestWhatIsRefused: what a run may not call, say or be told, each for a reason of its own.
+func TestWhatIsRefused(t *testing.T) {
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte("1"))
+	}))
+	defer srv.Close()
+	const serve = `"serve":{"http":{"url":"SRV/x","method":"POST","allow_addresses":["127.0.0.0/8"]}}`
+	r := open(t, strings.ReplaceAll(`{"version":1,"tools":[{"name":"any","serve":{"canned":{"result":"abcdef"}}},
+		{"name":"theirs","tenants":["elsewhere"],"serve":{"canned":{"result":1}}}, {"name":"once","limits":{"calls":1},"serve":{"canned":{"result":1}}},
+		{"name":"odd","result":{"type":"string"},`+serve+`}, {"name":"put","attributes":["writes"],`+serve+`}]}`, "SRV", srv.URL), nil)
+	for _, tool := range r.Offered(alice) {
+		if tool.Name == "theirs" {
+			t.Error("a tool of another tenant is offered")
+		}
+	}
+	s := r.Session(SessionConfig{Caller: alice})
+	check := func(s *Session, tool, args string, want Code) {
+		t.Helper()
+		if out, err := s.Call(t.Context(), tool, json.RawMessage(args)); codeOf(err) != want || (err == nil) != (out != nil) {
+			t.Errorf("%s %.20s: %s, %v; want %q", tool, args, out, err, want)
+		}
+	}
+	check(s, "theirs", "", Forbidden)
+	check(s, "once", "", "")
+	check(s, "once", "", TooManyCalls)
+	check(s, "odd", "", ResultNotSafe)
+	check(s, "any", `{"a":1,"a":2}`, InvalidArgs)
+	check(s, "any", `{"a":"`+strings.Repeat("x", MaxArgs)+`"}`, RequestTooLarge)
+	s.Close()
+	check(s, "any", "", Aborted)
+	small := r.Session(SessionConfig{Caller: alice, Bounds: Bounds{ResultBytes: 7}})
+	defer small.Close()
+	check(small, "any", "", ResponseTooLarge)
+	unrecorded := r.Session(SessionConfig{Caller: alice, Audit: &ledger{err: errors.New("disk full")}})
+	defer unrecorded.Close()
+	asked = 0
+	if check(unrecorded, "put", "", AuditFailed); asked != 0 {
+		t.Error("what could not be recorded was done")
 	}
 }
 
