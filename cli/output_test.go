@@ -187,6 +187,10 @@ func TestCompletion(t *testing.T) {
 	if out, _, _ := s.run("__complete", "tag", "remove", "web", ""); strings.Contains(out, "laptops") {
 		t.Errorf("tag remove offers a tag that the system has not: %s", out)
 	}
+	s.ok("policy", "create", "--from", "servers", "--to", "servers", "--allow", "tcp/80", "--", "--url=https://evil")
+	if out, _, _ := s.run("__complete", "policy", "disable", ""); strings.Contains(out, "evil") {
+		t.Errorf("a name is offered as a flag: %s", out)
+	}
 	s.env["ENCLAVE_URL"] = "https://127.0.0.1:1"
 	if out, _, exit := s.run("__complete", "system", "show", ""); exit != exitOK || strings.Contains(out, "web") {
 		t.Errorf("without a server: exit %d, %q", exit, out)

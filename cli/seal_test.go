@@ -232,6 +232,18 @@ func TestSealOfAgent(t *testing.T) {
 	if err != nil || bytes.Contains(sealed, []byte("secret")) {
 		t.Fatalf("still in clear: %q, %v", sealed, err)
 	}
+	for _, name := range []string{"agent", "relay", "sandbox"} { // each may write under the keys that a rotation drops
+		lock, err := store.LockDir(dir, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, errs, exit := s.run("seal", "rotate"); exit == exitOK {
+			t.Errorf("rotated beside a running %s: %s", name, errs)
+		}
+		if err := lock.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.ok("seal", "rotate")
 	if b, err := load(); err != nil || !bytes.Equal(b, clear) {
 		t.Fatalf("after a rotation: %q, %v", b, err)
