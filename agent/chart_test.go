@@ -109,6 +109,26 @@ func TestDeltasBuildOnWhatWasTold(t *testing.T) {
 	}
 }
 
+// TestAnotherKeyIsJudgedAgain: who is believed is believed with its keys; one that control
+// puts in their place, behind the same certificate and signature, counts for nobody.
+func TestAnotherKeyIsJudgedAgain(t *testing.T) {
+	o := newOrg(t, noon)
+	b := o.peer("bbbbb", 2, noon, always)
+	wg, disco := b, b
+	wg.WireGuard[3]++
+	disco.Disco[3]++
+	for name, p := range map[string]wire.Peer{"WireGuard": wg, "disco": disco} {
+		c := newChart(o)
+		m := mapOf(3, time.Time{}, b)
+		take(t, c, noon, wire.Message{Map: &m})
+		inForce(t, c, noon, "bbbbb")
+		take(t, c, noon, wire.Message{Delta: &wire.Delta{Since: 3, Revision: 4, Upsert: []wire.Peer{p}}})
+		if inForce(t, c, noon, ""); len(c.rejected) != 1 {
+			t.Errorf("another %s key: rejected %v", name, c.rejected)
+		}
+	}
+}
+
 // TestNeverBack: what does not follow is refused whole, and changes nothing.
 func TestNeverBack(t *testing.T) {
 	o := newOrg(t, noon)

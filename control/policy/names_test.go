@@ -47,12 +47,32 @@ func TestNamesAreSaidAsNames(t *testing.T) {
 	if s := e.systems["me001"]; e.try(e.policies["p1"], s, nil, stand, now, false).rules != nil || len(e.Pairs("me001", now, now)) != 0 {
 		t.Error("a gateway that may not carry the subnets resolves the name")
 	}
+	if e.Introduced("me001", "gate1", now) {
+		t.Error("a gateway that carries nothing is introduced")
+	}
 	if lacks := e.Lacking("p1")["gate1"]; !slices.Equal(lacks, []netip.Prefix{lan}) {
 		t.Errorf("lacking %v", lacks)
 	}
 	for _, bad := range []string{"*.test", "a_b.test", "-a.test", "*"} {
 		if _, _, err := parseFilter(bad); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// TestNamesLeadWhereAGatewayReaches: whoever answers for a name leads nobody to what no
+// subnet covers, not 0.0.0.0/0 either.
+func TestNamesLeadWhereAGatewayReaches(t *testing.T) {
+	e := New()
+	e.SetOverlay(DefaultOverlay()...)
+	e.PutSystem(sys("alice", 1, "dev"), epoch)
+	e.PutSystem(sys("gate1", 9), epoch)
+	mustPut(t, e, wire.Policy{ID: "p", Kind: wire.Gateway, Enabled: true, SenderTags: []wire.Tag{"dev"}, ACLs: []wire.ACL{{Proto: wire.Any}},
+		Gateways: []wire.GatewayRoute{{System: "gate1", Subnets: []string{"0.0.0.0/0", "::/0"}}}, SubnetFilter: []string{"a.test"}}, epoch)
+	within := e.Pairs("alice", epoch, epoch)[0].Grants[0].Within
+	for addr, want := range map[string]bool{"8.8.8.8": true, "2001:db8::1": true, "127.0.0.1": false, "169.254.169.254": false, "100.64.0.7": false, "fd00::1": false, "::1": false} {
+		if covers(within, netip.MustParseAddr(addr)) != want {
+			t.Errorf("leads to %s: %v", addr, !want)
 		}
 	}
 }

@@ -8,6 +8,16 @@ import (
 	"enclave/wire"
 )
 
+// TestInRanges: a key that enrols from some addresses does so from no other.
+func TestInRanges(t *testing.T) {
+	ranges := []string{"192.0.2.0/24", "no range", "2001:db8::1-2001:db8::9"}
+	for addr, want := range map[string]bool{"192.0.2.7": true, "::ffff:192.0.2.7": true, "2001:db8::9": true, "192.0.3.7": false, "2001:db8::a": false} {
+		if InRanges(ranges, netip.MustParseAddr(addr)) != want {
+			t.Errorf("%s: %v", addr, !want)
+		}
+	}
+}
+
 func TestMeetsIP(t *testing.T) {
 	allow := func(r string) wire.RangeCondition { return wire.RangeCondition{Range: r} }
 	block := func(r string) wire.RangeCondition { return wire.RangeCondition{Range: r, Blocked: true} }
