@@ -86,3 +86,5 @@ require (
 )
 
 tool honnef.co/go/tools/cmd/staticcheck
+
+replace github.com/dlclark/regexp2/v2 => ./sandbox/regexp2

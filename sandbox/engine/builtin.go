@@ -4,7 +4,6 @@ import (
 	"github.com/dop251/goja"
 	"github.com/dop251/goja/unistring"
 
-	"enclave/sandbox/lean"
 	"enclave/sandbox/script"
 )
 
@@ -135,7 +134,6 @@ func (r *realm) ctor(holder string, o *goja.Object) goja.Value {
 // another constructor (regexpConstructor).
 func (r *realm) regexp() *goja.Object {
 	if r.regex == nil {
-		lean.Initialise(lean.Patterns)
 		r.regex = r.builtin("RegExp")
 		proto := prototypeOf(r.regex)
 		r.check(proto.Delete("compile")) // it would let a pattern in that nothing has checked
