@@ -274,6 +274,15 @@ func testRelays(t *testing.T, l *Lab) {
 	l.must(err)
 	_, err = l.DeleteRelay(l.Ctx, l.C, r.ID)
 	l.want(err, store.ErrNotFound)
+	list, err := l.Audit(l.Ctx, store.AuditQuery{Object: "relay:" + string(r.ID)})
+	l.must(err)
+	var actions []string
+	for _, a := range list {
+		actions = append(actions, a.Action)
+	}
+	if !slices.Equal(actions, []string{"relay.enrol", "relay.move", "relay.move", "relay.delete"}) {
+		t.Errorf("recorded %v", actions)
+	}
 	_, err = l.MoveRelay(l.Ctx, start, r.ID, wire.IdentityKey{1}, info)
 	l.want(err, store.ErrNotFound)
 }
