@@ -23,6 +23,9 @@ func testRuns(t *testing.T, l *Lab) {
 		!sys.ExpiresAt.Equal(start.Add(time.Minute)) || sys.ExpiryAction != wire.DeleteOnExpiry {
 		t.Errorf("a run is %+v", sys)
 	}
+	if list, err := l.Audit(l.Ctx, store.AuditQuery{Action: "system.enrol", Object: "system:" + string(sys.ID)}); err != nil || len(list) != 1 {
+		t.Errorf("recorded %+v, %v", list, err)
+	}
 	all, err := run("run-b", secret)
 	l.must(err)
 	if len(all.Tags) != 2 {
