@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"enclave/store/lockfile"
 )
 
 // acquire opens the lock file and locks it for as long as it is open. The file
@@ -17,8 +19,9 @@ func acquire(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = lockFile(f)
-	if errors.Is(err, ErrLocked) {
+	err = lockfile.Try(f)
+	if errors.Is(err, lockfile.ErrHeld) {
+		err = ErrLocked
 		text, _ := io.ReadAll(io.LimitReader(f, 20))
 		if pid, bad := strconv.Atoi(strings.TrimSpace(string(text))); bad == nil {
 			err = fmt.Errorf("%w (process %d)", ErrLocked, pid)

@@ -10,13 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"time"
+
+	"enclave/store/lockfile"
 )
 
-// AuditFile keeps records in a file of JSON lines, for a sandbox without a control
-// plane. Each line carries the SHA-256 of the line before, so that a line that was
+// AuditFile keeps records in a file of JSON lines, for sandboxes without a control
+// plane: several processes may append to one, by turns. Each line carries the SHA-256 of the line before, so that a line that was
 // changed or taken out shows. The last line, and that lines were cut off the end, shows only
 // to who remembers the hash of a line (VerifyAudit), which is what control's trail is better
 // at. Its format: docs/format/audit.md.
@@ -26,6 +29,7 @@ type AuditFile struct {
 	mu   sync.Mutex // guards what follows; held across a write, which keeps the order
 	f    *os.File
 	last string
+	end  int64 // of what last is the last line of
 	torn error // a line was written in part: nothing may follow it
 }
 
@@ -55,16 +59,31 @@ func OpenAuditFile(path string) (*AuditFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	rep, whole, _, err := verifyAudit(f, "")
-	var torn int64
-	if err == ErrAuditTorn {
-		torn, err = setAside(f, whole, path+".torn")
-	}
-	if err != nil {
+	a := &AuditFile{f: f, last: sum(nil)}
+	if err := a.turn(a.catchUp); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("audit: %s: %w", path, err)
 	}
-	return &AuditFile{f: f, last: rep.Head, Torn: torn}, nil
+	return a, nil
+}
+
+// turn runs f while no other process appends.
+func (a *AuditFile) turn(f func() error) error {
+	if err := lockfile.Wait(a.f); err != nil {
+		return err
+	}
+	return errors.Join(f(), lockfile.Release(a.f))
+}
+
+// catchUp verifies the lines that were appended since the last turn, by whomever, and sets
+// aside what one who is gone has left of a line.
+func (a *AuditFile) catchUp() error {
+	rep, whole, _, err := verifyAudit(io.NewSectionReader(a.f, a.end, math.MaxInt64-a.end), a.last, "")
+	a.last, a.end = rep.Head, a.end+whole
+	if err == ErrAuditTorn {
+		a.Torn, err = setAside(a.f, a.end, a.f.Name()+".torn")
+	}
+	return err
 }
 
 // setAside moves what f has from an offset on to the end of another file, and returns how
@@ -93,19 +112,24 @@ func (a *AuditFile) Append(_ context.Context, r Record) error {
 	if a.torn != nil {
 		return a.torn
 	}
-	line, err := json.Marshal(chained{r, a.last})
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	if _, err := a.f.Write(append(line, '\n')); err != nil {
-		a.torn = fmt.Errorf("audit: %w", err)
-		return a.torn
-	}
-	a.last = sum(line)
-	if r.Action == "run.end" || r.Tokens != nil {
-		return a.f.Sync()
-	}
-	return nil
+	return a.turn(func() error {
+		if err := a.catchUp(); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		line, err := json.Marshal(chained{r, a.last})
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		if _, err := a.f.Write(append(line, '\n')); err != nil {
+			a.torn = fmt.Errorf("audit: %w", err)
+			return a.torn
+		}
+		a.last, a.end = sum(line), a.end+int64(len(line))+1
+		if r.Action == "run.end" || r.Tokens != nil {
+			return a.f.Sync()
+		}
+		return nil
+	})
 }
 
 // Close closes the file.
@@ -127,17 +151,17 @@ type AuditReport struct {
 // VerifyAudit reads a whole file. With a head, that of an earlier verification, it also
 // asks for that line. What it returns is also right with an error: about the lines before.
 func VerifyAudit(r io.Reader, head string) (AuditReport, error) {
-	rep, _, held, err := verifyAudit(r, head)
+	rep, _, held, err := verifyAudit(r, sum(nil), head)
 	if err == nil && head != "" && !held {
 		err = ErrAuditHead
 	}
 	return rep, err
 }
 
-// verifyAudit also returns how many bytes the whole lines are, and whether head is the hash
+// verifyAudit begins behind the line of the hash last. It also returns how many bytes the whole lines are, and whether head is the hash
 // of one of them, or of nothing.
-func verifyAudit(r io.Reader, head string) (rep AuditReport, whole int64, held bool, err error) {
-	rep.Head = sum(nil)
+func verifyAudit(r io.Reader, last, head string) (rep AuditReport, whole int64, held bool, err error) {
+	rep.Head = last
 	in := bufio.NewReaderSize(r, maxAuditLine)
 	for {
 		held = held || rep.Head == head

@@ -1,10 +1,12 @@
 package tools
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -43,6 +45,44 @@ func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+// TestTwoAppendByTurns: who appends follows what others appended in between, also one that
+// ended within a line.
+func TestTwoAppendByTurns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	var both sync.WaitGroup
+	for range 2 {
+		a, err := OpenAuditFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		both.Go(func() {
+			for range 100 {
+				if err := a.Append(t.Context(), Record{At: time.Unix(1, 0), Action: "tool.result"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		defer func() {
+			torn, _ := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			torn.WriteString(`{"ac`)
+			torn.Close()
+			if err := a.Append(t.Context(), Record{Action: "run.end"}); err != nil {
+				t.Error(err)
+			}
+			text, _ := os.ReadFile(path)
+			if _, err := VerifyAudit(bytes.NewReader(text), ""); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	both.Wait()
+	text, _ := os.ReadFile(path)
+	if rep, err := VerifyAudit(bytes.NewReader(text), ""); rep.Records != 200 || err != nil {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }
 

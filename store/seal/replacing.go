@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"enclave/store/lockfile"
 )
 
 // replacing is the file whose lock is held while documents of a directory are replaced. It
@@ -20,7 +22,7 @@ func Replacing(dir string, f func() error) error {
 		return err
 	}
 	defer lock.Close() // lets it go
-	if err := waitFor(lock); err != nil {
+	if err := lockfile.Wait(lock); err != nil {
 		return fmt.Errorf("%s: %w", lock.Name(), err)
 	}
 	return f()
