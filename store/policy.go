@@ -215,6 +215,22 @@ func (s *Store) Policies(ctx context.Context) (list []Policy, err error) {
 	return list, err
 }
 
+// PoliciesAfter returns at most n policies that come after one made at made with this ID
+// in the order of Policies; the zero time and no ID is before all. Only what is returned
+// is decoded.
+func (s *Store) PoliciesAfter(ctx context.Context, made time.Time, id wire.PolicyID, n int) (list []Policy, err error) {
+	at := int64(0)
+	if !made.IsZero() {
+		at = made.UnixNano()
+	}
+	err = s.view(ctx, "list policies", func(r reader, org wire.OrgID) (err error) {
+		list, err = readPolicies(ctx, r, `AND id IN (SELECT id FROM policies NOT INDEXED WHERE org_id = ? AND (created_at, id) > (?, ?)
+			ORDER BY created_at, id LIMIT ?)`, org, org, at, id, n)
+		return err
+	})
+	return list, err
+}
+
 // Policy returns one policy.
 func (s *Store) Policy(ctx context.Context, id wire.PolicyID) (p Policy, err error) {
 	err = s.view(ctx, "read policy", func(r reader, org wire.OrgID) (err error) {
@@ -247,8 +263,13 @@ func policy(ctx context.Context, r reader, org wire.OrgID, id wire.PolicyID) (Po
 	return p, err
 }
 
-func policies(ctx context.Context, r reader, org wire.OrgID) (list []Policy, err error) {
-	err = rows(ctx, r, policyColumns+"ORDER BY created_at, id", []any{org}, func(scan func(...any) error) error {
+func policies(ctx context.Context, r reader, org wire.OrgID) ([]Policy, error) {
+	return readPolicies(ctx, r, "", org)
+}
+
+// readPolicies reads those of an organisation, the first argument, that where leaves.
+func readPolicies(ctx context.Context, r reader, where string, args ...any) (list []Policy, err error) {
+	err = rows(ctx, r, policyColumns+where+" ORDER BY created_at, id", args, func(scan func(...any) error) error {
 		p, err := scanPolicy(scan)
 		list = append(list, p)
 		return err

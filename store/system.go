@@ -112,6 +112,18 @@ func (s *Store) Systems(ctx context.Context) (list []System, err error) {
 	return list, err
 }
 
+// SystemsAfter returns at most n systems, those whose IDs follow this one.
+func (s *Store) SystemsAfter(ctx context.Context, id wire.SystemID, n int) (list []System, err error) {
+	err = s.view(ctx, "list systems", func(r reader, org wire.OrgID) (err error) {
+		list, err = readSystems(ctx, r, "WHERE s.org_id = ? AND s.id > ? ORDER BY s.id LIMIT ?", org, id, n)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		return decorate(ctx, r, list, "org_id = ? AND system_id > ? AND system_id <= ?", org, id, list[len(list)-1].ID)
+	})
+	return list, err
+}
+
 // System returns one system.
 func (s *Store) System(ctx context.Context, id wire.SystemID) (sys System, err error) {
 	err = s.view(ctx, "read system", func(r reader, org wire.OrgID) (err error) {
@@ -163,16 +175,21 @@ func system(ctx context.Context, r reader, org wire.OrgID, id wire.SystemID) (Sy
 	return list[0], err
 }
 
-func systems(ctx context.Context, r reader, org wire.OrgID) (list []System, err error) {
-	err = rows(ctx, r, systemColumns+"WHERE s.org_id = ? ORDER BY s.id", []any{org}, func(scan func(...any) error) error {
-		s, err := scanSystem(scan)
-		list = append(list, s)
-		return err
-	})
+func systems(ctx context.Context, r reader, org wire.OrgID) ([]System, error) {
+	list, err := readSystems(ctx, r, "WHERE s.org_id = ? ORDER BY s.id", org)
 	if err != nil {
 		return nil, err
 	}
 	return list, decorate(ctx, r, list, "org_id = ?", org)
+}
+
+func readSystems(ctx context.Context, r reader, where string, args ...any) (list []System, err error) {
+	err = rows(ctx, r, systemColumns+where, args, func(scan func(...any) error) error {
+		s, err := scanSystem(scan)
+		list = append(list, s)
+		return err
+	})
+	return list, err
 }
 
 // decorate adds tags and trust marks to systems: two queries for however many

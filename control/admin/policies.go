@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"enclave/control/policy"
@@ -41,12 +43,16 @@ type (
 
 func (a *API) routePolicies() {
 	route(a, "policy-list", func(ctx context.Context, in *Paging) (*policyList, error) {
-		all, err := a.store.Policies(ctx)
+		made, id, err := readPolicyCursor(in.After)
+		if err != nil {
+			return nil, err
+		}
+		list, err := a.store.PoliciesAfter(ctx, made, id, in.Limit+1) // one more tells whether there is a next page
 		if err != nil {
 			return nil, refuse(err)
 		}
 		now := time.Now()
-		return &policyList{page(all, *in, policyCursor, func(p *store.Policy) api.Policy { return a.policyView(p, now) })}, nil
+		return &policyList{page(list, *in, policyCursor, func(p *store.Policy) api.Policy { return a.policyView(p, now) })}, nil
 	})
 	route(a, "policy-get", func(ctx context.Context, in *PolicyRef) (*policyOut, error) {
 		p, err := a.store.FindPolicy(ctx, in.Policy)
@@ -231,4 +237,17 @@ func (a *API) policyView(p *store.Policy, now time.Time) api.Policy {
 
 func policyCursor(p *store.Policy) string {
 	return fmt.Sprintf("%020d-%s", p.CreatedAt.UnixNano(), p.ID)
+}
+
+// readPolicyCursor reads what policyCursor writes; "" is before all.
+func readPolicyCursor(s string) (made time.Time, id wire.PolicyID, err error) {
+	if s == "" {
+		return time.Time{}, "", nil
+	}
+	at, rest, ok := strings.Cut(s, "-")
+	ns, err := strconv.ParseInt(at, 10, 64)
+	if !ok || err != nil || len(at) != 20 || ns < 0 {
+		return time.Time{}, "", invalid(wire.Problem{Path: "after", Message: "is no next of this list: leave it out to begin again"})
+	}
+	return time.Unix(0, ns), wire.PolicyID(rest), nil
 }
