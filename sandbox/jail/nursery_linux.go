@@ -157,7 +157,7 @@ func Nurse(worker, word string) {
 		return retry(func() error { _, err := unix.Write(0, b); return err }) == nil
 	}
 	ask, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(2*4))
-	if n, err := unix.Read(0, ask); err != nil || n != 1 || becomeRoot() != nil || onlyProgram(ask[0] == nurseLarge) != nil || !answer(0, 0) {
+	if n, err := unix.Read(0, ask); err != nil || n != 1 || becomeRoot() != nil || onlyProgram(ask[0] == nurseLarge) != nil || noMoreCaps() != nil || !answer(0, 0) {
 		return
 	}
 	for {

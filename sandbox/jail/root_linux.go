@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,23 @@ func becomeRoot() error {
 	for _, f := range []struct{ name, text string }{{"setgroups", "deny"}, {"uid_map", "0 " + uid + " 1"}, {"gid_map", "0 " + gid + " 1"}} {
 		if err := write("/proc/self/"+f.name, f.text); err != nil {
 			return fmt.Errorf("become root: %s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// noMoreCaps bounds what the calling thread starts to the capabilities that it has itself:
+// the root of a namespace is given all when he executes, and the kernel forgets to
+// end with its parent whoever is given more than he had (pr_set_pdeathsig(2const)).
+func noMoreCaps() error {
+	for c := uintptr(0); c < 64; c++ {
+		if slices.Contains(rootCaps, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err == unix.EINVAL { // the kernel knows no more
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("bound capabilities: %w", err)
 		}
 	}
 	return nil
