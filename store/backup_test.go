@@ -346,6 +346,20 @@ func TestRestoreInterrupted(t *testing.T) {
 	}
 	whole("done", dir)
 	whole("not interrupted", all)
+	dir = image() // tried again in vain: what has its place already is no state by itself
+	if err := os.Rename(filepath.Join(dir, restoring, seal.KeyringName), filepath.Join(dir, seal.KeyringName)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), bytes.NewReader(raw[:len(raw)/2]), dir, cfg); err == nil {
+		t.Error("half of a backup was restored")
+	}
+	if _, err := Open(t.Context(), dir, WithIdentities(own)); !errors.Is(err, ErrRestoring) {
+		t.Errorf("opened after a restore in vain: %v", err)
+	}
+	if _, err := Restore(t.Context(), bytes.NewReader(raw), dir, cfg); err != nil {
+		t.Errorf("restored after one in vain: %v", err)
+	}
+	whole("after one in vain", dir)
 	bad := errors.New("no administrator")
 	cfg.Finish = func(string) error { return bad }
 	dir = stateDir(t)

@@ -61,6 +61,7 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 	}
 	err = errors.Join(func() error {
 		work := filepath.Join(dir, restoring)
+		started := CheckRestored(dir) != nil // by one before, whose files may have their place
 		if err := errors.Join(emptyState(dir), sweep(dir), os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
 			return err
 		}
@@ -68,7 +69,10 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 			err = finish(ctx, work, out, cfg)
 		}
 		if err == nil {
-			err = adopt(work, dir)
+			started, err = true, adopt(work, dir)
+		}
+		if err != nil && started {
+			return err // work stays, and with it nothing takes what is in dir for a state
 		}
 		return errors.Join(err, os.RemoveAll(work))
 	}(), lock.Close())
