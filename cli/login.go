@@ -83,15 +83,13 @@ func keepLogin(dir string, at apiContext, token string) error {
 		return err
 	}
 	if err := writeContext(dir, at); err != nil {
-		return err
+		return errors.Join(err, os.Remove(filepath.Join(dir, at.TokenFile)))
 	}
-	left, err := filepath.Glob(filepath.Join(dir, loginTokens))
-	if filepath.Dir(old.TokenFile) == dir { // as earlier versions called it
-		left = append(left, old.TokenFile)
-	}
-	for _, name := range left {
-		if filepath.Base(name) != at.TokenFile {
-			if bad := os.Remove(name); !errors.Is(bad, fs.ErrNotExist) {
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		of, _ := filepath.Match(loginTokens, f.Name())
+		if of = of || filepath.Join(dir, f.Name()) == old.TokenFile; of && f.Name() != at.TokenFile { // or as earlier versions called it
+			if bad := os.Remove(filepath.Join(dir, f.Name())); !errors.Is(bad, fs.ErrNotExist) {
 				err = errors.Join(err, bad)
 			}
 		}

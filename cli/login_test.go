@@ -7,6 +7,33 @@ import (
 	"testing"
 )
 
+// TestLoginsLeaveNoToken: of logins in a directory the newest alone leaves a token, whatever
+// the directory is called, and one that fails none of its own.
+func TestLoginsLeaveNoToken(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[1] b[")
+	for _, token := range []string{"first", "second"} {
+		if _, err := keepToken(dir, "of a login that was killed"); err != nil {
+			t.Fatal(err)
+		}
+		if err := keepLogin(dir, apiContext{URL: "https://127.0.0.1:1"}, token); err != nil {
+			t.Error(err)
+		}
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 2 {
+		t.Errorf("two logins left %v", files)
+	}
+	dir = filepath.Join(t.TempDir(), "state")
+	if err := os.MkdirAll(filepath.Join(dir, contextFile, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := keepLogin(dir, apiContext{URL: "https://127.0.0.1:1"}, "secret"); err == nil {
+		t.Error("no context, and signed in")
+	}
+	if files, _ := os.ReadDir(dir); len(files) != 1 {
+		t.Errorf("a login that failed left %v", files)
+	}
+}
+
 // TestLogin: on another machine, with a token of few rights.
 func TestLogin(t *testing.T) {
 	s := newSite(t, nil)
