@@ -17,7 +17,11 @@ func (h *hub) Explain(from, to netip.Addr, proto wire.Proto, port uint16, at tim
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	x := h.engine.Explain(from, to, proto, port, at)
-	if n := h.crowded[twosome{min(x.From, x.To), max(x.From, x.To)}]; x.Allow && n > 0 {
+	n := 0
+	if x.Allow { // crowded is of the maps that were made last, and of another instant
+		n = len(h.engine.Between(x.From, x.To, at, at))
+	}
+	if n > wire.MaxGrantsPerPeer {
 		x.Allow, x.Policy, x.Rule = false, "", -1
 		x.Why = fmt.Sprintf("policies have %d rules between %s and %s, and a map carries %d: the two do not know each other", n, x.From, x.To, wire.MaxGrantsPerPeer)
 		x.Chain = append([]api.Step{{Check: "system", Detail: x.Why}}, x.Chain...)

@@ -189,7 +189,7 @@ func TestAwayIsNotInEffect(t *testing.T) {
 // refuse the entry: control says it, and says it no more when they fit.
 func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
 	h, senders := benchHub(nil, 20)
-	apply := func(on bool) string {
+	change := func(on bool) {
 		f := fresh{revision: h.revision + 1, policies: map[wire.PolicyID]*stored{}}
 		for i := range wire.MaxGrantsPerPeer/wire.MaxACLs + 1 {
 			p := direct("dev-1", "pod-1")
@@ -203,8 +203,11 @@ func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
 		h.mu.Lock()
 		h.apply(f, now)
 		h.mu.Unlock()
+	}
+	apply := func(on bool) string {
+		change(on)
 		for _, s := range senders {
-			s.next(now)
+			s.next(time.Now())
 		}
 		return strings.Join(h.Status(0).Warnings, "\n")
 	}
@@ -231,5 +234,10 @@ func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
 	}()
 	if got := apply(false); got != "" {
 		t.Errorf("they fit again: %q", got)
+	}
+	for _, on := range []bool{true, false} { // before anybody has asked for a map
+		if change(on); allowed() == on {
+			t.Errorf("explain tells of maps that were made before, %t", on)
+		}
 	}
 }
