@@ -80,13 +80,14 @@ func dataOf(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// MachineMemory is all memory of the machine in bytes; 0 if that is not known.
+// MachineMemory is all memory of the machine in bytes, or what this process's cgroup may
+// have of it; 0 if that is not known.
 func MachineMemory() int64 {
 	var si unix.Sysinfo_t
 	if unix.Sysinfo(&si) != nil {
 		return 0
 	}
-	return int64(uint64(si.Totalram) * uint64(si.Unit))
+	return leastLimit(ownGroup(), int64(uint64(si.Totalram)*uint64(si.Unit)))
 }
 
 // Resident is the memory of the process in bytes, 0 if it is gone.

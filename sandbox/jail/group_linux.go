@@ -110,6 +110,30 @@ func groupPlace(own, mounts string) (version int, dir string, err error) {
 	return 0, "", err
 }
 
+// ownGroup is the directory of this process's own group, the usual one where it is the topmost
+// that it sees, as in a container.
+func ownGroup() string {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	mounts, err2 := os.ReadFile("/proc/self/mountinfo")
+	if _, dir, err3 := groupPlace(string(own), string(mounts)); errors.Join(err, err2, err3) == nil {
+		return dir
+	}
+	return "/sys/fs/cgroup"
+}
+
+// leastLimit is the least limit of memory that a group or one above it has, at most most bytes.
+func leastLimit(dir string, most int64) int64 {
+	for ; len(dir) > 1; dir = filepath.Dir(dir) {
+		for _, file := range []string{"memory.max", "memory.high", "memory.limit_in_bytes"} {
+			b, err := os.ReadFile(filepath.Join(dir, file))
+			if n, bad := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && bad == nil && n > 0 {
+				most = min(most, n)
+			}
+		}
+	}
+	return most
+}
+
 func newGroup(version int, dir string, limit int64) (*Group, error) {
 	sweepGroups(dir)
 	me := groupName + strconv.Itoa(os.Getpid()) + "-" + born(os.Getpid()) + "-"

@@ -111,3 +111,32 @@ func TestAGroupHoldsWhatBeginsInIt(t *testing.T) {
 		t.Errorf("this process is in the group itself: %s", own)
 	}
 }
+
+// TestTheLeastLimitCounts of a group and those above it, of either version.
+func TestTheLeastLimitCounts(t *testing.T) {
+	top := t.TempDir()
+	mid := filepath.Join(top, "mid")
+	own := filepath.Join(mid, "own")
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		file, text string
+		want       int64
+	}{
+		{own + "/cgroup.procs", "", 1 << 40},
+		{own + "/memory.max", "max\n", 1 << 40},
+		{top + "/memory.limit_in_bytes", "9223372036854771712\n", 1 << 40},
+		{mid + "/memory.max", "900\n", 900},
+		{own + "/memory.max", "1000\n", 900},
+		{own + "/memory.high", "800\n", 800},
+		{top + "/memory.limit_in_bytes", "700\n", 700},
+	} {
+		if err := os.WriteFile(step.file, []byte(step.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := leastLimit(own, 1<<40); got != step.want {
+			t.Errorf("after %s is %q: %d, want %d", step.file, step.text, got, step.want)
+		}
+	}
+}

@@ -27,3 +27,15 @@ func TestAllWorkersTogetherAreBounded(t *testing.T) {
 		t.Errorf("the next run: %s", describeResult(res))
 	}
 }
+
+// TestNoCopyOfTheProgramInATightServer: its own limit counts too, not only that of its workers.
+func TestNoCopyOfTheProgramInATightServer(t *testing.T) {
+	for _, c := range []struct {
+		workers, server int64
+		want            bool
+	}{{roomy, 0, true}, {roomy, roomy, true}, {roomy, roomy - 1, false}, {roomy - 1, 0, false}, {roomy - 1, 8 * roomy, false}} {
+		if got := hasRoom(Config{Memory: c.workers}, c.server); got != c.want {
+			t.Errorf("workers may hold %d, the server %d: %t", c.workers, c.server, got)
+		}
+	}
+}

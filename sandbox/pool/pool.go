@@ -238,9 +238,15 @@ func (n *nursery) drop(one *jail.Nursery) {
 	}
 }
 
-// roomy is how much memory all workers may hold where the program's own, in large pages, is
-// a small part of that.
+// roomy is how much memory all workers may hold, and the server may, where the program's own,
+// in large pages, is a small part of that.
 const roomy = 1 << 30
+
+// hasRoom reports whether that much is there, of what have bytes the machine or a limit of
+// the server's leaves; 0 is not known.
+func hasRoom(c Config, have int64) bool {
+	return totalMemory(c) >= roomy && (have == 0 || have >= roomy)
+}
 
 // startOne starts a worker in namespaces, or bare where this machine gives none.
 func (p *Pool) startOne(n *refiller) (*process, error) {
@@ -251,7 +257,7 @@ func (p *Pool) startOne(n *refiller) (*process, error) {
 		return start(alone(p.cfg.Executable, false, n.group))
 	}
 	if n.made++; n.made > p.cfg.Warm {
-		if nurse := p.nurse.get(p.cfg.Executable, n.group, totalMemory(p.cfg) >= roomy); nurse != nil {
+		if nurse := p.nurse.get(p.cfg.Executable, n.group, hasRoom(p.cfg, jail.MachineMemory())); nurse != nil {
 			w, err := start(nurse.Start)
 			if err == nil {
 				return w, nil
