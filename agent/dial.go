@@ -63,7 +63,10 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	}
 	peer, err := a.peer(host, addr)
 	if ip, parsed := netip.ParseAddr(host); err != nil && parsed == nil {
-		peer, err = a.gatewayTo(o, proto, netip.AddrPortFrom(ip.Unmap(), uint16(port)), addr, err)
+		dst := netip.AddrPortFrom(ip.Unmap(), uint16(port))
+		if peer, err = a.gatewayTo(o, proto, dst, addr, err); err != nil {
+			o.refused(proto, dst)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -73,6 +76,7 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 		dst = netip.AddrPortFrom(ip.Unmap(), uint16(port))
 	}
 	if now := time.Now(); !o.allows(proto, dst, now) {
+		o.refused(proto, dst)
 		v := a.view.Load()
 		err := fmt.Errorf("no rule lets %s start %s/%d to %s%s", v.self.Name, proto, port, peer.Name, v.ended(peer.Peer, proto, uint16(port), now))
 		return nil, &proxy.Error{Reason: proxy.Denied, Target: addr, Err: err}
@@ -148,6 +152,16 @@ func (a *Agent) peer(name, target string) (*contact, error) {
 func (o *overlay) allows(proto wire.Proto, dst netip.AddrPort, now time.Time) bool {
 	_, _, ok := o.filter.Check(proto, dst, now)
 	return ok
+}
+
+// refused has a dial that policy refuses told with the packets that were. A name that
+// stands for nobody has no address, and is not kept.
+func (o *overlay) refused(proto wire.Proto, dst netip.AddrPort) {
+	src := o.addrs[0]
+	if dst.Addr().Is6() {
+		src = o.addrs[1]
+	}
+	o.filter.Refused(proto, src, dst, time.Now())
 }
 
 func (a *Agent) data() (*overlay, error) {

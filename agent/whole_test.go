@@ -197,6 +197,15 @@ func TestTwoAgents(t *testing.T) {
 				t.Errorf("%s: %v, want %v", addr, err, want)
 			}
 		}
+		told := map[string]string{} // with the packets that were refused
+		for _, d := range a.Status().Denied {
+			told[d.Dst.String()] = d.Reason
+		}
+		for addr, why := range map[string]string{bob.IPv4.String() + ":22": "no rule", "[" + bob.IPv6.String() + "]:22": "no rule", "100.64.0.250:80": "no policy"} {
+			if !strings.HasPrefix(told[addr], why) {
+				t.Errorf("the refused dial of %s is told as %q, want %q", addr, told[addr], why)
+			}
+		}
 		if _, err := b.DialContext(m.ctx, "tcp", "alice:80"); !errors.Is(err, agent.ErrDenied) {
 			t.Errorf("the receiver starts a flow: %v", err)
 		}

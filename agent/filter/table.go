@@ -385,6 +385,27 @@ func (t *Table) deny(from *peer, p *packet, d direction, v Verdict) Verdict {
 	return v
 }
 
+// Refused records, beside the packets, a flow from src to dst that Check has refused
+// before it had one.
+func (t *Table) Refused(proto wire.Proto, src netip.Addr, dst netip.AddrPort, now time.Time) {
+	to, valid := unicast(dst.Addr())
+	if !valid || proto != wire.TCP && proto != wire.UDP {
+		return
+	}
+	p := packet{tuple: tuple{src: src.As16(), dst: to, proto: protoTCP, kind: kindPorts, dport: dst.Port()}}
+	if proto == wire.UDP {
+		p.proto = protoUDP
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tick(now)
+	v := NoRule
+	if t.byAddr[to] == nil {
+		v = UnknownPeer
+	}
+	t.deny(nil, &p, outbound, v)
+}
+
 // Check reports whether a new flow from here to dst would be allowed now, and by
 // which rule. The port counts for TCP and UDP only.
 func (t *Table) Check(proto wire.Proto, dst netip.AddrPort, now time.Time) (policy wire.PolicyID, index int, ok bool) {

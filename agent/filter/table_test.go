@@ -489,6 +489,19 @@ func TestDenials(t *testing.T) {
 		d[1].Src != them4 || d[1].Reason != NoRule || !d[1].Inbound || !d[1].Last.Equal(start) {
 		t.Fatalf("denials %+v", d)
 	}
+	b.Refused(wire.TCP, us4, netip.AddrPortFrom(them4, 9), b.now)
+	b.Refused(wire.UDP, us4, netip.MustParseAddrPort("100.64.9.9:9"), b.now)
+	b.Refused(wire.ICMP, us4, netip.AddrPortFrom(them4, 9), b.now)
+	b.Refused(wire.TCP, us4, netip.AddrPort{}, b.now)
+	reasons := map[Verdict]wire.Proto{}
+	for _, d := range b.Denials() {
+		if !d.Inbound && d.Src == us4 && d.Dst.Port() == 9 && d.Count == 1 {
+			reasons[d.Reason] = d.Proto
+		}
+	}
+	if n := len(b.Denials()); n != 4 || reasons[NoRule] != wire.TCP || reasons[UnknownPeer] != wire.UDP {
+		t.Errorf("%d denials, of dials %v", n, reasons)
+	}
 	for i := range uint16(1000) {
 		s := udpIn()
 		s.dport = i
