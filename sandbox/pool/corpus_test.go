@@ -160,6 +160,11 @@ func TestNothingIsLeft(t *testing.T) {
 	if underRace {
 		t.Skip("bounds on memory mean nothing under the race detector")
 	}
+	first, err := New(Config{Warm: 1}) // the runtime keeps descriptors of its own from now on
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
 	before := descriptors()
 	p, err := New(Config{Warm: 3})
 	if err != nil {
@@ -171,7 +176,7 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	p.Close()
 	p.Close()
-	if after := descriptors(); after > before+1 {
+	if after := descriptors(); after > before {
 		t.Errorf("%d descriptors more than before", after-before)
 	}
 	if n := zombies(t); n > 0 {
