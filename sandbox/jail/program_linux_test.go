@@ -66,6 +66,7 @@ func TestAWorkerMapsLargePages(t *testing.T) {
 	if err != nil || strings.Contains(string(modes), "[deny]") {
 		t.Skip("this machine gives files in memory no large pages")
 	}
+	refused := refusedLargePages()
 	exe, err := Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -101,5 +102,17 @@ func TestAWorkerMapsLargePages(t *testing.T) {
 			return
 		}
 	}
+	if refusedLargePages() != refused {
+		t.Skip("the machine's memory is in too small pieces")
+	}
 	t.Errorf("it maps none:\n%s", smaps)
+}
+
+// refusedLargePages is how often files in memory had to do with small pages, "" if that is
+// not known (proc_vmstat(5)).
+func refusedLargePages() string {
+	text, _ := os.ReadFile("/proc/vmstat")
+	_, after, _ := strings.Cut(string(text), "\nthp_file_fallback ")
+	count, _, _ := strings.Cut(after, "\n")
+	return count
 }
