@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +48,9 @@ func printDoctor(w io.Writer, r pool.Report) {
 	if r.Why != "" {
 		fmt.Fprintf(w, "\nno namespaces: %s\n", clean(r.Why))
 	}
+	if !r.Walls.Has(jail.NoCaps) && withCgo() {
+		fmt.Fprintln(w, "\nthis program was built with cgo, where no call reaches all threads: build it with\nCGO_ENABLED=0, for these walls and for a quicker start of workers")
+	}
 	fmt.Fprintf(w, "\na worker is ready %v after its start and holds %d MiB\n", r.Start.Round(100*time.Microsecond), r.Memory>>20)
 	if r.Group > 0 {
 		fmt.Fprintf(w, "all workers together are held by a memory cgroup (version %d), each by the kernel's limits\n", r.Group)
@@ -59,4 +64,10 @@ func printDoctor(w io.Writer, r pool.Report) {
 		fmt.Fprintln(w, "all levels run here")
 	}
 	fmt.Fprint(w, "\nprograms that serve tools (MCP on stdio) stand outside these walls: they have those that\ntools.json declares for them, and without any they read what this user may read\n")
+}
+
+// withCgo reports whether the program may have been built with cgo.
+func withCgo() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"})
 }
