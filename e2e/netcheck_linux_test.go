@@ -27,7 +27,7 @@ func TestNetcheckWithoutAnAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go connectProxy(proxy)
+	go each(proxy, connectProxy)
 	var portal net.Listener
 	if err := h.router.do(func() (err error) { portal, err = net.Listen("tcp", "192.168.0.1:8080"); return err }); err != nil {
 		t.Fatal(err)
@@ -72,29 +72,20 @@ func TestNetcheckWithoutAnAgent(t *testing.T) {
 	}
 }
 
-// connectProxy is an HTTP proxy that connects, and does nothing else.
-func connectProxy(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			r := bufio.NewReader(c)
-			req, err := http.ReadRequest(r)
-			if err != nil || req.Method != http.MethodConnect {
-				return
-			}
-			to, err := net.Dial("tcp", req.Host)
-			if err != nil {
-				fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
-				return
-			}
-			defer to.Close()
-			fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\n")
-			go func() { io.Copy(to, r); to.Close() }()
-			io.Copy(c, to)
-		}()
+// connectProxy is a connection to an HTTP proxy that connects, and does nothing else.
+func connectProxy(c net.Conn) {
+	r := bufio.NewReader(c)
+	req, err := http.ReadRequest(r)
+	if err != nil || req.Method != http.MethodConnect {
+		return
 	}
+	to, err := net.Dial("tcp", req.Host)
+	if err != nil {
+		fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
+		return
+	}
+	defer to.Close()
+	fmt.Fprint(c, "HTTP/1.1 200 OK\r\n\r\n")
+	go func() { io.Copy(to, r); to.Close() }()
+	io.Copy(c, to)
 }

@@ -38,6 +38,24 @@ func TestNoPatternBacktracks(t *testing.T) {
 	}
 }
 
+// TestAllMatches: an empty match stands beside another, and at the end of the text.
+func TestAllMatches(t *testing.T) {
+	re, err := regexp2.Compile("a|", regexp2.ECMAScript)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for m, err := re.FindRunesMatchStartingAt([]rune("éab"), 0); m != nil; m, err = re.FindNextMatch(m) {
+		if err != nil || len(got) > 8 {
+			t.Fatal(err, got)
+		}
+		got = append(got, m.Groups()[0].RuneIndex, m.Groups()[0].RuneLength)
+	}
+	if want := []int{0, 0, 1, 1, 2, 0, 3, 0}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // FuzzRegexp2 compares a search from within a text with trying each place in turn.
 func FuzzRegexp2(f *testing.F) {
 	for _, s := range []struct {
