@@ -131,8 +131,16 @@ func New(cfg Config) (*Pool, error) {
 	for range cfg.Warm {
 		p.wanted <- struct{}{}
 	}
+	var filling sync.WaitGroup
 	for range min(cfg.Warm, max(2, runtime.NumCPU())) {
-		p.work.Go(func() { jail.OnThread(p.refill) })
+		filling.Add(1)
+		p.work.Go(func() {
+			jail.OnThread(func() {
+				p.refill()
+				filling.Done()
+				filling.Wait() // with the thread that made it the nursery ends, perhaps before it told another of a worker
+			})
+		})
 	}
 	p.work.Go(p.sweep)
 	return p, nil
@@ -161,8 +169,8 @@ func (p *Pool) Close() {
 	}
 }
 
-// refill makes workers as they are wanted, from jail.OnThread. Its thread lives as long as the pool, since
-// the kernel ends workers with the thread that made them.
+// refill makes workers as they are wanted, until the pool closes. It is called from jail.OnThread: the kernel
+// ends workers with the thread that made them.
 func (p *Pool) refill() {
 	n := refiller{group: p.group}
 	if err := n.group.Enter(); err != nil {
