@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"enclave/store/backup"
@@ -62,11 +61,14 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 	err = errors.Join(func() error {
 		work := filepath.Join(dir, restoring)
 		started := CheckRestored(dir) != nil // by one before, whose files may have their place
-		if err := errors.Join(emptyState(dir), sweep(dir), os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
+		if err := errors.Join(emptyState(dir), sweep(dir), takeBack(work, dir), os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
 			return err
 		}
 		if out, err = unpack(ctx, r, work, cfg); err == nil {
 			err = finish(ctx, work, out, cfg)
+		}
+		if err == nil {
+			err = notePlaces(work)
 		}
 		if err == nil {
 			started, err = true, adopt(work, dir)
@@ -145,7 +147,7 @@ func adopt(work, dir string) error {
 		switch {
 		case f.IsDir(): // the backup that an upgrade made
 			err = errors.Join(makeDir(to), adopt(from, to))
-		case strings.HasPrefix(f.Name(), dbName), strings.HasSuffix(f.Name(), ".lock"):
+		case staysBehind(f.Name()):
 		default:
 			err = seal.Rename(from, to)
 		}
