@@ -1,14 +1,9 @@
 package agent_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,145 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"enclave/agent"
-	"enclave/agent/link"
 	"enclave/agent/proxy"
-	"enclave/cli/client"
-	"enclave/cli/node"
-	"enclave/relay"
 	"enclave/wire"
 	"enclave/wire/api"
 )
-
-// mesh is a control plane, a relay and agents on loopback: all of it the real thing.
-type mesh struct {
-	t     *testing.T
-	ctx   context.Context
-	url   string
-	first *node.First
-	api   *client.Client
-}
-
-func newMesh(t *testing.T) *mesh {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("runs on the wall clock")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stun, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mesh{t: t, ctx: ctx, url: "https://" + l.Addr().String()}
-	quiet := slog.New(slog.DiscardHandler)
-	up, err := node.OpenUp(ctx, node.UpConfig{
-		Control: node.ControlConfig{Dir: filepath.Join(t.TempDir(), "up"), URL: m.url, Listener: l, Logger: quiet},
-		Relay: node.RelayConfig{Name: "relay", Keeper: new(agent.MemoryKeeper), Dial: (&net.Dialer{}).DialContext, Logger: quiet,
-			STUN: []relay.PacketConn{stun}, Info: wire.RelayInfo{Addr: l.Addr().String(), STUN: []string{stun.LocalAddr().String()}}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.first = up.First()
-	run(t, up.Run)
-	if m.api, err = client.New(client.Config{URL: m.url, Token: m.first.Token, Fingerprint: m.first.Fingerprint}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(m.api.Close)
-	return m
-}
-
-// run runs f beside the test and returns how to stop it and wait.
-func run(t *testing.T, f func(context.Context) error) (stop func() error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx); close(done) }()
-	stop = func() error { cancel(); return <-done }
-	t.Cleanup(func() { stop() })
-	return stop
-}
-
-// node makes an agent that keeps its state in k.
-func (m *mesh) node(name string, k agent.Keeper) *agent.Agent {
-	m.t.Helper()
-	a, err := agent.New(agent.Config{Name: name, Control: m.url, Fingerprint: m.first.Fingerprint, Keeper: k, Network: link.System(),
-		Key: func() (string, error) { return m.first.EnrolmentKey, nil }})
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return a
-}
-
-// until waits for a to be as it should.
-func (m *mesh) until(a *agent.Agent, what string, ok func(api.AgentStatus) bool) {
-	m.t.Helper()
-	for {
-		changed := a.Changed()
-		if ok(a.Status()) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-m.ctx.Done():
-			m.t.Fatalf("never %s: %+v", what, a.Status())
-		}
-	}
-}
-
-func running(s api.AgentStatus) bool { return s.State == api.AgentRunning }
-
-// introduce lets tag a of each sender start tcp/80 and udp/53 to receivers.
-func (m *mesh) introduce(senders, receivers []*agent.Agent) api.Policy {
-	m.t.Helper()
-	for tag, agents := range map[wire.Tag][]*agent.Agent{"a": senders, "b": receivers} {
-		for _, a := range agents {
-			m.until(a, "running", running)
-			if _, err := m.api.SetTags(m.ctx, string(a.Status().Self.ID), []wire.Tag{tag}, nil); err != nil {
-				m.t.Fatal(err)
-			}
-		}
-	}
-	p, err := m.api.CreatePolicy(m.ctx, wire.Policy{Name: "p", Kind: wire.Direct, Enabled: true, SenderTags: []wire.Tag{"a"}, ReceiverTags: []wire.Tag{"b"},
-		ACLs: []wire.ACL{{Proto: wire.TCP, Ports: wire.Ports{{Lo: 80, Hi: 81}, {Lo: 1024, Hi: 65535}}}, {Proto: wire.UDP, Ports: wire.Ports{{Lo: 53, Hi: 53}}}}})
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if _, err := m.api.WaitApplied(m.ctx, p.Version); err != nil {
-		m.t.Fatal(err)
-	}
-	return p
-}
-
-func echo(l net.Listener) error {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go func() { defer c.Close(); io.Copy(c, c) }()
-	}
-}
-
-func (m *mesh) echoes(c net.Conn, err error) {
-	m.t.Helper()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprint(c, "hello")
-	b := make([]byte, 5)
-	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
-		m.t.Fatalf("echoed %q, %v", b, err)
-	}
-}
 
 func TestTwoAgents(t *testing.T) {
 	m := newMesh(t)
@@ -354,15 +215,6 @@ func services(t *testing.T, m *mesh, a, b *agent.Agent) {
 	}
 }
 
-func freePort(t *testing.T) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
-}
-
 func local(t *testing.T, m *mesh, a *agent.Agent) {
 	dir, err := os.MkdirTemp("", "enclave") // t.TempDir may be too long for a socket
 	if err != nil {
@@ -430,134 +282,4 @@ func local(t *testing.T, m *mesh, a *agent.Agent) {
 	if err := a.ServeLocal(m.ctx, long); !errors.Is(err, agent.ErrLongPath) || !strings.Contains(err.Error(), "at most 107") {
 		t.Errorf("a long path: %v", err)
 	}
-}
-
-// TestRevoked ends the agent and says so, and a restart ends at once; a disabled one waits.
-func TestRevoked(t *testing.T) {
-	m := newMesh(t)
-	for verb, want := range map[string]string{"disable": api.AgentDisabled, "revoke": api.AgentRevoked, "delete": api.AgentRevoked} {
-		t.Run(verb, func(t *testing.T) {
-			var k agent.MemoryKeeper
-			a := m.node("n-"+verb, &k)
-			done := make(chan error, 1)
-			ctx, cancel := context.WithCancel(m.ctx)
-			defer cancel()
-			// What it exposes ends with its overlay, and is not what it says it ended of.
-			g, ctx := errgroup.WithContext(ctx)
-			g.Go(func() error { return a.Run(ctx) })
-			g.Go(func() error {
-				return a.Serve(ctx, agent.Services{Exposes: []proxy.Expose{{Network: "tcp", Port: 80, Target: "127.0.0.1:9"}, {Network: "udp", Port: 80, Target: "127.0.0.1:9"}}})
-			})
-			go func() { done <- g.Wait() }()
-			m.until(a, "running", running)
-			id := string(a.Status().Self.ID)
-			var err error
-			if verb == "delete" {
-				_, err = m.api.DeleteSystem(m.ctx, id)
-			} else {
-				_, err = m.api.SystemDo(m.ctx, id, verb)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.until(a, want, func(s api.AgentStatus) bool { return s.State == want })
-			if want == api.AgentDisabled {
-				if _, err := m.api.SystemDo(m.ctx, id, "enable"); err != nil {
-					t.Fatal(err)
-				}
-				m.until(a, "running again", running)
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			if err := <-done; !errors.Is(err, agent.ErrRevoked) {
-				t.Fatalf("ended with %v", err)
-			}
-			raw, _ := k.Load()
-			if bytes.Contains(raw, []byte(`"map":`)) {
-				t.Error("a revoked agent keeps the map")
-			}
-			if err := m.node("n", &k).Run(m.ctx); !errors.Is(err, agent.ErrRevoked) {
-				t.Errorf("a restart ends with %v", err)
-			}
-		})
-	}
-}
-
-// TestReplaced: of two processes with one identity the newer stays.
-func TestReplaced(t *testing.T) {
-	m := newMesh(t)
-	var k agent.MemoryKeeper
-	a := m.node("one", &k)
-	done := make(chan error, 1)
-	go func() { done <- a.Run(m.ctx) }()
-	m.until(a, "running", running)
-	raw, _ := k.Load()
-	var copied agent.MemoryKeeper
-	copied.Save(raw)
-	b := m.node("two", &copied)
-	run(t, b.Run)
-	if err := <-done; !errors.Is(err, agent.ErrReplaced) {
-		t.Errorf("the older one ended with %v", err)
-	}
-	m.until(b, "running", running)
-}
-
-// TestNothingIsLeft: when Run has returned, so has everything it started.
-func TestNothingIsLeft(t *testing.T) {
-	m := newMesh(t)
-	var k agent.MemoryKeeper
-	a, b := m.node("alice", &k), m.node("bob", new(agent.MemoryKeeper))
-	stopA, stopB := run(t, a.Run), run(t, b.Run)
-	m.introduce([]*agent.Agent{a}, []*agent.Agent{b})
-	l, err := b.Listen(m.ctx, 80)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := make(chan struct{})
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				close(accepted)
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
-	m.echoes(a.DialContext(m.ctx, "tcp", "bob:80"))
-	if err := errors.Join(stopA(), stopB()); err != nil {
-		t.Fatal(err)
-	}
-	<-accepted // a listener ends with its agent
-	l.Close()
-	var s struct{ Map json.RawMessage }
-	if raw, _ := k.Load(); json.Unmarshal(raw, &s) != nil || !bytes.Contains(s.Map, []byte("bob")) {
-		t.Error("the last map was not kept")
-	}
-	var left []string
-	for range 100 {
-		if left = goroutines("enclave/agent", "wireguard", "gvisor"); len(left) == 0 {
-			return
-		}
-		time.Sleep(20 * time.Millisecond) // for what is past its last statement
-	}
-	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
-}
-
-// goroutines returns those of whom any is in a package named so, but tests and the
-// relay of the control process.
-func goroutines(names ...string) (out []string) {
-	buf := make([]byte, 4<<20)
-	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-		if strings.Contains(g, "_test.") || strings.Contains(g, "cli/node") {
-			continue
-		}
-		if slices.ContainsFunc(names, func(n string) bool { return strings.Contains(g, n) }) {
-			out = append(out, g)
-		}
-	}
-	return out
 }

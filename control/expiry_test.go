@@ -112,3 +112,18 @@ func TestKeysEnrolFromWhereTheyMay(t *testing.T) {
 		t.Errorf("key %+v", k)
 	}
 }
+
+// TestUnreadablePoliciesHaveNoAction expires one that cannot be changed: asking the
+// store for it each second would never end.
+func TestUnreadablePoliciesHaveNoAction(t *testing.T) {
+	h := emptyHub()
+	end := time.Now().Add(-time.Hour)
+	p := direct("a", "b")
+	fine, broken := asStored(p), asStored(p)
+	fine.EndsAt, broken.EndsAt, broken.Broken = end, end, "why"
+	h.note("fine", fine)
+	h.note("broken", broken)
+	if due, _ := h.dueExpiries(time.Now()); len(due) != 1 || due[0].policy != "fine" {
+		t.Errorf("due %+v", due)
+	}
+}

@@ -85,55 +85,6 @@ func checkText(x lineIndex, lim TextLimits, report, warn func(offset, length int
 	return !s.stopped
 }
 
-// characters checks what holds for every character, wherever it stands.
-func (s *textScan) characters(x lineIndex) {
-	for i, start := range x.starts {
-		end := len(s.src)
-		if i+1 < len(x.starts) {
-			end = x.starts[i+1]
-		}
-		if end-start > s.lim.LineBytes+2 {
-			s.refuse(start, 1, "LINE_TOO_LONG", "line %d has %d bytes, more than the %d of this level; break it", i+1, end-start, s.lim.LineBytes)
-			return
-		}
-	}
-	for i := 0; i < len(s.src); {
-		if c := s.src[i]; c < utf8.RuneSelf {
-			if c == 0 {
-				s.refuse(i, 1, "NULL_BYTE", "the script has a NUL byte; write \\u0000 in a string where one is meant")
-				return
-			}
-			if c < ' ' && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
-				s.refuse(i, 1, "CONTROL_CHARACTER", "the script has the control character U+%04X; write \\u%04x in a string where it is meant", c, c)
-				return
-			}
-			i++
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s.src[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			s.refuse(i, 1, "NOT_UTF8", "the script is not valid UTF-8 here; save it as UTF-8")
-			return
-		case bidirectional(r):
-			s.refuse(i, n, "BIDI_ATTACK", "U+%04X changes the direction in which the text reads, so that it does not say what it shows; write \\u%04x in a string where it is meant", r, r)
-			return
-		case r == 0x2028 || r == 0x2029:
-			s.refuse(i, n, "LINE_SEPARATOR", "U+%04X ends a line that no editor shows as ended; write \\u%04x in a string where it is meant", r, r)
-			return
-		case invisible(r) && !(r == 0xfeff && i == 0):
-			if s.invisible++; s.invisible > s.lim.InvisibleMost {
-				s.refuse(i, n, "INVISIBLE_CHARACTERS", "more than %d invisible characters (here U+%04X); write \\u%04x in a string where one is meant", s.lim.InvisibleMost, r, r)
-				return
-			}
-			if s.invisible == 1 {
-				s.warn(i, n, "text", "INVISIBLE_CHARACTERS", fmt.Sprintf("U+%04X is invisible; write \\u%04x where it is meant", r, r))
-			}
-		}
-		i += n
-	}
-}
-
 // run reads the tokens.
 func (s *textScan) run() {
 	for !s.stopped && s.pos < len(s.src) {
@@ -179,19 +130,6 @@ func (s *textScan) run() {
 			name = "${"
 		}
 		s.refuse(open.offset, len(name), "SYNTAX", "this %s is not closed before the text ends", name)
-	}
-}
-
-// foreign handles a character beyond ASCII outside strings and comments.
-func (s *textScan) foreign() {
-	r, n := utf8.DecodeRuneInString(s.src[s.pos:])
-	switch {
-	case r == 0xa0, r == 0xfeff && s.pos == 0:
-		s.pos += n
-	case invisible(r), r == 0x200c, r == 0x200d:
-		s.refuse(s.pos, n, "INVISIBLE_CHARACTERS", "the invisible character U+%04X stands between the words of the program; delete it", r)
-	default:
-		s.refuse(s.pos, n, "UNICODE_IDENTIFIER", "%q (U+%04X) stands outside strings and comments; names use the letters a-z, A-Z, digits, _ and $, because others can look the same; quote a key: \"…\"", r, r)
 	}
 }
 
@@ -289,81 +227,6 @@ func (s *textScan) word(w string, newline, afterDot bool, start int) {
 		s.operand(newline)
 	}
 	s.lastWord = w
-}
-
-func (s *textScan) number() {
-	start := s.pos
-	s.operand(false)
-	for s.pos < len(s.src) {
-		c := s.src[s.pos]
-		signed := (c == '+' || c == '-') && (s.src[s.pos-1] == 'e' || s.src[s.pos-1] == 'E') && !strings.HasPrefix(s.src[start:], "0x") && !strings.HasPrefix(s.src[start:], "0X")
-		if !isWord(c) && c != '.' && !signed {
-			break
-		}
-		s.pos++
-	}
-	if s.pos-start > maxNumber {
-		s.refuse(start, s.pos-start, "NUMBER_TOO_LONG", "this number has %d digits, more than %d", s.pos-start, maxNumber)
-	}
-}
-
-// maxNumber is how long a number may be as written: a BigInt's cost grows with it.
-const maxNumber = 1000
-
-func (s *textScan) quoted(q byte) {
-	start := s.pos
-	for s.pos++; s.pos < len(s.src); s.pos++ {
-		switch s.src[s.pos] {
-		case q:
-			s.pos++
-			s.text(start)
-			return
-		case '\\':
-			s.pos++
-			if s.pos+1 < len(s.src) && s.src[s.pos] == '\r' && s.src[s.pos+1] == '\n' {
-				s.pos++
-			}
-		case '\n', '\r':
-			s.refuse(start, 1, "SYNTAX", "this string is not closed before its line ends; close it with %c, or use a template: `…`", q)
-			return
-		}
-	}
-	s.refuse(start, 1, "SYNTAX", "this string is not closed; add %c", q)
-}
-
-// text counts a string literal that ends at the scan's position.
-func (s *textScan) text(start int) {
-	n := s.pos - start
-	s.strings += n
-	switch {
-	case n > s.lim.StringBytes:
-		s.refuse(start, 1, "STRING_TOO_LONG", "this string has %d bytes, more than the %d of this level; hand large data over as a tool's result instead", n, s.lim.StringBytes)
-	case s.strings > s.lim.StringTotal:
-		s.refuse(start, 1, "STRING_TOTAL", "the strings of the script have more than %d bytes, the limit of this level; hand large data over as a tool's result instead", s.lim.StringTotal)
-	}
-}
-
-// template reads the characters of a template up to its end or its next ${.
-func (s *textScan) template(start int) {
-	for s.pos < len(s.src) {
-		switch c := s.src[s.pos]; {
-		case c == '`':
-			s.pos++
-			s.text(start)
-			s.last = lastOperand
-			return
-		case c == '$' && s.pos+1 < len(s.src) && s.src[s.pos+1] == '{':
-			s.text(start)
-			s.push(bracket{kind: '$', offset: s.pos})
-			s.pos += 2
-			return
-		case c == '\\':
-			s.pos += 2
-		default:
-			s.pos++
-		}
-	}
-	s.refuse(start, 1, "SYNTAX", "this template is not closed; add `")
 }
 
 func (s *textScan) push(b bracket) {
@@ -474,47 +337,4 @@ func (s *textScan) operator(c byte, newline bool, start int) {
 	}
 	s.link(start)
 	s.last = lastNothing
-}
-
-// slash decides between a division and a regular expression.
-func (s *textScan) slash(start int) {
-	switch s.last {
-	case lastOperand, lastParen, lastPostfix:
-		s.operator('/', false, start)
-		return
-	case lastBrace, lastAmbiguous:
-		s.refuse(start, 1, "AMBIGUOUS_SLASH", "a slash here may begin a regular expression or divide; put the expression in parentheses")
-		return
-	}
-	class := false
-	for s.pos++; s.pos < len(s.src); s.pos++ {
-		switch c := s.src[s.pos]; {
-		case c == '\n' || c == '\r':
-			s.refuse(start, 1, "SYNTAX", "this regular expression is not closed before its line ends; add /")
-			return
-		case c == '\\':
-			s.pos++
-			if s.pos < len(s.src) && (s.src[s.pos] == '\n' || s.src[s.pos] == '\r') {
-				s.pos--
-			}
-		case c == '[':
-			class = true
-		case c == ']':
-			class = false
-		case c == '/' && !class:
-			s.pos++
-			for s.pos < len(s.src) && isWord(s.src[s.pos]) {
-				s.pos++
-			}
-			s.last, s.lastWord = lastOperand, ""
-			n := s.pos - start
-			if s.regexps++; s.regexps > s.lim.Regexps {
-				s.refuse(start, n, "REGEX_COUNT", "more than %d regular expressions, the limit of this level; give one a name and use it again", s.lim.Regexps)
-			} else if n > s.lim.RegexpBytes {
-				s.refuse(start, n, "REGEX_TOO_LONG", "this regular expression has %d bytes, more than the %d of this level", n, s.lim.RegexpBytes)
-			}
-			return
-		}
-	}
-	s.refuse(start, 1, "SYNTAX", "this regular expression is not closed; add /")
 }
