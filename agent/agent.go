@@ -114,6 +114,7 @@ func (c *Config) check() error {
 type Agent struct {
 	cfg  Config
 	log  *slog.Logger
+	wall func() time.Time // the wall clock; a test sets it
 	keys wire.Keys
 	ran  atomic.Bool
 	way  passage.Way // the shape in which control is reached
@@ -160,7 +161,7 @@ func New(cfg Config) (*Agent, error) {
 			return nil, err
 		}
 	}
-	a := &Agent{cfg: cfg, log: cfg.Logger, st: st, words: make(chan word)}
+	a := &Agent{cfg: cfg, log: cfg.Logger, wall: time.Now, st: st, words: make(chan word)}
 	if a.keys, err = st.keys(); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,9 @@ type plane interface {
 	// expire cuts flows whose time has come and returns when to look again; zero is
 	// not until the next apply.
 	expire(now time.Time) time.Time
+	// set makes wall the time by which grants end, also where that is earlier than
+	// what it went by so far.
+	set(wall time.Time)
 }
 
 // word is what the loop is told, in order; one of the first three is set.
@@ -54,11 +57,11 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 	if err != nil {
 		return err
 	}
-	l := &looper{Agent: a, plane: p, names: new(directory)}
+	l := &looper{Agent: a, plane: p, names: new(directory), began: time.Now()}
 	l.chart = chart{self: a.st.System, keys: a.keys, org: a.st.Org, roots: trust.Roots, seen: a.st.Seen}
 	l.status = api.ControlStatus{URL: a.cfg.Control}
 	a.witnessed.Store(a.st.Witness.size())
-	now := time.Now()
+	now := l.wake()
 	l.recall(now)
 	l.settle("restart", now)
 	timer := time.NewTimer(0)
@@ -69,7 +72,7 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 		cause := "time"
 		select {
 		case w := <-a.words:
-			now = time.Now()
+			now = l.look()
 			err := l.hear(w, now)
 			if w.answer <- err; err == nil && w.msg != nil {
 				cause = "policy"
@@ -78,15 +81,17 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 				}
 			}
 		case <-timer.C:
-			now = time.Now()
+			if now = l.look(); now.Sub(l.saved) > saveBeat && l.chart.told != nil {
+				l.remember(now)
+			}
 		case <-a.events.wake:
-			now = time.Now()
+			now = l.look()
 			l.reach = a.events.take()
 		case <-ctx.Done():
-			l.remember(time.Now())
+			l.remember(l.look())
 			return ctx.Err()
 		}
-		l.settle(cause, now)
+		l.settle(cause, l.clock.at)
 	}
 }
 
@@ -94,6 +99,10 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 type looper struct {
 	*Agent
 	plane   plane
+	clock   clock
+	began   time.Time // on the monotonic clock
+	wall    time.Time // what the wall clock showed when the loop last looked
+	behind  bool      // that is well behind the time, and was said
 	chart   chart
 	stale   bool // what was told has changed since the plane has followed it
 	trouble error
@@ -108,8 +117,9 @@ type looper struct {
 }
 
 const (
-	// saveBeat is how often an extended validity is written down when nothing else
-	// changes: an agent that crashes and finds no control loses at most so much of it.
+	// saveBeat is how often an extended validity and the time are written down when
+	// nothing else changes: an agent that crashes and finds no control loses at most so
+	// much of the one, and its clock can be set back by no more than that of the other.
 	saveBeat = 10 * time.Minute
 
 	// longestPause bounds the loop's sleep. A timer stands still while the machine
@@ -145,7 +155,7 @@ func (l *looper) revoked(now time.Time) {
 		return
 	}
 	l.ended = true
-	if err := l.plane.apply(l.chart.told, nil, "this system was revoked", now); err != nil {
+	if err := l.plane.apply(l.chart.told, nil, "this system was revoked", l.wall); err != nil {
 		l.log.Error("the data plane does not end with the identity", "error", err)
 	}
 }
@@ -156,21 +166,21 @@ func (l *looper) message(m *wire.Message, now time.Time) error {
 		return nil
 	}
 	before := l.chart.rejected
-	changed, err := l.chart.take(m, now)
+	changed, err := l.chart.take(m, l.wall)
 	if err != nil {
 		return err
 	}
 	if !l.status.Connected {
-		l.status = api.ControlStatus{URL: l.cfg.Control, Connected: true, Since: now, ClockSkew: l.status.ClockSkew}
+		l.status = api.ControlStatus{URL: l.cfg.Control, Connected: true, Since: l.wall, ClockSkew: l.status.ClockSkew}
 	}
-	l.status.LastHeard = now
+	l.status.LastHeard = l.wall
 	if h := m.Heartbeat; h != nil {
-		l.status.ClockSkew = h.Now.Sub(now).Round(time.Millisecond)
+		now = l.heard(h, now)
 	}
 	if changed {
 		l.sayRejected(before)
 		l.stale = true
-		l.st.Seen, l.st.MapAt = l.chart.seen, now
+		l.st.Seen, l.st.MapAt = l.chart.seen, l.wall
 	}
 	if changed || now.Sub(l.saved) > saveBeat {
 		l.remember(now)
@@ -202,8 +212,11 @@ func (l *looper) settle(cause string, now time.Time) {
 	}
 	peers := l.chart.inForce(now)
 	same := slices.EqualFunc(peers, l.names.peers, func(a, b wire.Peer) bool { return a.ID == b.ID })
+	if !same {
+		l.remember(now) // also that their time has come
+	}
 	if l.stale || !same {
-		err := l.plane.apply(l.chart.told, peers, cause, now)
+		err := l.plane.apply(l.chart.told, peers, cause, l.wall)
 		if l.stale = err != nil; err != nil && (l.trouble == nil || l.trouble.Error() != err.Error()) {
 			l.log.Error("the data plane does not follow the map; trying again", "revision", l.chart.told.Revision, "error", err)
 		}
@@ -215,7 +228,7 @@ func (l *looper) settle(cause string, now time.Time) {
 	if l.trouble == nil {
 		l.applied = l.chart.told.Revision
 	}
-	l.next = l.plane.expire(now)
+	l.next = l.plane.expire(l.wall)
 }
 
 // pause is how long the loop may sleep.
@@ -241,7 +254,7 @@ func (l *looper) recall(now time.Time) {
 	}
 	m := new(wire.Map)
 	err := json.Unmarshal(l.st.Map, m)
-	if err == nil && now.Before(l.st.MapAt.Add(-wire.MaxClockSkew)) {
+	if err == nil && l.wall.Before(now.Add(-wire.MaxClockSkew)) {
 		err = errClockBack
 	}
 	if err == nil {

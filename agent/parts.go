@@ -25,6 +25,7 @@ type parts struct {
 	agent   *Agent
 	link    *link.Link
 	overlay atomic.Pointer[overlay]
+	at      time.Time // last set; the loop's
 }
 
 var _ plane = (*parts)(nil)
@@ -143,6 +144,9 @@ func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 	o := &overlay{addrs: []netip.Addr{m.Self.IPv4, m.Self.IPv6}}
 	o.died.init()
 	o.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: o.addrs})
+	if !p.at.IsZero() {
+		o.filter.SetClock(p.at)
+	}
 	var err error
 	o.tunnel, err = tunnel.New(tunnel.Config{
 		Addrs: o.addrs, MTU: p.agent.cfg.MTU, PrivateKey: [32]byte(p.agent.st.WireGuard), Bind: p.link,
@@ -168,6 +172,14 @@ func (p *parts) expire(now time.Time) time.Time {
 	cuts, next := o.filter.Expire(now)
 	p.cut(o, cuts)
 	return next
+}
+
+// set makes wall the time by which grants end.
+func (p *parts) set(wall time.Time) {
+	p.at = wall
+	if o := p.overlay.Load(); o != nil {
+		o.filter.SetClock(wall)
+	}
 }
 
 // cut ends flows: both ends are told, and the log says why.

@@ -21,7 +21,8 @@ var ErrDamaged = errors.New("the agent's state is damaged")
 //
 //	1  first release
 //	2  witness
-const stateVersion = 2
+//	3  latest
+const stateVersion = 3
 
 // state is what an agent remembers: who it is, what it was last told and how far
 // it has seen the revisions go, so that it starts without control and never back.
@@ -40,6 +41,7 @@ type state struct {
 	Seen        wire.Revision   `json:"seen,omitempty"` // highest revision ever applied
 	Map         json.RawMessage `json:"map,omitempty"`  // wire.Map
 	MapAt       time.Time       `json:"map_at,omitzero"`
+	Latest      time.Time       `json:"latest,omitzero"`   // the time it was last known to be (clock)
 	Witness     *witness        `json:"witness,omitempty"` // of control's audit trail
 }
 
@@ -84,7 +86,7 @@ func parseState(raw []byte) (*state, error) {
 	if err := wire.Unmarshal(raw, s); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	if s.Version == 1 { // which had no witness
+	if s.Version == 1 || s.Version == 2 { // which had no witness, and no latest
 		s.Version = stateVersion
 	}
 	if err := s.check(); err != nil {

@@ -295,6 +295,7 @@ func (r *recorder) apply(m *wire.Map, peers []wire.Peer, cause string, now time.
 	return nil
 }
 func (r *recorder) expire(time.Time) time.Time { return time.Time{} }
+func (r *recorder) set(time.Time)              {}
 
 func (r *recorder) now() string {
 	r.mu.Lock()

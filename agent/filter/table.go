@@ -72,8 +72,8 @@ type Table struct {
 	answers  [2]bucket
 }
 
-// clock is one instant on two clocks: rules follow the wall clock, silence the
-// table's own, which does not jump when the wall clock is set.
+// clock is one instant on two clocks: rules follow the wall clock, but not back
+// (SetClock does), silence the table's own, which does not jump when the wall clock is set.
 type clock struct {
 	wall int64 // nanoseconds since 1970
 	own  int64 // nanoseconds since base, never backwards
@@ -152,7 +152,16 @@ func (t *Table) tick(now time.Time) {
 	if t.base.IsZero() {
 		t.base = now
 	}
-	t.clock = clock{wall: now.UnixNano(), own: max(t.clock.own, int64(now.Sub(t.base)))}
+	own := max(t.clock.own, int64(now.Sub(t.base)))
+	t.clock = clock{wall: max(now.UnixNano(), t.clock.wall+own-t.clock.own), own: own}
+}
+
+// SetClock makes wall the time for rules, also where that is earlier than the table
+// went by so far: without it what has ended stays ended, wherever the wall clock is set.
+func (t *Table) SetClock(wall time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clock.wall = wall.UnixNano()
 }
 
 // judge finds the flow of a packet, or lets it open one. A live flow implies known

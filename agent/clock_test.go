@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"enclave/wire"
+	"enclave/wire/api"
+)
+
+// TestClock: the time follows the wall clock forward, never back, and goes on by the
+// monotonic one until it is told.
+func TestClock(t *testing.T) {
+	at := func(hour, minute int) time.Time { return time.Date(2026, 3, 1, hour, minute, 0, 0, time.UTC) }
+	c := new(clock)
+	for i, s := range []struct {
+		wall time.Time
+		own  time.Duration
+		want time.Time
+	}{
+		{at(9, 0), 0, at(9, 0)},
+		{at(9, 1), time.Minute, at(9, 1)},
+		{at(8, 2), 2 * time.Minute, at(9, 2)},                                 // an hour back
+		{at(8, 12), 12 * time.Minute, at(9, 12)},                              // it does not stand still
+		{at(8, 12), 2 * time.Minute, at(9, 12)},                               // nor follow that one back
+		{at(13, 0), 13 * time.Minute, at(13, 0)},                              // asleep, or set forward
+		{at(9, 0).AddDate(-56, 0, 0), time.Hour, at(13, 47)},                  // no battery
+		{at(9, 0).AddDate(300, 0, 0), time.Hour, at(9, 0).AddDate(300, 0, 0)}, // no reason
+	} {
+		if got := c.look(s.wall, s.own); !got.Equal(s.want) {
+			t.Errorf("%d: %s and %s show %s, want %s", i, s.wall, s.own, got, s.want)
+		}
+	}
+	c.believe(at(10, 0))
+	if got := c.look(at(10, 0), time.Hour); !got.Equal(at(10, 0)) {
+		t.Errorf("%s after control's word", got)
+	}
+}
+
+// TestClockSetBackMeanwhile: with control away, who sets the clock back brings back
+// nothing that has ended, neither at once nor by a restart; the life of the map ends in
+// its time. Control's word makes the clock count again.
+func TestClockSetBackMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		ends := span{until: time.Now().Add(time.Hour)}
+		m := mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), ends), b.org.peer("ccccc", 3, time.Now(), always))
+		b.onStream(steadyStream(m, 5*time.Hour))
+		b.start(t)
+		after(time.Minute)
+		b.wantPeers(t, "bbbbb ccccc")
+		b.script.cut(true)
+		after(2 * time.Hour)
+		b.wantPeers(t, "ccccc")
+		b.stop(t)
+		back := 2 * time.Minute // so little is not noticed
+		b.Agent.wall = func() time.Time { return time.Now().Add(-back) }
+		b.start(t)
+		after(time.Minute)
+		b.wantPeers(t, "ccccc")
+		back = 100 * time.Minute
+		after(time.Minute)
+		b.wantPeers(t, "ccccc")
+		if !strings.Contains(b.log.String(), "what has ended stays so") {
+			t.Errorf("the log says\n%s", b.log)
+		}
+		after(5 * time.Hour)
+		b.wantState(t, api.AgentClosed)
+		b.wantPeers(t, "")
+		b.stop(t)
+		b.Agent.wall = func() time.Time { return time.Now().Add(-back) }
+		b.start(t)
+		after(time.Minute)
+		b.wantPeers(t, "") // its map is not even read
+		b.script.cut(false)
+		back = 0
+		after(backoffMost + 2*wire.HeartbeatEvery)
+		b.wantState(t, api.AgentRunning)
+	})
+}
+
+// TestClockSetForward: a clock that was years ahead for a moment closes everything, and
+// costs no more than the way back to control.
+func TestClockSetForward(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), always)), time.Hour))
+		ahead := time.Duration(0)
+		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		b.start(t)
+		after(time.Minute)
+		b.wantPeers(t, "bbbbb")
+		ahead = 10 * 365 * 24 * time.Hour
+		after(time.Minute)
+		b.wantPeers(t, "")
+		ahead = 0
+		after(2 * wire.HeartbeatEvery)
+		b.wantPeers(t, "bbbbb")
+		b.wantState(t, api.AgentRunning)
+	})
+}
