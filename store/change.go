@@ -69,31 +69,44 @@ type writing struct {
 
 // change runs f in one transaction and returns the revision after it. Nothing of
 // an f that returns an error remains.
-func (s *Store) change(ctx context.Context, what string, c Change, f func(w *writing) error) (wire.Revision, error) {
+func (s *Store) change(ctx context.Context, what string, c Change, f func(w *writing) error) (rev wire.Revision, err error) {
+	defer func() {
+		if err != nil {
+			rev, err = 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
+		}
+	}()
 	org, err := s.orgID()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", what, err)
+		return 0, err
 	}
 	if err := c.check(); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, err)
+		return 0, err
 	}
 	tx, end, err := s.begin(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
+		return 0, err
 	}
 	defer end(false)
 	w := &writing{Tx: tx, s: s, org: org, c: c, parts: s.together(ctx)}
 	if w.rev, err = revision(ctx, tx, org); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
+		return 0, err
 	}
 	if err := f(w); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
+		return 0, err
 	}
 	if err := end(true); err != nil {
-		return 0, fmt.Errorf("%s: %w", what, explain(ctx, err))
+		return 0, err
 	}
 	s.news.tell() // in a trial, too: whoever follows looks once in vain
 	return w.rev, nil
+}
+
+// stale compares the version of what is changed with the one that the caller saw.
+func (w *writing) stale(have wire.Revision) error {
+	if w.c.IfMatch != 0 && w.c.IfMatch != have {
+		return fmt.Errorf("%w (version %d, you have %d)", ErrStale, have, w.c.IfMatch)
+	}
+	return nil
 }
 
 // bump makes the next revision. Changes that no map can show do not call it.
@@ -136,24 +149,23 @@ func revision(ctx context.Context, r reader, org wire.OrgID) (rev wire.Revision,
 }
 
 // view runs f in a read transaction: everything f reads is of one instant.
-func (s *Store) view(ctx context.Context, what string, f func(r reader, org wire.OrgID) error) error {
+func (s *Store) view(ctx context.Context, what string, f func(r reader, org wire.OrgID) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", what, explain(ctx, err))
+		}
+	}()
 	org, err := s.orgID()
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return err
 	}
 	if tx := s.trial(ctx); tx != nil {
-		if err := f(tx, org); err != nil {
-			return fmt.Errorf("%s: %w", what, explain(ctx, err))
-		}
-		return nil
+		return f(tx, org)
 	}
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, explain(ctx, err))
+		return err
 	}
 	defer tx.Rollback()
-	if err := f(tx, org); err != nil {
-		return fmt.Errorf("%s: %w", what, explain(ctx, err))
-	}
-	return nil
+	return f(tx, org)
 }

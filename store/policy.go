@@ -164,10 +164,13 @@ func (s *Store) changePolicy(ctx context.Context, action string, c Change, id wi
 // freshPolicy reads a policy and compares its version with the one the caller saw.
 func (w *writing) freshPolicy(ctx context.Context, id wire.PolicyID) (Policy, error) {
 	p, err := policy(ctx, w, w.org, id)
-	if err == nil && w.c.IfMatch != 0 && w.c.IfMatch != p.Version {
-		return p, fmt.Errorf("policy %s: %w (version %d, you have %d)", id, ErrStale, p.Version, w.c.IfMatch)
+	if err != nil {
+		return p, err
 	}
-	return p, err
+	if err := w.stale(p.Version); err != nil {
+		return p, fmt.Errorf("policy %s: %w", id, err)
+	}
+	return p, nil
 }
 
 // putPolicy writes a document over the one with its ID.

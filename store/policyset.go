@@ -370,11 +370,8 @@ func (s *Store) SetTests(ctx context.Context, c Change, tests []wire.Assertion) 
 	}
 	return s.change(ctx, "set tests", c, func(w *writing) error {
 		_, version, err := readTests(ctx, w, w.org)
-		if err != nil {
+		if err := cmp.Or(err, w.stale(version)); err != nil {
 			return err
-		}
-		if c.IfMatch != 0 && c.IfMatch != version {
-			return fmt.Errorf("tests: %w (version %d, you have %d)", ErrStale, version, c.IfMatch)
 		}
 		if err := w.bump(ctx); err != nil {
 			return err

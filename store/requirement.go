@@ -1,8 +1,8 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,7 +24,7 @@ const maxRequirements = 1024
 // Requirements returns all trust requirements, by ID.
 func (s *Store) Requirements(ctx context.Context) (list []Requirement, err error) {
 	err = s.view(ctx, "list requirements", func(r reader, org wire.OrgID) (err error) {
-		list, err = requirements(ctx, r, org, "")
+		list, err = requirements(ctx, r, org)
 		return err
 	})
 	return list, err
@@ -40,30 +40,21 @@ func (s *Store) Requirement(ctx context.Context, id string) (q Requirement, err 
 }
 
 func requirement(ctx context.Context, r reader, org wire.OrgID, id string) (Requirement, error) {
-	list, err := requirements(ctx, r, org, "AND id = ?", id)
-	if err == nil && len(list) == 0 {
-		err = notFound("requirement", id)
-	}
+	list, err := requirements(ctx, r, org)
 	if err != nil {
 		return Requirement{}, err
 	}
-	return list[0], nil
+	if i := slices.IndexFunc(list, func(q Requirement) bool { return q.ID == id }); i >= 0 {
+		return list[i], nil
+	}
+	return Requirement{}, notFound("requirement", id)
 }
 
-func requirements(ctx context.Context, r reader, org wire.OrgID, where string, args ...any) (list []Requirement, err error) {
-	err = rows(ctx, r, "SELECT id, document, version FROM requirements WHERE org_id = ? "+where+" ORDER BY id", append([]any{org}, args...),
-		func(scan func(...any) error) error {
-			var q Requirement
-			var id, text string
-			if err := scan(&id, &text, &q.Version); err != nil {
-				return err
-			}
-			if err := json.Unmarshal([]byte(text), &q.Requirement); err != nil {
-				q.Requirement, q.Broken = wire.Requirement{ID: id}, err.Error()
-			}
-			list = append(list, q)
-			return nil
-		})
+func requirements(ctx context.Context, r reader, org wire.OrgID) (list []Requirement, err error) {
+	err = readDocuments(ctx, r, org, "requirements", "id", func(id string, q wire.Requirement, version wire.Revision, broken string) {
+		q.ID = id
+		list = append(list, Requirement{q, version, broken})
+	})
 	return list, err
 }
 
@@ -76,11 +67,13 @@ func (s *Store) PutRequirement(ctx context.Context, c Change, doc wire.Requireme
 	_, err = s.change(ctx, "set requirement "+doc.ID, c, func(w *writing) error {
 		old, err := requirement(ctx, w, w.org, doc.ID)
 		created = errors.Is(err, ErrNotFound)
-		switch {
-		case err != nil && !created:
+		if err != nil && !created {
 			return err
-		case c.IfMatch != 0 && c.IfMatch != old.Version:
-			return fmt.Errorf("requirement %s: %w (version %d, you have %d)", doc.ID, ErrStale, old.Version, c.IfMatch)
+		}
+		if err := w.stale(old.Version); err != nil {
+			return err
+		}
+		switch {
 		case !created && old.Broken == "":
 			if bad := fixedParts("", &old.Requirement, &doc); len(bad) > 0 {
 				for i := range bad {
@@ -89,7 +82,7 @@ func (s *Store) PutRequirement(ctx context.Context, c Change, doc wire.Requireme
 				return &SetError{bad}
 			}
 		case created:
-			if list, err := requirements(ctx, w, w.org, ""); err != nil || len(list) >= maxRequirements {
+			if list, err := requirements(ctx, w, w.org); err != nil || len(list) >= maxRequirements {
 				return errors.Join(err, conflict("there are %d requirements, the most there can be", len(list)))
 			}
 		}
@@ -106,13 +99,7 @@ func (s *Store) PutRequirement(ctx context.Context, c Change, doc wire.Requireme
 }
 
 func (w *writing) putRequirement(ctx context.Context, q *wire.Requirement) error {
-	text, err := toJSON(q)
-	if err != nil {
-		return err
-	}
-	_, err = w.ExecContext(ctx, `INSERT INTO requirements VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET document = excluded.document, version = excluded.version`, w.org, q.ID, text, w.rev)
-	if err != nil {
+	if err := w.putDocument(ctx, "requirements", q.ID, q); err != nil {
 		return err
 	}
 	return w.keep(ctx, requirementPart, q.ID, q)
@@ -123,11 +110,8 @@ func (w *writing) putRequirement(ctx context.Context, q *wire.Requirement) error
 func (s *Store) DeleteRequirement(ctx context.Context, c Change, id string) (wire.Revision, error) {
 	return s.change(ctx, "delete requirement "+id, c, func(w *writing) error {
 		q, err := requirement(ctx, w, w.org, id)
-		switch {
-		case err != nil:
+		if err := cmp.Or(err, w.stale(q.Version)); err != nil {
 			return err
-		case c.IfMatch != 0 && c.IfMatch != q.Version:
-			return fmt.Errorf("requirement %s: %w (version %d, you have %d)", id, ErrStale, q.Version, c.IfMatch)
 		}
 		users, err := w.requiring(ctx, id)
 		if err != nil {

@@ -67,7 +67,7 @@ func (s *Store) Rules(ctx context.Context) (rules Rules, trust map[wire.Tag][]st
 }
 
 func readRules(ctx context.Context, r reader, org wire.OrgID) (rules Rules, err error) {
-	if rules.Requirements, err = requirements(ctx, r, org, ""); err != nil {
+	if rules.Requirements, err = requirements(ctx, r, org); err != nil {
 		return rules, err
 	}
 	err = rows(ctx, r, "SELECT document FROM policy_tests WHERE org_id = ?", []any{org}, func(scan func(...any) error) error {

@@ -25,8 +25,9 @@ func (s *Store) changeSystem(ctx context.Context, action string, c Change, id wi
 			return notFound("system", id)
 		case err != nil:
 			return err
-		case c.IfMatch != 0 && c.IfMatch != version:
-			return fmt.Errorf("%w (version %d, you have %d)", ErrStale, version, c.IfMatch)
+		}
+		if err := w.stale(version); err != nil {
+			return err
 		}
 		if err := w.bump(ctx); err != nil {
 			return err
