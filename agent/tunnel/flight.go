@@ -36,7 +36,12 @@ func (f *flight) init() {
 func (f *flight) enter(n int) { f.entered.Add(int64(n)) }
 
 func (f *flight) leave(n int) {
-	f.left.Add(int64(n))
+	left := f.left.Add(int64(n))
+	// What was taken for dropped and was only late, and what WireGuard sends by itself,
+	// leaves without having entered. Were it counted so, each would be room for one more
+	// for ever.
+	for in := f.entered.Load(); in < left && !f.entered.CompareAndSwap(in, left); in = f.entered.Load() {
+	}
 	if f.waiting.Load() {
 		select {
 		case f.progress <- struct{}{}:
@@ -62,8 +67,8 @@ func (f *flight) wait() {
 		case <-f.progress:
 			f.timer.Stop()
 		case <-f.timer.C:
-			if f.left.Load() == before {
-				f.entered.Store(before)
+			if in := f.entered.Load(); f.left.Load() == before {
+				f.entered.CompareAndSwap(in, before)
 			}
 		}
 	}

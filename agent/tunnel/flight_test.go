@@ -26,11 +26,15 @@ func TestFlightIsBounded(t *testing.T) {
 		if f.full() {
 			t.Error("what is lost still counts")
 		}
-		f.leave(5000) // what entered unseen, and what was only late
-		f.enter(5000)
+		f.leave(5000) // what was only late, and what entered unseen
+		f.enter(maxFlight)
 		f.wait()
 		if waited := time.Since(began); waited != lostAfter {
-			t.Errorf("waited %v in the end", waited)
+			t.Errorf("waited %v with as many as may be under way", waited)
+		}
+		f.enter(1)
+		if !f.full() {
+			t.Error("what was late makes room for more than may be under way")
 		}
 	})
 }
