@@ -69,6 +69,7 @@ type node struct {
 	needs  wire.Revision     // last revision that concerned it
 	acked  wire.Revision     // revision it has acknowledged
 	held   wire.Revision     // up to which its map was right when it was last connected
+	barred bool              // it was revoked while it was connected, and told so
 	seen   time.Time         // last heard
 
 	names    []string       // that it answers to

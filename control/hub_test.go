@@ -185,6 +185,42 @@ func TestAwayIsNotInEffect(t *testing.T) {
 	})
 }
 
+// A revocation ends the system that it is about by a word on its stream. That one is gone
+// and is no "not reached"; one that was away when it was revoked has not heard of it.
+func TestWhoIsRevokedWhileConnectedIsNotAway(t *testing.T) {
+	h, senders := benchHub(nil, 20)
+	now := time.Now()
+	h.mapLife = time.Hour
+	for _, s := range senders {
+		s.next(now)
+		h.sent(s.st, s.told.Revision(), s.told.Revision())
+		h.heard(s.st.id, &wire.Report{Applied: s.told.Revision()}, now)
+	}
+	revoke := func(id wire.SystemID) {
+		s := h.nodes[id].sys
+		s.Revoked = true
+		h.apply(fresh{revision: h.revision + 1, systems: map[wire.SystemID]*store.System{id: &s}}, now)
+	}
+	h.mu.Lock()
+	here, gone := senders[0].st, senders[1].st
+	revoke(here.id)
+	h.leave(h.nodes[here.id], now)
+	h.mu.Unlock()
+	if len(here.bye) != 1 {
+		t.Fatal("who was revoked is not told")
+	}
+	if st := h.Status(0); st.Away != 0 {
+		t.Errorf("revoked while it was connected: %+v", st)
+	}
+	h.mu.Lock()
+	h.leave(h.nodes[gone.id], now)
+	revoke(gone.id)
+	h.mu.Unlock()
+	if st := h.Status(0); st.Away != 1 {
+		t.Errorf("revoked while it was away: %+v", st)
+	}
+}
+
 // More rules between two systems than a map carries are no secret of the agents, which
 // refuse the entry: control says it, and says it no more when they fit.
 func TestTooManyRulesBetweenTwoAreTold(t *testing.T) {
