@@ -48,6 +48,53 @@ func TestSaves(t *testing.T) {
 	})
 }
 
+// TestAFailedSaveIsTriedAgain: a disk that was full for a moment does not leave an older
+// map behind, which a crash would bring back, although nothing changes any more.
+func TestAFailedSaveIsTriedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		k := &countingKeeper{MemoryKeeper: b.keeper}
+		b.cfg.Keeper = k
+		b.onStream(func(say func(wire.Message), gone <-chan struct{}) {
+			until := time.Now().Add(time.Hour)
+			m := mapOf(1, until)
+			say(wire.Message{Map: &m})
+			time.Sleep(5 * time.Second)
+			say(wire.Message{Delta: &wire.Delta{Since: 1, Revision: 2, ValidUntil: until}})
+			steadyBeat(say, gone, wire.Heartbeat{Revision: 2, ValidUntil: until})
+		})
+		b.start(t)
+		after(4 * time.Second)
+		k.fail = true
+		after(time.Minute)
+		if seen := b.stored(t).Seen; seen != 1 {
+			t.Fatalf("stored revision %d on a disk that fails", seen)
+		}
+		tries := k.saves
+		k.fail = false
+		after(saveRetry + saveGap)
+		if seen := b.stored(t).Seen; seen != 2 {
+			t.Errorf("revision %d is stored once there is room, want 2", seen)
+		}
+		after(time.Minute)
+		if k.saves > tries+1 || tries > 10 {
+			t.Errorf("%d writes while it failed, %d after", tries, k.saves-tries)
+		}
+	})
+}
+
+// steadyBeat says h until the stream ends.
+func steadyBeat(say func(wire.Message), gone <-chan struct{}, h wire.Heartbeat) {
+	for {
+		select {
+		case <-time.After(wire.HeartbeatEvery):
+			h.Now = time.Now()
+			say(wire.Message{Heartbeat: &h})
+		case <-gone:
+			return
+		}
+	}
+}
+
 type countingKeeper struct {
 	*MemoryKeeper
 	saves int
