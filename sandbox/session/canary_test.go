@@ -65,7 +65,7 @@ func TestNoSecretIsShown(t *testing.T) {
 			json.NewEncoder(w).Encode(map[string]any{"code": returned, "list": []string{returned + "-two"}})
 		default:
 			w.Header().Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(map[string]any{"hidden": answer, "echo": r.Header.Get("Authorization"), "wrong": r.URL.Path == "/misfit"})
+			json.NewEncoder(w).Encode(map[string]any{"hidden": answer, "echo": r.Header.Get("Authorization") + " " + r.URL.Query().Get("text"), "wrong": r.URL.Path == "/misfit"})
 		}
 	}))
 	defer srv.Close()

@@ -26,7 +26,7 @@ type Observer interface {
 }
 
 // ValueObserver is an Observer that is also told what each call came to, after
-// ToolResult: what the script gets, one of the two.
+// ToolResult: what the script gets, one of the two, without what is secret.
 type ValueObserver interface {
 	ToolValue(id uint64, tool string, value json.RawMessage, err *sandbox.Error)
 }
@@ -104,13 +104,32 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 		b.failed.Store(failed)
 	}
 	if v, ok := b.Observer.(ValueObserver); ok {
-		shown := out
-		if t := b.reg.tools[c.Name]; t != nil && t.has(Sealed) && out != nil {
-			shown = json.RawMessage(`"` + Redacted + `"`)
+		red, told := b.knowing(c.Name, c.Args), failed
+		if failed != nil {
+			clean := *failed
+			clean.Message, told = red.text(clean.Message), &clean
 		}
-		v.ToolValue(c.ID, c.Name, shown, failed)
+		v.ToolValue(c.ID, c.Name, b.shown(c.Name, out, red), told)
 	}
 	return out, failed
+}
+
+// shown is what a watcher sees of a result: nothing of a secret tool's, and of others'
+// neither what a secret tool has returned before nor the secrets of the arguments.
+func (b *Broker) shown(name string, out json.RawMessage, red *redactor) json.RawMessage {
+	t := b.reg.tools[name]
+	if t == nil || out == nil || red == b.reg.redact { // it is hidden from the script, too
+		return out
+	}
+	v, err := decode(out)
+	if err != nil || t.has(Sealed) {
+		v = Redacted
+	}
+	text, err := encode(red.hide(v, t.result))
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // Output implements sandbox.Broker.

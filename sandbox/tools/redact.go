@@ -34,17 +34,20 @@ type redactor struct {
 // what a key's name gives away unless the schema says "x-secret": false there, and the
 // operator's own secrets wherever they stand. v is not changed.
 func (r *redactor) hide(v any, s *schema) any {
-	var doc any
-	if s != nil {
-		doc = s.doc
+	if s == nil {
+		return r.value(v, nil, nil, 0)
 	}
-	return r.value(v, doc, doc, 0)
+	if _, secret := s.marked(s.doc); secret {
+		return Redacted
+	}
+	return r.value(v, s, s.doc, 0)
 }
 
 // maxHide bounds the depth of schemas that are followed beside a value.
 const maxHide = 64
 
-func (r *redactor) value(v, at, root any, depth int) any {
+// value is hide for a part of a value; at is what of the schema s speaks of it.
+func (r *redactor) value(v any, s *schema, at any, depth int) any {
 	if depth > maxHide {
 		return Redacted // nothing that was checked is this deep
 	}
@@ -52,29 +55,35 @@ func (r *redactor) value(v, at, root any, depth int) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for key, one := range v {
-			sub, said, secret := property(at, root, key)
-			switch {
-			case said && secret, !said && r.keys.MatchString(key):
+			sub, hidden := r.member(s, at, key)
+			if hidden {
 				out[r.text(key)] = Redacted
-			default:
-				out[r.text(key)] = r.value(one, sub, root, depth+1)
+			} else {
+				out[r.text(key)] = r.value(one, s, sub, depth+1)
 			}
 		}
 		return out
 	case []any:
-		item := items(at, root)
-		if _, secret := marked(item, root); secret {
+		item := s.items(at)
+		if _, secret := s.marked(item); secret {
 			return Redacted
 		}
 		out := make([]any, len(v))
 		for i, one := range v {
-			out[i] = r.value(one, item, root, depth+1)
+			out[i] = r.value(one, s, item, depth+1)
 		}
 		return out
 	case string:
 		return r.text(v)
 	}
 	return v
+}
+
+// member finds what a schema says of a member, and whether it is hidden.
+func (r *redactor) member(s *schema, at any, key string) (sub any, hidden bool) {
+	sub = s.property(at, key)
+	said, secret := s.marked(sub)
+	return sub, secret || !said && r.keys.MatchString(key)
 }
 
 // text cuts the operator's secrets out.
@@ -102,82 +111,6 @@ func (r *redactor) edge(s string) string {
 		}
 	}
 	return s[:end]
-}
-
-// marked reports what a schema says about its value being secret.
-func marked(at, root any) (said, secret bool) {
-	for _, m := range views(at, root) {
-		for _, word := range []string{"x-secret", "writeOnly"} {
-			if b, ok := m[word].(bool); ok {
-				said, secret = said || word == "x-secret" || b, secret || b
-			}
-		}
-	}
-	return said, secret
-}
-
-// property finds the schema of a member and what it says. Several may apply; one that
-// says secret is enough.
-func property(at, root any, key string) (sub any, said, secret bool) {
-	var all []any
-	for _, m := range views(at, root) {
-		props, _ := m["properties"].(map[string]any)
-		if p, ok := props[key]; ok {
-			all = append(all, p)
-		} else if p, ok := m["additionalProperties"].(map[string]any); ok {
-			all = append(all, p)
-		}
-	}
-	if len(all) == 0 {
-		return nil, false, false
-	}
-	sub = map[string]any{"allOf": all}
-	said, secret = marked(sub, root)
-	return sub, said, secret
-}
-
-func items(at, root any) any {
-	var all []any
-	for _, m := range views(at, root) {
-		if it, ok := m["items"].(map[string]any); ok {
-			all = append(all, it)
-		}
-		if list, ok := m["prefixItems"].([]any); ok {
-			all = append(all, list...)
-		}
-	}
-	if len(all) == 0 {
-		return nil
-	}
-	return map[string]any{"allOf": all}
-}
-
-// maxViews bounds how many schemas are followed for one value.
-const maxViews = 128
-
-// views are the schemas that speak about the same value: behind references and in
-// combinations, where any branch that hides a value hides it.
-func views(at, root any) (out []map[string]any) {
-	todo := []any{at}
-	for len(todo) > 0 && len(out) < maxViews {
-		m, ok := todo[0].(map[string]any)
-		todo = todo[1:]
-		if !ok {
-			continue
-		}
-		out = append(out, m)
-		if ref, ok := m["$ref"].(string); ok {
-			if target, ok := lookup(root, ref); ok {
-				todo = append(todo, target)
-			}
-		}
-		for _, word := range []string{"allOf", "anyOf", "oneOf"} {
-			list, _ := m[word].([]any)
-			todo = append(todo, list...)
-		}
-		todo = append(todo, m["then"], m["else"])
-	}
-	return out
 }
 
 // maxAuditArgs bounds the arguments in an audit record.

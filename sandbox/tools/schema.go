@@ -18,6 +18,7 @@ import (
 type schema struct {
 	resolved *jsonschema.Resolved
 	doc      any
+	patterns map[string]*regexp.Regexp // of patternProperties, wherever they stand
 }
 
 // maxCost bounds how many times the validator may visit a part of a schema for one
@@ -66,7 +67,9 @@ func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*sc
 	if err != nil {
 		return nil, brief(err)
 	}
-	return &schema{resolved, doc}, nil
+	out := &schema{resolved, doc, make(map[string]*regexp.Regexp)}
+	patternsIn(doc, out.patterns)
+	return out, nil
 }
 
 // Where schemas stand within a schema.

@@ -50,39 +50,52 @@ func (s *Session) cause(name string, args json.RawMessage, err error) string {
 	if errors.As(err, &at) {
 		err = at.Err
 	}
-	red := *s.red.Load()
-	if t := s.reg.tools[name]; t != nil && t.args != nil {
-		if v, bad := decode(args); bad == nil {
-			red.secrets = longestFirst(append(slices.Clone(red.secrets), red.found(v, t.args.doc, t.args.doc, 0, nil)...))
-		}
-	}
+	red := s.knowing(name, args)
 	text := red.text(err.Error())
 	return strings.ToValidUTF8(text[:min(len(text), maxCause)], "")
 }
 
+// knowing is what hides the secrets of one call, too: those of its arguments.
+func (s *Session) knowing(name string, args json.RawMessage) *redactor {
+	red, t := s.red.Load(), s.reg.tools[name]
+	if t == nil || t.args == nil {
+		return red
+	}
+	v, err := decode(args)
+	if err != nil {
+		return red
+	}
+	more := red.found(v, t.args, t.args.doc, 0, nil)
+	if len(more) == 0 {
+		return red
+	}
+	next := *red
+	next.secrets = longestFirst(append(slices.Clone(red.secrets), more...))
+	return &next
+}
+
 // found are the strings of a value that hide would hide.
-func (r *redactor) found(v, at, root any, depth int, out []string) []string {
+func (r *redactor) found(v any, s *schema, at any, depth int, out []string) []string {
 	if depth > maxHide {
 		return out
 	}
 	switch v := v.(type) {
 	case map[string]any:
 		for key, one := range v {
-			sub, said, secret := property(at, root, key)
-			if said && secret || !said && r.keys.MatchString(key) {
+			if sub, hidden := r.member(s, at, key); hidden {
 				out = stringsIn(one, out)
 			} else {
-				out = r.found(one, sub, root, depth+1, out)
+				out = r.found(one, s, sub, depth+1, out)
 			}
 		}
 	case []any:
-		item := items(at, root)
-		_, secret := marked(item, root)
+		item := s.items(at)
+		_, secret := s.marked(item)
 		for _, one := range v {
 			if secret {
 				out = stringsIn(one, out)
 			} else {
-				out = r.found(one, item, root, depth+1, out)
+				out = r.found(one, s, item, depth+1, out)
 			}
 		}
 	}
