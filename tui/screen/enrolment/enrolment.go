@@ -25,7 +25,6 @@ import (
 // Model is the screen.
 type Model struct {
 	list listing.List[api.Key]
-	form *listing.Form
 	made *created // until it is left
 }
 
@@ -63,23 +62,21 @@ func (*Model) Name() string { return "keys" }
 
 // Keys of the list, the form or the secret.
 func (m *Model) Keys() []keys.Binding {
-	switch {
-	case m.made != nil:
+	if m.made != nil {
 		return []keys.Binding{seen}
-	case m.form != nil:
-		return m.form.Keys()
 	}
 	return m.list.Keys(newKey, enable, disable, revoke)
 }
 
 // Typing is so in the form, and while a secret is shown: no key may wipe it by accident.
-func (m *Model) Typing() bool { return m.made != nil || m.form != nil || m.list.Typing() }
+func (m *Model) Typing() bool { return m.made != nil || m.list.Typing() }
 
 // Update follows keys and readings.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	switch msg := msg.(type) {
 	case *created:
-		m.form, m.made = nil, msg
+		m.made = msg
+		m.list.Fill(nil)
 		return m.list.Again(s)
 	case tea.KeyMsg:
 		return m.pressed(msg, s)
@@ -94,15 +91,9 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 			m.made = nil
 		}
 		return nil
-	case m.form != nil:
-		cmd, leave := m.form.Update(k)
-		if leave {
-			m.form = nil
-		}
-		return cmd
 	case m.list.Typing():
 	case newKey.Is(k):
-		m.form = newForm(s.Client, s.Now)
+		m.list.Fill(newForm(s.Client, s.Now))
 		return nil
 	case enable.Is(k):
 		return m.change(s, "enable", "it enrols again")
@@ -126,11 +117,8 @@ func (m *Model) change(s *screen.State, verb, warn string) tea.Cmd {
 
 // View draws the list, the form, or a secret.
 func (m *Model) View(s *screen.State, w, h int) string {
-	switch {
-	case m.made != nil:
+	if m.made != nil {
 		return theme.Box(secret(s, &m.made.key, w), w, h)
-	case m.form != nil:
-		return m.form.View(s.Theme, w, h)
 	}
 	return m.list.View(s, w, h)
 }
@@ -235,13 +223,7 @@ func newForm(c screen.Client, now time.Time) *listing.Form {
 			}
 			return nil
 		}},
-		listing.Field{Name: "expires", Example: "never; 24h, 7d, 2026-12-24T18:00:00Z", Check: func(text string) error {
-			if text == "" {
-				return nil
-			}
-			_, err := screen.Instant(text, now)
-			return err
-		}},
+		listing.Field{Name: "expires", Example: "never; 24h, 7d, 2026-12-24T18:00:00Z", Check: listing.Instant(now)},
 		listing.Field{Name: "from", Example: "anywhere; 192.0.2.0/24", Check: nil},
 	)
 }
@@ -256,5 +238,5 @@ func warning(k *api.KeyCreate) string {
 
 // Click puts the cursor on a row.
 func (m *Model) Click(_, y int, _ *screen.State) bool {
-	return m.form == nil && m.made == nil && m.list.Click(y)
+	return m.made == nil && m.list.Click(y)
 }

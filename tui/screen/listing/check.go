@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"enclave/tui/screen"
 	"enclave/wire"
@@ -30,6 +31,17 @@ func OneOf(words ...string) func(string) error {
 			return nil
 		}
 		return fmt.Errorf("want %s", strings.Join(words, ", "))
+	}
+}
+
+// Instant takes an instant as screen.Instant reads it, or nothing.
+func Instant(now time.Time) func(string) error {
+	return func(text string) error {
+		if text == "" {
+			return nil
+		}
+		_, err := screen.Instant(text, now)
+		return err
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package listing is what screens have in common that show a list of the server's: it is
-// read while it is looked at, searched, and one row of it is shown whole. What the rows
-// are, and what may be done with them, is the screen's.
+// read while it is looked at, searched, one row of it is shown whole, and a form is filled
+// in over it. What the rows are, and what may be done with them, is the screen's.
 package listing
 
 import (
@@ -31,6 +31,7 @@ type List[T any] struct {
 	err     error
 	loaded  bool
 	reading bool
+	form    *Form // being filled in, over the list; nil where none is
 	detail  bool
 	scroll  int // of the detail
 	turn    int
@@ -59,14 +60,28 @@ var (
 
 // Keys are own ones and those of every list.
 func (l *List[T]) Keys(own ...keys.Binding) []keys.Binding {
-	if l.Typing() {
+	switch {
+	case l.form != nil:
+		return l.form.Keys()
+	case l.Typing():
 		return []keys.Binding{accept, back}
 	}
 	return append(append([]keys.Binding{search, detail, back}, own...), screen.Moves()...)
 }
 
-// Typing is so while a search is typed.
-func (l *List[T]) Typing() bool { return l.search.Focused() }
+// Typing is so while a search is typed or a form filled in.
+func (l *List[T]) Typing() bool { return l.form != nil || l.search.Focused() }
+
+// Fill opens a form over the list; its keys go first. It is left by a key, by Done, or by
+// nil.
+func (l *List[T]) Fill(f *Form) { l.form = f }
+
+// Filling is so while a form is open.
+func (l *List[T]) Filling() bool { return l.form != nil }
+
+// Done says that what the form of a list of T asked for is made: it closes, and the list
+// is read again. T keeps the messages of two screens apart.
+type Done[T any] struct{}
 
 // told is a reading.
 type told[T any] struct {
@@ -80,6 +95,9 @@ func (l *List[T]) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	case told[T]:
 		l.reading = false
 		l.Put(msg.rows, msg.err)
+	case Done[T]:
+		l.form = nil
+		return l.Again(s)
 	case screen.Shown:
 		l.turn = 0
 		return l.Again(s)
@@ -88,7 +106,7 @@ func (l *List[T]) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 			return l.Again(s)
 		}
 	case tea.KeyMsg:
-		l.pressed(msg)
+		return l.pressed(msg)
 	}
 	return nil
 }
@@ -106,8 +124,14 @@ func (l *List[T]) Again(s *screen.State) tea.Cmd {
 	})
 }
 
-func (l *List[T]) pressed(k tea.KeyMsg) {
+func (l *List[T]) pressed(k tea.KeyMsg) tea.Cmd {
 	switch {
+	case l.form != nil:
+		cmd, leave := l.form.Update(k)
+		if leave {
+			l.form = nil
+		}
+		return cmd
 	case l.search.Focused():
 		l.search.Search(k)
 		l.list.At = 0 // what is searched is under the cursor
@@ -128,6 +152,7 @@ func (l *List[T]) pressed(k tea.KeyMsg) {
 	default:
 		l.list.Move(k, len(l.seen()), max(1, l.page))
 	}
+	return nil
 }
 
 func (l *List[T]) seen() []*T {
@@ -158,9 +183,12 @@ func (l *List[T]) Put(rows []T, err error) {
 // Rows are all that was read.
 func (l *List[T]) Rows() []T { return l.rows }
 
-// View draws the list, or the row that is looked at.
+// View draws the list, the row that is looked at, or the form.
 func (l *List[T]) View(s *screen.State, w, h int) string {
 	t := s.Theme
+	if l.form != nil {
+		return l.form.View(t, w, h)
+	}
 	if row := l.Chosen(); l.detail && row != nil {
 		lines := l.Detail(s, row, w)
 		l.page = h

@@ -31,7 +31,6 @@ type entry struct {
 // Model is the screen.
 type Model struct {
 	list  listing.List[entry]
-	form  *listing.Form
 	found *found // nil where nothing was asked
 }
 
@@ -133,36 +132,31 @@ func (*Model) Name() string { return "dns" }
 
 // Keys of the list, the form, or an answer.
 func (m *Model) Keys() []keys.Binding {
-	switch {
-	case m.form != nil:
-		return m.form.Keys()
-	case m.found != nil:
+	if m.found != nil && !m.list.Filling() {
 		return []keys.Binding{closeIt, resolve}
 	}
 	return m.list.Keys(resolve, add, addZone, drop)
 }
 
 // Typing is so in the form and the search.
-func (m *Model) Typing() bool { return m.form != nil || m.list.Typing() }
+func (m *Model) Typing() bool { return m.list.Typing() }
 
-type (
-	// found is what a name stood for.
-	found struct {
-		api.Resolution
-		err error
-	}
-	done struct{} // the change of the form is made
-)
+// done closes the form once its change is made.
+type done = listing.Done[entry]
+
+// found is what a name stood for.
+type found struct {
+	api.Resolution
+	err error
+}
 
 // Update follows keys and readings.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	switch msg := msg.(type) {
 	case found:
-		m.found, m.form = &msg, nil
+		m.found = &msg
+		m.list.Fill(nil)
 		return nil
-	case done:
-		m.form = nil
-		return m.list.Again(s)
 	case tea.KeyMsg:
 		return m.pressed(msg, s)
 	}
@@ -171,15 +165,9 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 
 func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	switch {
-	case m.form != nil:
-		cmd, leave := m.form.Update(k)
-		if leave {
-			m.form = nil
-		}
-		return cmd
 	case m.list.Typing():
 	case resolve.Is(k):
-		m.form = askForm(s.Client)
+		m.list.Fill(askForm(s.Client))
 		return nil
 	case m.found != nil:
 		if closeIt.Is(k) {
@@ -187,10 +175,10 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		}
 		return nil
 	case add.Is(k):
-		m.form = recordForm(s)
+		m.list.Fill(recordForm(s))
 		return nil
 	case addZone.Is(k):
-		m.form = zoneForm(s)
+		m.list.Fill(zoneForm(s))
 		return nil
 	case drop.Is(k):
 		if e := m.list.Chosen(); e != nil {
@@ -247,10 +235,7 @@ func zoneForm(s *screen.State) *listing.Form {
 
 // View draws the list, the form or an answer.
 func (m *Model) View(s *screen.State, w, h int) string {
-	switch {
-	case m.form != nil:
-		return m.form.View(s.Theme, w, h)
-	case m.found != nil:
+	if m.found != nil && !m.list.Filling() {
 		return theme.Box(answer(s, m.found, w), w, h)
 	}
 	return m.list.View(s, w, h)
@@ -298,5 +283,5 @@ func detail(s *screen.State, e *entry, w int) []string {
 
 // Click puts the cursor on a row.
 func (m *Model) Click(_, y int, _ *screen.State) bool {
-	return m.form == nil && m.found == nil && m.list.Click(y)
+	return m.found == nil && m.list.Click(y)
 }

@@ -23,7 +23,6 @@ type Model struct {
 	list  listing.List[api.SealRecipient]
 	now   *api.Seal // the last reading
 	headH int       // lines above the list in the last View
-	form  *listing.Form
 }
 
 var (
@@ -62,22 +61,19 @@ func (*Model) Alone() bool { return true }
 
 // Keys of the list, or of the form.
 func (m *Model) Keys() []keys.Binding {
-	if m.form != nil {
-		return m.form.Keys()
-	}
 	return m.list.Keys(lock, unlock, rotate, add, remove)
 }
 
 // Typing is so in the form and the search.
-func (m *Model) Typing() bool { return m.form != nil || m.list.Typing() }
+func (m *Model) Typing() bool { return m.list.Typing() }
 
-type (
-	told struct {
-		seal api.Seal
-		err  error
-	}
-	done struct{} // the change of the form is made
-)
+// done closes the form once its change is made.
+type done = listing.Done[api.SealRecipient]
+
+type told struct {
+	seal api.Seal
+	err  error
+}
 
 func ask(c screen.Client) tea.Cmd {
 	return screen.Call(func(ctx context.Context) tea.Msg {
@@ -100,10 +96,10 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 		m.list.Put(msg.seal.Recipients, nil)
 		return nil
 	case done:
-		m.form = nil
+		m.list.Fill(nil)
 		return ask(s.Client)
 	case unlocked:
-		m.form = nil
+		m.list.Fill(nil)
 		return tea.Batch(ask(s.Client), screen.Tell("it is open again", nil))
 	case tea.KeyMsg:
 		return m.pressed(msg, s)
@@ -113,12 +109,6 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 
 func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	switch {
-	case m.form != nil:
-		cmd, leave := m.form.Update(k)
-		if leave {
-			m.form = nil
-		}
-		return cmd
 	case m.list.Typing():
 	case lock.Is(k):
 		return do(s, "lock the state", "control stops answering until somebody unlocks it; systems go on with the map they have", "locked",
@@ -127,10 +117,10 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		return do(s, "encrypt the state anew", "every page is written under new keys while control runs; backups from before open with the old ones", "it has begun: the first lines show how far it is",
 			func(ctx context.Context, c screen.Client) error { _, err := c.SealDo(ctx, "rotate"); return err })
 	case unlock.Is(k):
-		m.form = unlockForm(s.Client)
+		m.list.Fill(unlockForm(s.Client))
 		return nil
 	case add.Is(k):
-		m.form = addForm(s)
+		m.list.Fill(addForm(s))
 		return nil
 	case remove.Is(k):
 		r := m.list.Chosen()
@@ -200,12 +190,7 @@ func unlockForm(c screen.Client) *listing.Form {
 			}
 			return unlocked{}
 		}
-	}, listing.Field{Name: "with", Example: "a passphrase, or AGE-SECRET-KEY-…", Secret: true, Check: func(text string) error {
-		if text == "" {
-			return errors.New("nothing is typed")
-		}
-		return nil
-	}})
+	}, listing.Field{Name: "with", Example: "a passphrase, or AGE-SECRET-KEY-…", Secret: true, Check: listing.Needed("nothing is typed")})
 }
 
 // unlocked closes the form.
@@ -213,8 +198,8 @@ type unlocked struct{}
 
 // View draws the state of the seal above its recipients.
 func (m *Model) View(s *screen.State, w, h int) string {
-	if m.form != nil {
-		return m.form.View(s.Theme, w, h)
+	if m.list.Filling() {
+		return m.list.View(s, w, h)
 	}
 	head := m.head(s, w)
 	m.headH = len(head)
@@ -268,5 +253,5 @@ func rotation(t theme.Theme, r *api.Rotation, w int) string {
 
 // Click puts the cursor on a row.
 func (m *Model) Click(_, y int, _ *screen.State) bool {
-	return m.form == nil && m.list.Click(y-m.headH)
+	return m.list.Click(y - m.headH)
 }

@@ -24,7 +24,6 @@ import (
 // Model is the screen.
 type Model struct {
 	list listing.List[api.Requirement]
-	form *listing.Form
 }
 
 var (
@@ -57,50 +56,36 @@ func (*Model) Name() string { return "trust" }
 
 // Keys of the list, or of the form.
 func (m *Model) Keys() []keys.Binding {
-	if m.form != nil {
-		return m.form.Keys()
-	}
 	return m.list.Keys(add, mark, unmark, drop)
 }
 
 // Typing is so in the form and the search.
-func (m *Model) Typing() bool { return m.form != nil || m.list.Typing() }
+func (m *Model) Typing() bool { return m.list.Typing() }
 
 // done closes the form once its change is made.
-type done struct{}
+type done = listing.Done[api.Requirement]
 
 // Update follows keys and readings.
 func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	k, ok := msg.(tea.KeyMsg)
 	switch {
-	case !ok:
-		if _, ok := msg.(done); ok {
-			m.form = nil
-		}
-		return m.list.Update(msg, s)
-	case m.form != nil:
-		cmd, leave := m.form.Update(k)
-		if leave {
-			m.form = nil
-		}
-		return cmd
-	case m.list.Typing():
+	case !ok || m.list.Typing():
 	case add.Is(k):
-		m.form = newForm(s.Client, m.list.Rows())
+		m.list.Fill(newForm(s.Client, m.list.Rows()))
 		return nil
 	case m.list.Chosen() == nil:
 	case mark.Is(k):
-		m.form = markForm(s, m.list.Chosen().ID, true)
+		m.list.Fill(markForm(s, m.list.Chosen().ID, true))
 		return nil
 	case unmark.Is(k):
-		m.form = markForm(s, m.list.Chosen().ID, false)
+		m.list.Fill(markForm(s, m.list.Chosen().ID, false))
 		return nil
 	case drop.Is(k):
 		id, c := m.list.Chosen().ID, s.Client
 		return screen.Ask(screen.Propose{Title: "delete the requirement " + id, Done: "deleted " + id, Then: done{},
 			Steps: []screen.Step{func(ctx context.Context, dry bool) (api.Impact, error) { return c.DropRequirement(ctx, dry, id) }}})
 	}
-	return m.list.Update(k, s)
+	return m.list.Update(msg, s)
 }
 
 // markForm asks whose mark it is, and until when.
@@ -115,13 +100,7 @@ func markForm(s *screen.State, id string, met bool) *listing.Form {
 	}}}
 	if met {
 		title = "Mark " + id + " as met"
-		fields = append(fields, listing.Field{Name: "until", Example: "it is taken away; 8h, 7d, an instant", Check: func(text string) error {
-			if text == "" {
-				return nil
-			}
-			_, err := screen.Instant(text, now)
-			return err
-		}})
+		fields = append(fields, listing.Field{Name: "until", Example: "it is taken away; 8h, 7d, an instant", Check: listing.Instant(now)})
 	}
 	return listing.NewForm(title, func(v []string) tea.Cmd {
 		var until time.Time
@@ -140,12 +119,7 @@ func markForm(s *screen.State, id string, met bool) *listing.Form {
 }
 
 // View draws the list or the form.
-func (m *Model) View(s *screen.State, w, h int) string {
-	if m.form != nil {
-		return m.form.View(s.Theme, w, h)
-	}
-	return m.list.View(s, w, h)
-}
+func (m *Model) View(s *screen.State, w, h int) string { return m.list.View(s, w, h) }
 
 // marks are the systems that meet a requirement now, with until when.
 func marks(s *screen.State, id string) (out []string) {
@@ -219,4 +193,4 @@ func detail(s *screen.State, r *api.Requirement, w int) []string {
 }
 
 // Click puts the cursor on a row.
-func (m *Model) Click(_, y int, _ *screen.State) bool { return m.form == nil && m.list.Click(y) }
+func (m *Model) Click(_, y int, _ *screen.State) bool { return m.list.Click(y) }
