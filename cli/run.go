@@ -35,6 +35,16 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, stop
 }
 
+// unlessStopped is the error of a start that a signal has ended: none, because ending is
+// what was asked for, and every start goes on where one before it has stopped.
+func (a *app) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	a.logger().Info("ended before it was up", "why", err)
+	return nil
+}
+
 // agentFile and relayFile are what an agent and a relay remember.
 const (
 	agentFile = "agent.json"

@@ -146,7 +146,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 	}
 	u, err := node.OpenUp(ctx, cfg)
 	if err != nil {
-		return inFile(filepath.Join(dir, relayFile), err)
+		return a.unlessStopped(ctx, inFile(filepath.Join(dir, relayFile), err))
 	}
 	if err := a.announce(dir, url, u.Control); err != nil {
 		return errors.Join(err, u.Close())
@@ -244,7 +244,7 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 			}
 			ctl, err := node.OpenControl(ctx, a.controlConfig(dir, url, l, &f, ids))
 			if err != nil {
-				return err
+				return a.unlessStopped(ctx, err)
 			}
 			if err := a.announce(dir, url, ctl); err != nil {
 				return errors.Join(err, ctl.Close())

@@ -246,6 +246,9 @@ func inspect(ctx context.Context, vfs *seal.VFS, path string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	if unborn(path, info.Size()) {
+		return nil
+	}
 	db, err := connect(vfs, path, 1, "mode=ro")
 	if err != nil {
 		return err
@@ -279,6 +282,14 @@ func inspect(ctx context.Context, vfs *seal.VFS, path string) error {
 		return fmt.Errorf("%w: %s", ErrDamaged, strings.Join(strings.Fields(verdict), " "))
 	}
 	return nil
+}
+
+// unborn reports whether the start that made the database was killed before its log was
+// there. Only that is done with a rollback journal, which who cannot write cannot play
+// back; the writer does, and finds nothing.
+func unborn(path string, size int64) bool {
+	journal, err := os.Stat(path + "-journal")
+	return err == nil && journal.Size() > 0 && size <= seal.PageSize
 }
 
 func damaged(err error) error {

@@ -34,8 +34,8 @@ type ControlConfig struct {
 	SVIDLife    time.Duration // of a new organisation; 0 is the default
 	Version     string
 	Logger      *slog.Logger
-	// KeepFirst is given the secrets of a first start before they are in force; an
-	// error stops the start. May be nil.
+	// KeepFirst is given the secrets of a first start, which are in force when Run serves;
+	// an error stops the start. May be nil.
 	KeepFirst func(*First) error
 	// Opened is told of the store when it was opened, at the start and after a lock, so
 	// that what shares its keys has them. May be nil.
@@ -138,8 +138,8 @@ func (c *Control) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(tokens) == 0 { // the first start, or one that died before this
-		if err := c.makeFirst(ctx, now); err != nil {
+	if len(tokens) == 0 { // the first start, or one that ended before it served
+		if err := c.makeFirst(); err != nil {
 			return err
 		}
 	}
@@ -166,23 +166,29 @@ func (c *Control) initialise(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// makeFirst makes the first administrator and the first key. The secrets are handed
-// to KeepFirst before the store knows them: a crash in between leaves a token that is
-// not valid yet and a store that makes another, never a store nobody can enter.
-func (c *Control) makeFirst(ctx context.Context, now time.Time) error {
-	token, secret := admin.NewToken(), enrol.NewSecret()
-	first := &First{Token: string(token), Fingerprint: c.print, EnrolmentKey: string(secret)}
-	if c.cfg.KeepFirst != nil {
-		if err := c.cfg.KeepFirst(first); err != nil {
-			return err
-		}
+// makeFirst makes the secrets of the first administrator and the first key, and hands them
+// to KeepFirst.
+func (c *Control) makeFirst() error {
+	c.first = &First{Token: string(admin.NewToken()), Fingerprint: c.print, EnrolmentKey: string(enrol.NewSecret())}
+	if c.cfg.KeepFirst == nil {
+		return nil
 	}
-	change := store.Change{By: by, At: now}
-	if _, err := c.store.CreateKey(ctx, change, store.KeyParams{Name: "first key", Automatic: true, Secret: secret.Hash()}); err != nil {
+	return c.cfg.KeepFirst(c.first)
+}
+
+// admitFirst puts the secrets of a first start in force, the token last: a store without
+// one makes others. Whoever calls Run has shown them, so that a start which ends before
+// that, at whatever instant, is followed by one that shows some, and never by a store
+// whose key nobody has seen.
+func (c *Control) admitFirst(ctx context.Context) error {
+	if c.first == nil {
+		return nil
+	}
+	change := store.Change{By: by, At: time.Now()}
+	if _, err := c.store.CreateKey(ctx, change, store.KeyParams{Name: "first key", Automatic: true, Secret: enrol.Secret(c.first.EnrolmentKey).Hash()}); err != nil {
 		return err
 	}
-	_, err := c.store.CreateToken(ctx, change, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: token.Hash()})
-	c.first = first
+	_, err := c.store.CreateToken(ctx, change, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: admin.Token(c.first.Token).Hash()})
 	return err
 }
 
@@ -219,8 +225,14 @@ func (c *Control) RelayKey(ctx context.Context) (string, error) {
 	return string(secret), err
 }
 
-// Run serves until ctx ends, then closes the store.
+// Run puts in force what First has told, serves until ctx ends, then closes the store.
 func (c *Control) Run(ctx context.Context) error {
+	if err := c.admitFirst(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = nil // it ended before it began
+		}
+		return errors.Join(err, c.Close())
+	}
 	front := control.NewFront(c.server, c.reopen)
 	c.server = nil // the front's: a state that is locked must leave nothing behind
 	g, ctx := errgroup.WithContext(ctx)
@@ -264,7 +276,7 @@ func OpenUp(ctx context.Context, cfg UpConfig) (*Up, error) {
 	}
 	u.Control = c
 	u.cfg.Fingerprint = c.Fingerprint()
-	u.cfg.Key = func() (string, error) { return c.RelayKey(ctx) }
+	u.cfg.Key, u.cfg.OwnKey = func() (string, error) { return c.RelayKey(ctx) }, true
 	if u.relay, err = OpenRelay(u.cfg); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

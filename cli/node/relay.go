@@ -42,6 +42,7 @@ type RelayConfig struct {
 	Control     string
 	Fingerprint string
 	Key         func() (string, error) // reads an enrolment key of kind relay; may be nil once enrolled
+	OwnKey      bool                   // Key makes another one at each call
 	Name        string
 	Info        wire.RelayInfo // how agents reach it
 	Keeper      agent.Keeper
@@ -82,6 +83,11 @@ type relayState struct {
 	SVID      [][]byte     `json:"svid,omitempty"`
 	Roots     [][]byte     `json:"roots,omitempty"`
 	TicketKey []byte       `json:"ticket_key,omitempty"`
+
+	// Secret is what it enrols with, where OwnKey says so and until it has. Control commits
+	// an enrolment before the relay can note it; one that is killed in between asks again,
+	// and is answered only with the secret of before.
+	Secret string `json:"secret,omitempty"`
 }
 
 // Relay is a relay with its identity.
@@ -275,7 +281,8 @@ func (r *Relay) enrol(ctx context.Context) error {
 	if r.cfg.Key == nil {
 		return agent.ErrNeedKey
 	}
-	secret, err := r.cfg.Key()
+	kept := r.st.Secret != ""
+	secret, err := r.secret()
 	if err != nil {
 		return err
 	}
@@ -285,11 +292,19 @@ func (r *Relay) enrol(ctx context.Context) error {
 		resp, err := uplink.Enrol(ctx, r.endpoint(), req)
 		if err == nil {
 			r.st.Relay, r.st.Org, r.st.SVID, r.st.Roots, r.st.TicketKey = resp.Relay, resp.Org, resp.SVID, resp.Roots, resp.TicketKey
+			r.st.Secret = ""
 			r.log.Info("relay enrolled", "relay", resp.Relay)
 			return r.save()
 		}
 		var p *api.Problem
 		if errors.As(err, &p) && p.Status < 500 && p.Status != 429 {
+			if kept { // its key was removed before it was used
+				r.st.Secret, kept = "", false
+				if req.Secret, err = r.secret(); err != nil {
+					return err
+				}
+				continue
+			}
 			return fmt.Errorf("relay: enrol: %w", err)
 		}
 		if !errors.Is(err, uplink.ErrUnreachable) && p == nil {
@@ -302,6 +317,19 @@ func (r *Relay) enrol(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// secret is what it enrols with.
+func (r *Relay) secret() (string, error) {
+	if r.st.Secret != "" {
+		return r.st.Secret, nil
+	}
+	secret, err := r.cfg.Key()
+	if err == nil && r.cfg.OwnKey {
+		r.st.Secret = secret
+		err = r.save()
+	}
+	return secret, err
 }
 
 // announceMost is the longest pause between attempts to tell control.
