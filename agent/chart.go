@@ -48,6 +48,9 @@ func (c *chart) take(m *wire.Message, now time.Time) (changed bool, err error) {
 		if c.told == nil {
 			return false, fmt.Errorf("delta: %w", wire.ErrGap)
 		}
+		if len(m.Delta.Cause) > wire.MaxCauseLen { // it goes into the log with each cut
+			return false, fmt.Errorf("delta: a cause of %d bytes, at most %d", len(m.Delta.Cause), wire.MaxCauseLen)
+		}
 		next := *c.told
 		if err := next.Apply(m.Delta); err != nil {
 			return false, fmt.Errorf("delta: %w", err)
@@ -73,6 +76,10 @@ func (c *chart) chartMap(m wire.Map, asOf time.Time) error {
 		return fmt.Errorf("map: %w: %.20q", errOtherMap, s.ID)
 	case (s.IPv4.IsValid() || s.IPv6.IsValid()) && !overlayAddrs(s.IPv4, s.IPv6):
 		return fmt.Errorf("map: %s and %s are no overlay addresses", s.IPv4, s.IPv6)
+	case len(s.Name) > wire.MaxNameLen || len(s.Zone) > wire.MaxNameLen:
+		return errors.New("map: a name of this system is longer than any")
+	case weight(&m) > wire.MaxMapMessage: // deltas add up; a full map of it could never be said
+		return fmt.Errorf("map: it holds more than the %d bytes of one message", wire.MaxMapMessage)
 	case len(m.Peers) > wire.MaxPeers || len(m.Relays) > wire.MaxRelays || len(m.DNS.Zones) > wire.MaxZones+1:
 		return fmt.Errorf("map: more than %d peers, %d relays or %d zones", wire.MaxPeers, wire.MaxRelays, wire.MaxZones+1)
 	}
@@ -103,7 +110,8 @@ func (c *chart) believe(m *wire.Map, asOf time.Time) {
 			_, err = svid.VerifyPeer(p, c.roots, c.org, asOf)
 		}
 		if err != nil {
-			c.rejected = append(c.rejected, api.RejectedPeer{ID: p.ID, Reason: err.Error()})
+			id := p.ID[:min(len(p.ID), wire.MaxNameLen)]
+			c.rejected = append(c.rejected, api.RejectedPeer{ID: id, Reason: err.Error()})
 			continue
 		}
 		t.add(p)

@@ -256,6 +256,39 @@ func TestUnsortedMap(t *testing.T) {
 	inForce(t, c, noon, "bbbbb ddddd")
 }
 
+// TestDeltasDoNotAddUp: what a hostile control says grows no further than one message,
+// verified or not, and no text of it stands in a log or a status at any length.
+func TestDeltasDoNotAddUp(t *testing.T) {
+	o := newOrg(t, noon)
+	c := newChart(o)
+	m := mapOf(3, time.Time{}, o.peer("bbbbb", 2, noon, always))
+	take(t, c, noon, wire.Message{Map: &m})
+	junk := make([]byte, 1<<20)
+	var err error
+	for i := 0; err == nil && i < 80; i++ {
+		p := o.peer(wire.SystemID(fmt.Sprintf("c%04d", i)), 3, noon, always)
+		p.KeySignature = junk
+		_, err = c.take(&wire.Message{Delta: &wire.Delta{Since: c.told.Revision, Revision: c.told.Revision + 1, Upsert: []wire.Peer{p}}}, noon)
+	}
+	if err == nil || len(c.told.Peers) > wire.MaxMapMessage>>20 {
+		t.Errorf("%d peers of a megabyte each, %v", len(c.told.Peers), err)
+	}
+	inForce(t, c, noon, "bbbbb")
+	long := strings.Repeat("x", 4096)
+	for _, d := range []wire.Delta{{Cause: long}, {Self: &wire.Self{ID: me, Name: long}}, {Self: &wire.Self{ID: me, Zone: long}}} {
+		d.Since, d.Revision = c.told.Revision, c.told.Revision+1
+		if _, err := c.take(&wire.Message{Delta: &d}, noon); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%.40q and %.40v: %.200v", d.Cause, d.Self, err)
+		}
+	}
+	take(t, c, noon, wire.Message{Delta: &wire.Delta{Since: c.told.Revision, Revision: c.told.Revision, Upsert: []wire.Peer{{ID: wire.SystemID(long)}}}})
+	for _, r := range c.rejected {
+		if len(r.ID) > wire.MaxNameLen || len(r.Reason) > 400 {
+			t.Errorf("rejected %d bytes for %d bytes of reasons", len(r.ID), len(r.Reason))
+		}
+	}
+}
+
 // FuzzMessage reads what a control plane that is anybody's could send: never a panic,
 // never a step back, never a peer that does not verify, and whatever is in force can
 // be built.
@@ -276,13 +309,16 @@ func FuzzMessage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		var msg wire.Message
-		if wire.Unmarshal(line, &msg) != nil {
+		msg, err := wire.ParseMessage(line)
+		if err != nil {
 			return
 		}
 		c := new(chart)
 		*c = *start
-		_, err := c.take(&msg, noon)
+		_, err = c.take(msg, noon)
+		if b, _ := json.Marshal(c.told); weight(c.told) > len(b) {
+			t.Fatalf("%d bytes weigh %d", len(b), weight(c.told))
+		}
 		if c.told.Revision < 2 || err != nil && ids(c.inForce(noon)) != "ccccc" {
 			t.Fatalf("revision %d, %q in force after %v", c.told.Revision, ids(c.inForce(noon)), err)
 		}

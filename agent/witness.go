@@ -39,10 +39,10 @@ func (w *witness) hear(m *wire.Checkpoint, org wire.OrgID, now time.Time) (*witn
 			return nil, err
 		}
 		out := *w
-		out.Alarm, out.Refused, out.RefusedAt = err.Error(), m.Note, now
+		out.Alarm, out.Refused, out.RefusedAt = err.Error(), m.Note[:min(len(m.Note), audit.MaxCheckpoint)], now
 		return &out, err
 	}
-	if m.Key != next.Key {
+	if m.Key != next.Key || len(m.Key) > audit.MaxCheckpoint {
 		return alarm(errOtherKey)
 	}
 	c, err := audit.OpenCheckpoint(m.Note, next.Key)

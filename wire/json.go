@@ -14,8 +14,18 @@ import (
 // not: duplicate keys, unknown fields, trailing data and nesting beyond
 // MaxJSONDepth are refused. Two readers of one document must never differ about
 // what it says, which duplicate keys would allow.
-func Unmarshal(data []byte, v any) error {
-	if err := CheckJSON(data); err != nil {
+func Unmarshal(data []byte, v any) error { return unmarshal(data, v, bounds{}) }
+
+// bounds are on the values of a document; zero is without. Its length alone says little
+// of what it becomes: "null," is a Peer to an array of peers.
+type bounds struct {
+	elements int // of one array
+	members  int // of one object
+	all      int // elements together
+}
+
+func unmarshal(data []byte, v any, b bounds) error {
+	if err := checkJSON(data, b); err != nil {
 		return err
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -25,10 +35,13 @@ func Unmarshal(data []byte, v any) error {
 
 // CheckJSON refuses malformed text, duplicate keys, trailing data and deep nesting.
 // The error is a Problem with the place.
-func CheckJSON(data []byte) error {
+func CheckJSON(data []byte) error { return checkJSON(data, bounds{}) }
+
+func checkJSON(data []byte, b bounds) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	if err := checkValue(d, "", 0); err != nil {
+	c := checker{Decoder: d, bounds: b}
+	if err := c.value("", 0); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return Problem{Message: "the document ends too early"}
 		}
@@ -40,7 +53,13 @@ func CheckJSON(data []byte) error {
 	return nil
 }
 
-func checkValue(d *json.Decoder, path string, depth int) error {
+type checker struct {
+	*json.Decoder
+	bounds bounds
+	count  int // elements so far
+}
+
+func (d *checker) value(path string, depth int) error {
 	t, err := d.Token()
 	if err != nil {
 		return err
@@ -53,12 +72,20 @@ func checkValue(d *json.Decoder, path string, depth int) error {
 		return Problem{Path: path, Message: fmt.Sprintf("nested deeper than %d", MaxJSONDepth)}
 	}
 	var seen map[string]bool
+	most := d.bounds.elements
 	if delim == '{' {
-		seen = make(map[string]bool)
+		seen, most = make(map[string]bool), d.bounds.members
 	}
 	for i := 0; d.More(); i++ {
 		at := path + "[" + strconv.Itoa(i) + "]"
-		if seen != nil {
+		if most > 0 && i >= most {
+			return Problem{Path: path, Message: fmt.Sprintf("more than %d values", most)}
+		}
+		if seen == nil {
+			if d.count++; d.bounds.all > 0 && d.count > d.bounds.all {
+				return Problem{Path: at, Message: fmt.Sprintf("more than %d values in all", d.bounds.all)}
+			}
+		} else {
 			k, err := d.Token()
 			if err != nil {
 				return err
@@ -72,7 +99,7 @@ func checkValue(d *json.Decoder, path string, depth int) error {
 			}
 			seen[folded] = true
 		}
-		if err := checkValue(d, at, depth); err != nil {
+		if err := d.value(at, depth); err != nil {
 			return err
 		}
 	}

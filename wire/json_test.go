@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -35,6 +36,33 @@ func TestUnmarshalIsStrict(t *testing.T) {
 		case tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)):
 			t.Errorf("%s: got %v, want an error with %q", tc.in, err, tc.want)
 		}
+	}
+}
+
+// TestMessagesAreBounded: a line within the limit becomes no multiple of itself.
+func TestMessagesAreBounded(t *testing.T) {
+	nulls := func(n int) string { return "[" + strings.Repeat("null,", n-1) + "null]" }
+	members := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"k%d":0`, i)
+		}
+		return "{" + b.String()[1:] + "}"
+	}
+	many := `{"map":{"peers":[` + strings.Repeat(`{"svid":`+nulls(wire.MaxPeers)+`},`, 12)
+	for _, tc := range []struct{ in, want string }{
+		{`{"map":{"peers":` + nulls(wire.MaxPeers) + `}}`, ""},
+		{`{"map":{"peers":` + nulls(wire.MaxPeers+1) + `}}`, "map.peers: more than 100000 values"},
+		{many[:len(many)-1] + `]}}`, "in all"},
+		{`{"map":` + members(wire.MaxMembers+1) + `}`, "map: more than 64 values"},
+	} {
+		_, err := wire.ParseMessage([]byte(tc.in))
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%.40s: %v, want %q", tc.in, err, tc.want)
+		}
+	}
+	if _, err := wire.ParseMessage(make([]byte, wire.MaxMapMessage+1)); err == nil {
+		t.Error("a longer line is parsed")
 	}
 }
 

@@ -30,6 +30,8 @@ const (
 	MaxRequestBody = 256 << 10 // bytes of one agent or API request
 	MaxPolicySet   = 8 << 20   // bytes of a whole policy set
 	MaxMapMessage  = 64 << 20  // bytes of one map message
+	MaxMapValues   = 1 << 20   // elements of all its arrays; one takes 60 bytes at least, in a map that says something
+	MaxMembers     = 64        // members of one of its objects
 	MaxJSONDepth   = 32        // nesting of any JSON document we accept
 )
 

@@ -1,6 +1,9 @@
 package wire
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // The agent protocol is JSON over HTTP/2 with mutual TLS 1.3. Paths, in the order
 // an agent uses them. Only PathEnrol is open to a caller without an SVID.
@@ -83,6 +86,20 @@ type Message struct {
 
 	// Checkpoint comes to agents that asked for it, with QueryWitness.
 	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+}
+
+// ParseMessage decodes a line of the map stream. The bounds hold what it takes of memory
+// to a small multiple of its length, whoever wrote it.
+func ParseMessage(line []byte) (*Message, error) {
+	if len(line) > MaxMapMessage {
+		return nil, Problem{Message: fmt.Sprintf("%d bytes, at most %d", len(line), MaxMapMessage)}
+	}
+	m := new(Message)
+	err := unmarshal(line, m, bounds{elements: MaxPeers, members: MaxMembers, all: MaxMapValues})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // QueryWitness is the query of PathStream by which an agent says that it is a witness of

@@ -112,7 +112,10 @@ func Enrol(ctx context.Context, e Endpoint, req wire.EnrolRequest) (*wire.EnrolR
 	if err := call(ctx, t, e.at(wire.PathEnrol), req, &resp); err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(resp.Roots, func(der []byte) bool { return svid.Fingerprint(der) == e.Fingerprint }) {
+	// That one and no other: whoever has control's listener, but not the CA, would else
+	// bring a root of its own along.
+	other := func(der []byte) bool { return svid.Fingerprint(der) != e.Fingerprint }
+	if len(resp.Roots) == 0 || slices.ContainsFunc(resp.Roots, other) {
 		return nil, fmt.Errorf("enrol: %w", svid.ErrFingerprint)
 	}
 	return &resp, nil
@@ -209,11 +212,11 @@ func (c *Client) Stream(ctx context.Context, beat time.Duration, witness int64, 
 		if len(lines.Bytes()) == 0 {
 			continue
 		}
-		var m wire.Message
-		if err := wire.Unmarshal(lines.Bytes(), &m); err != nil {
+		m, err := wire.ParseMessage(lines.Bytes())
+		if err != nil {
 			return fmt.Errorf("map stream: %w", err)
 		}
-		if err := each(&m); err != nil {
+		if err := each(m); err != nil {
 			return err
 		}
 	}

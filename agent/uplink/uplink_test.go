@@ -349,13 +349,14 @@ func TestHanging(t *testing.T) {
 func TestWhoIsBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
+		var roots [][]byte
 		answer := func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == passage.Path { // with no word of who asks, and what for
 				http.NotFound(w, r)
 				return
 			}
 			asked++
-			json.NewEncoder(w).Encode(wire.EnrolResponse{})
+			json.NewEncoder(w).Encode(wire.EnrolResponse{Roots: roots})
 		}
 		right, wrong := newServer(t, answer), newServer(t, answer)
 		defer right.Close()
@@ -376,6 +377,11 @@ func TestWhoIsBelieved(t *testing.T) {
 		// The right one, whose answer lacks the root that was pinned.
 		if _, err := Enrol(t.Context(), right.endpoint(), wire.EnrolRequest{}); !errors.Is(err, svid.ErrFingerprint) || asked != 1 {
 			t.Errorf("an answer without the root: %v", err)
+		}
+		// Nor is another believed beside it.
+		roots = append(right.ca.Roots(), wrong.ca.Roots()...)
+		if _, err := Enrol(t.Context(), right.endpoint(), wire.EnrolRequest{}); !errors.Is(err, svid.ErrFingerprint) {
+			t.Errorf("an answer with a second root: %v", err)
 		}
 	})
 }
