@@ -87,8 +87,7 @@ func keepLogin(dir string, at apiContext, token string) error {
 	}
 	files, err := os.ReadDir(dir)
 	for _, f := range files {
-		of, _ := filepath.Match(loginTokens, f.Name())
-		if of = of || filepath.Join(dir, f.Name()) == old.TokenFile; of && f.Name() != at.TokenFile { // or as earlier versions called it
+		if ofLogin(dir, f.Name(), old) && f.Name() != at.TokenFile {
 			if bad := os.Remove(filepath.Join(dir, f.Name())); !errors.Is(bad, fs.ErrNotExist) {
 				err = errors.Join(err, bad)
 			}
@@ -97,8 +96,19 @@ func keepLogin(dir string, at apiContext, token string) error {
 	return err
 }
 
-// loginTokens are the files of the tokens of logins.
-const loginTokens = "login-*.token"
+// ofLogin reports whether a login has made a file, or one of an earlier version, which
+// called it otherwise. What an operator keeps there under a name much like it stays.
+func ofLogin(dir, name string, old apiContext) bool {
+	made, _ := filepath.Match(loginTokens, name)
+	return made && len(name) == len(loginTokens)-1+loginTokenLen || (made || name == tokenFile) && filepath.Join(dir, name) == old.TokenFile
+}
+
+// loginTokens are the files of the tokens of logins: so many characters stand for the star,
+// none of which a word has that long.
+const (
+	loginTokens   = "login-*.token"
+	loginTokenLen = 16
+)
 
 // keepToken keeps a token in dir and returns the name of its file.
 func keepToken(dir, token string) (string, error) {
@@ -108,6 +118,6 @@ func keepToken(dir, token string) (string, error) {
 	if err := store.CheckDir(dir); err != nil {
 		return "", err
 	}
-	name := strings.ReplaceAll(loginTokens, "*", wire.NewID(8))
+	name := strings.ReplaceAll(loginTokens, "*", wire.NewID(loginTokenLen))
 	return name, writeFile(filepath.Join(dir, name), []byte(token+"\n"))
 }

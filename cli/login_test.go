@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,10 @@ import (
 // the directory is called, and one that fails none of its own.
 func TestLoginsLeaveNoToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a[1] b[")
+	mine := filepath.Join(dir, "login-of-the-night-shift.token") // an operator's own
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(mine, []byte("mine"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for _, token := range []string{"first", "second"} {
 		if _, err := keepToken(dir, "of a login that was killed"); err != nil {
 			t.Fatal(err)
@@ -19,8 +24,11 @@ func TestLoginsLeaveNoToken(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if files, _ := os.ReadDir(dir); len(files) != 2 {
+	if files, _ := os.ReadDir(dir); len(files) != 3 {
 		t.Errorf("two logins left %v", files)
+	}
+	if b, err := os.ReadFile(mine); err != nil || string(b) != "mine" {
+		t.Errorf("what no login had made: %q, %v", b, err)
 	}
 	dir = filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(filepath.Join(dir, contextFile, "in the way"), 0o700); err != nil {
