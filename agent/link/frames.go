@@ -40,7 +40,10 @@ func (rc *relayConn) writeFrames(c net.Conn, done <-chan struct{}) error {
 		}
 		buf = buf[:0]
 		rc.ctlMu.Lock()
-		buf, rc.ctl = append(buf, rc.ctl...), rc.ctl[:0]
+		if len(rc.ctl) > 0 {
+			buf, rc.ctl = append(buf, rc.ctl...), rc.ctl[:0]
+			rc.taken++
+		}
 		rc.ctlMu.Unlock()
 		data := rc.out.take()
 		now := rc.l.sinceBase()
@@ -206,7 +209,9 @@ func (rc *relayConn) hear(t frame.Type, body []byte) error {
 		}
 		rc.hearDrain(grace)
 	case frame.Note:
-		rc.l.log.Info("relay says", "relay", rc.id, "note", string(body))
+		if rc.words.Allow() {
+			rc.l.log.Info("relay says", "relay", rc.id, "note", string(body))
+		}
 	default:
 		return fmt.Errorf("relay sent %v", t)
 	}
@@ -242,10 +247,14 @@ func (rc *relayConn) hearRefused(id frame.ID, code frame.Code) {
 	l := rc.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if code == frame.NoTicket {
+	if o, ok := rc.opened[p.id]; code == frame.NoTicket && ok && rc.unread(o.after) {
+		return // it has not read the one that it misses
+	} else if code == frame.NoTicket {
 		delete(rc.opened, p.id) // presented again by the next step
-	} else {
+	} else if rc.words.Allow() {
 		l.log.Warn("relay refuses the pair", "relay", rc.id, "peer", p.id, "why", code)
+	}
+	if code != frame.NoTicket {
 		p.setAway(rc.id, now)
 	}
 	if !p.gone {
@@ -255,15 +264,23 @@ func (rc *relayConn) hearRefused(id frame.ID, code frame.Code) {
 
 func (rc *relayConn) hearDrain(grace time.Duration) {
 	l := rc.l
-	l.log.Info("relay drains", "relay", rc.id, "grace", grace)
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if now.Sub(rc.drains) < drainAgain {
+		return
+	}
+	if rc.words.Allow() {
+		l.log.Info("relay drains", "relay", rc.id, "grace", grace)
+	}
 	rc.drains, rc.drained = now, now.Add(grace+drainHold)
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now) // pairs look for each other elsewhere while this one still carries them
 	l.wake()
 }
+
+// drainAgain is how soon it may say so again: all pairs are looked at each time.
+const drainAgain = time.Second
 
 // drainHold is how long after its end a drained relay is no choice for a home.
 const drainHold = time.Minute

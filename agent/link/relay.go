@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"enclave/passage"
 	"enclave/wire"
 	"enclave/wire/frame"
@@ -27,12 +29,15 @@ type relayConn struct {
 
 	// ctl are frames about the connection. They go before what waits in out, so that
 	// an Open is never overtaken by the Send it is for. Its length is bounded by the
-	// peers' tickets, and by ctlMax for what the relay makes us say.
+	// peers' tickets, one each, and by ctlMax for what the relay makes us say.
 	ctlMu  sync.Mutex
 	ctl    []byte
+	taken  uint64        // times that ctl was taken
 	urgent chan struct{} // ctl is not empty; capacity 1
 
 	way passage.Way // the shape in which it is reached
+
+	words *rate.Limiter // lines of the log that are the relay's to cause
 
 	lag    atomic.Int64  // round trip, as far as known; nanoseconds
 	heard  atomic.Int64  // when a frame last came, like counter.last
@@ -56,11 +61,19 @@ type relayConn struct {
 	drains  time.Time // when it said that it drains
 	drained time.Time // the relay wants nobody before
 	used    time.Time // last wanted
-	opened  map[wire.SystemID][]byte
+	opened  map[wire.SystemID]opening
+}
+
+// opening is a ticket that was presented.
+type opening struct {
+	ticket []byte
+	after  uint64 // relayConn.taken when it was queued: while that is so, nobody can have read it
 }
 
 const (
 	ctlMax      = 64 << 10         // bytes of answers that a relay may make us hold
+	wordsEvery  = 10 * time.Second // a line of the log about what a relay says, and wordsBurst at once
+	wordsBurst  = 20
 	dialIn      = 10 * time.Second // TCP, TLS and Hello together
 	writeIn     = 10 * time.Second // one flush; a relay that takes nothing is dead
 	flushBytes  = 64 << 10         // of a write, which is one system call and has one deadline
@@ -93,7 +106,8 @@ func newRelayConn(l *Link, id wire.RelayID, addr string) *relayConn {
 		out:    newBacklog(outLimit),
 		again:  make(chan struct{}, 1),
 		urgent: make(chan struct{}, 1),
-		opened: make(map[wire.SystemID][]byte),
+		words:  rate.NewLimiter(rate.Every(wordsEvery), wordsBurst),
+		opened: make(map[wire.SystemID]opening),
 	}
 }
 
@@ -289,27 +303,36 @@ func (rc *relayConn) nowUp() {
 
 // openLocked presents the ticket of p unless that was done.
 func (rc *relayConn) openLocked(p *peer) {
-	if old, ok := rc.opened[p.id]; !rc.up || len(p.ticket) == 0 || ok && string(old) == string(p.ticket) {
+	if old, ok := rc.opened[p.id]; !rc.up || len(p.ticket) == 0 || ok && string(old.ticket) == string(p.ticket) {
 		return
 	}
-	rc.opened[p.id] = p.ticket
 	b, err := frame.AppendOpen(nil, p.ticket)
 	if err != nil {
 		rc.l.log.Warn("ticket does not fit a frame", "peer", p.id)
+		rc.opened[p.id] = opening{ticket: p.ticket}
 		return
 	}
-	rc.say(b)
+	rc.opened[p.id] = opening{p.ticket, rc.say(b)}
 }
 
-// say queues frames about the connection.
-func (rc *relayConn) say(b []byte) {
+// say queues frames about the connection, and returns how often the queue was taken before.
+func (rc *relayConn) say(b []byte) (after uint64) {
 	rc.ctlMu.Lock()
 	rc.ctl = append(rc.ctl, b...)
+	after = rc.taken
 	rc.ctlMu.Unlock()
 	select {
 	case rc.urgent <- struct{}{}:
 	default:
 	}
+	return after
+}
+
+// unread reports whether what was queued then still waits to be taken.
+func (rc *relayConn) unread(after uint64) bool {
+	rc.ctlMu.Lock()
+	defer rc.ctlMu.Unlock()
+	return rc.taken == after
 }
 
 func (l *Link) sinceBase() int64 { return int64(time.Since(l.base)) }
