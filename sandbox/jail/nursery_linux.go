@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"runtime"
-	"sync"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,18 +42,24 @@ const (
 // start; with this it does so five times.
 const slack = time.Millisecond
 
+// ErrBusy is the error of a nursery that others were waiting for, for too long.
+var ErrBusy = errors.New("nursery: busy")
+
 // Nursery is one, seen from its parent.
 type Nursery struct {
-	cmd  *exec.Cmd
-	conn *os.File // a socket that keeps messages apart, waited for without a thread
-	raw  syscall.RawConn
-	mu   sync.Mutex // held from a question to its answer
+	cmd    *exec.Cmd
+	conn   *os.File // a socket that keeps messages apart, waited for without a thread
+	raw    syscall.RawConn
+	thread int           // whose children it and its workers are
+	turn   chan struct{} // full from a question to its answer; who fills it has what follows
+	lost   bool          // an answer did not come: the next that does is another's
+	told   map[int]bool  // the thread's workers that somebody waits for, and some that are gone
 }
 
 // NewNursery starts the program at path as name, which must call Nurse, in the group if
 // there is one; its workers are in it, too, and waits until it is ready. If large, it keeps the program in large pages,
 // which takes as much memory as the program has (largeProgram). The calling
-// thread must live as long as the nursery and its workers should.
+// thread must live as long as the nursery and its workers should, and have one nursery at a time.
 func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -62,7 +71,11 @@ func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 		_ = unix.Close(pair[0])
 		return nil, fmt.Errorf("start nursery: %w", err)
 	}
-	n := &Nursery{cmd: command(path, name, sharedFlags, g), conn: os.NewFile(uintptr(pair[0]), "nursery")}
+	n := &Nursery{cmd: command(path, name, sharedFlags, g), conn: os.NewFile(uintptr(pair[0]), "nursery"),
+		thread: unix.Gettid(), turn: make(chan struct{}, 1), told: map[int]bool{}}
+	for _, pid := range n.children() { // of one before
+		n.told[pid] = true
+	}
 	n.cmd.Stdin = theirs
 	first := byte(nurseSmall)
 	if large {
@@ -77,30 +90,48 @@ func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 		_ = n.conn.Close()
 		return nil, fmt.Errorf("start nursery: %w", err)
 	}
-	if _, err := n.ask(first, nil); err != nil {
+	if _, err := n.ask(first, nil, readyTime); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
 }
 
-// nurseTime is how long a nursery may take to start a worker.
-const nurseTime = 10 * time.Second
+// readyTime is how long a nursery may take to be ready, and answerTime to start a worker,
+// which takes it a millisecond: until then nobody else's is started.
+const (
+	readyTime  = 10 * time.Second
+	answerTime = time.Second
+)
 
-// Start starts a worker whose standard input and output are in and out.
+// Start starts a worker whose standard input and output are in and out. If it is ErrBusy, the
+// nursery is of use to others; after any other error it is to be closed.
 func (n *Nursery) Start(in, out *os.File) (*os.Process, error) {
-	pid, err := n.ask(nurseStart, unix.UnixRights(int(in.Fd()), int(out.Fd())))
+	pid, err := n.ask(nurseStart, unix.UnixRights(int(in.Fd()), int(out.Fd())), answerTime)
 	if err != nil {
 		return nil, err
 	}
 	return os.FindProcess(pid)
 }
 
-// ask asks the nursery for something, and waits until it has done that.
-func (n *Nursery) ask(what byte, rights []byte) (pid int, err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_ = n.conn.SetDeadline(time.Now().Add(nurseTime))
+// ask asks the nursery for something, and waits until it has done that: so long for its turn,
+// and as long again for the answer.
+func (n *Nursery) ask(what byte, rights []byte, patience time.Duration) (pid int, err error) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case n.turn <- struct{}{}:
+	case <-late.C:
+		return 0, ErrBusy
+	}
+	defer func() {
+		n.lost = n.lost || err != nil
+		<-n.turn
+	}()
+	if n.lost {
+		return 0, errors.New("ask nursery: it gave another no answer")
+	}
+	_ = n.conn.SetDeadline(time.Now().Add(patience))
 	var failed error
 	err = n.raw.Write(func(fd uintptr) bool {
 		failed = retry(func() error { return unix.Sendmsg(int(fd), []byte{what}, rights, nil, unix.MSG_NOSIGNAL) })
@@ -110,25 +141,76 @@ func (n *Nursery) ask(what byte, rights []byte) (pid int, err error) {
 		return 0, fmt.Errorf("ask nursery: %w", err)
 	}
 	var answer [8]byte
-	var got int
-	err = n.raw.Read(func(fd uintptr) bool {
-		failed = retry(func() (err error) { got, err = unix.Read(int(fd), answer[:]); return err })
-		return failed != unix.EAGAIN
-	})
-	if err := errors.Join(err, failed); err != nil || got != len(answer) {
+	got, err := n.read(answer[:])
+	if err != nil || got != len(answer) {
 		return 0, errors.Join(errors.New("ask nursery: no answer"), err)
 	}
 	if errno := binary.NativeEndian.Uint32(answer[4:]); errno != 0 {
 		return 0, fmt.Errorf("nursery: %w", syscall.Errno(errno))
 	}
-	return int(binary.NativeEndian.Uint32(answer[:4])), nil
+	pid = int(binary.NativeEndian.Uint32(answer[:4]))
+	n.told[pid] = true
+	n.forget()
+	return pid, nil
 }
 
-// Close ends the nursery, not its workers.
+func (n *Nursery) read(b []byte) (got int, err error) {
+	var failed error
+	err = n.raw.Read(func(fd uintptr) bool {
+		failed = retry(func() (err error) { got, err = unix.Read(int(fd), b); return err })
+		return failed != unix.EAGAIN
+	})
+	return got, errors.Join(err, failed)
+}
+
+// Close ends the nursery, not its workers; but it ends, and waits for, those that it started
+// and of which it told nobody: no one else would.
 func (n *Nursery) Close() {
 	_ = n.cmd.Process.Kill()
 	_ = n.cmd.Wait()
+	n.turn <- struct{}{}
+	n.lost = true
+	// The other end is closed when the nursery is gone, and a child that shared its memory when
+	// it ended became a worker, or ended.
+	_ = n.conn.SetDeadline(time.Now().Add(answerTime))
+	for got, err := 1, error(nil); got > 0 && err == nil; {
+		got, err = n.read(make([]byte, 8))
+	}
 	_ = n.conn.Close()
+	<-n.turn
+	for _, pid := range n.children() {
+		if n.told[pid] {
+			continue
+		}
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill()
+			_, _ = p.Wait()
+		}
+	}
+}
+
+// children are those of the nursery's thread that run its program, also those that have ended
+// and were not waited for. Others that the thread started itself have another name.
+func (n *Nursery) children() (pids []int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", n.thread))
+	for _, s := range strings.Fields(string(b)) {
+		name, _ := os.ReadFile("/proc/" + s + "/comm")
+		if pid, err := strconv.Atoi(s); err == nil && string(name) == programFile[1:]+"\n" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// maxTold is how many workers are remembered before those that are gone are forgotten.
+const maxTold = 1 << 14
+
+func (n *Nursery) forget() {
+	if len(n.told) < maxTold {
+		return
+	}
+	here := n.children()
+	maps.DeleteFunc(n.told, func(pid int, _ bool) bool { return !slices.Contains(here, pid) })
 }
 
 // What a nursery is told: first how to keep the program, then each time to start a worker.

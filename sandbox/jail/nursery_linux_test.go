@@ -1,10 +1,15 @@
 package jail
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestANurserysWorkerEndsWithItsParent, or with the thread that started its nursery, which
@@ -53,4 +58,92 @@ func TestANurserysWorkerEndsWithItsParent(t *testing.T) {
 	if s, ok := state.Sys().(syscall.WaitStatus); !ok || s.Signal() != syscall.SIGKILL {
 		t.Errorf("it ended by itself: %v", state)
 	}
+}
+
+// TestANurseryThatIsStopped, by a debugger or by who reads on: nobody waits for it but who
+// asked when it was, and what it started is waited for, whether it came to say so or not.
+func TestANurseryThatIsStopped(t *testing.T) {
+	if interpreted(t) {
+		t.Skip("the loader of this program is not in a nursery")
+	}
+	exe, err := Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go OnThread(func() {
+		done <- func() error {
+			n, err := NewNursery(exe, "jail-nursery-of-jail-test-stay-"+string(Nursed), nil, false)
+			if err != nil {
+				return err
+			}
+			told, err := stay(n.Start)
+			if err != nil {
+				return err
+			}
+			untold, err := stay(func(in, out *os.File) (*os.Process, error) {
+				rights := unix.UnixRights(int(in.Fd()), int(out.Fd()))
+				return nil, errors.Join(n.raw.Write(func(fd uintptr) bool {
+					return unix.Sendmsg(int(fd), []byte{nurseStart}, rights, nil, 0) == nil
+				}))
+			})
+			if err != nil {
+				return err
+			}
+			if _, err := n.read(make([]byte, 8)); err != nil { // nor is it in the socket
+				return err
+			}
+			_ = n.cmd.Process.Signal(syscall.SIGSTOP)
+			n.turn <- struct{}{}
+			if _, err := stay(n.Start); !errors.Is(err, ErrBusy) {
+				return fmt.Errorf("while another waits: %v", err)
+			}
+			<-n.turn
+			if _, err := stay(n.Start); !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("no answer: %v", err)
+			}
+			_ = n.cmd.Process.Signal(syscall.SIGCONT)
+			if _, err := stay(n.Start); err == nil || !strings.Contains(err.Error(), "no answer") {
+				return fmt.Errorf("after it: %v, of perhaps another's worker", err)
+			}
+			n.Close()
+			if left := n.children(); len(left) != 1 || left[0] != told.process.Pid {
+				return fmt.Errorf("left: %v, want %d", left, told.process.Pid)
+			}
+			_, _ = untold.hold.Close(), told.hold.Close()
+			state, err := told.process.Wait()
+			if err == nil && !state.Success() {
+				err = errors.New(state.String())
+			}
+			return err
+		}()
+	})
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// staying is a worker that lives until it is let go, whose walls stand.
+type staying struct {
+	process *os.Process
+	hold    *os.File
+}
+
+func stay(start func(in, out *os.File) (*os.Process, error)) (s staying, err error) {
+	theirIn, hold, err := os.Pipe()
+	if err != nil {
+		return s, err
+	}
+	in, theirs, err := os.Pipe()
+	if err != nil {
+		return s, err
+	}
+	defer in.Close()
+	s.hold = hold
+	s.process, err = start(theirIn, theirs)
+	_, _ = theirIn.Close(), theirs.Close()
+	if err == nil {
+		_, err = io.ReadFull(in, make([]byte, 1))
+	}
+	return s, err
 }

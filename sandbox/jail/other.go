@@ -18,6 +18,9 @@ func Command(path, name string, _ bool, _ *Group) *exec.Cmd {
 	return &exec.Cmd{Path: path, Args: []string{name}, Env: []string{}}
 }
 
+// ErrBusy is never returned.
+var ErrBusy = errors.ErrUnsupported
+
 // Nursery does not exist on this system.
 type Nursery struct{}
 

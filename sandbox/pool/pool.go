@@ -270,7 +270,9 @@ func (p *Pool) startOne(n *refiller) (*process, error) {
 			if err == nil {
 				return w, nil
 			}
-			p.nurse.drop(nurse)
+			if !errors.Is(err, jail.ErrBusy) {
+				p.nurse.drop(nurse)
+			}
 		}
 		n.made = 0 // it is tried again later
 	}
