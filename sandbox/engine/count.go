@@ -89,6 +89,22 @@ func (j *joined) exec(vm unsafe.Pointer) {
 	j.next.exec(vm)
 }
 
+// rest stands where an instruction stood that makes the rest of a pattern ([x, ...r] or
+// {x, ...r}, in a declaration, an assignment, a parameter, a catch or a loop): what it is taken from
+// is paid for before.
+type rest struct {
+	at    *counter
+	below int // where on the stack that lies, from its top
+	pay   func(goja.Value)
+	next  instruction
+}
+
+func (r *rest) exec(vm unsafe.Pointer) {
+	stack, sp := *(*[]goja.Value)(unsafe.Add(vm, r.at.stack)), *(*int)(unsafe.Add(vm, r.at.sp))
+	r.pay(stack[sp-r.below])
+	r.next.exec(vm)
+}
+
 // nothing is an instruction that does nothing.
 type nothing struct{}
 
@@ -141,6 +157,11 @@ func newCounter() (*counter, error) {
 	place := 5
 	step(&countedJump{m: &meter{max: 1}, distance: -3}, unsafe.Pointer(&place))
 	step(&joined{m: m0, at: &counter{}, next: nothing{}}, unsafe.Pointer(&struct{ stack []goja.Value }{}))
+	held := struct {
+		stack []goja.Value
+		sp    int
+	}{make([]goja.Value, 1), 1}
+	step(&rest{at: &counter{sp: unsafe.Offsetof(held.sp)}, below: 1, pay: func(goja.Value) {}, next: nothing{}}, unsafe.Pointer(&held))
 	whole, broken := (*goja.Runtime)(nil).ToValue(1), (*goja.Runtime)(nil).ToValue(0.5)
 	if m0.n != 1 || place != 2 {
 		return nil, errors.New("the counter does not count")
@@ -165,13 +186,13 @@ func isPlace(t reflect.Type) bool {
 	return ok && f.Type.Kind() == reflect.Int && f.Offset == unsafe.Offsetof(place{}.offset)
 }
 
-// instrument makes p count with m, and speak of the places in its author's text. p must
-// run for nobody else: it is compiled anew for every run.
-func (c *counter) instrument(p *script.Program, m *meter) {
-	c.walk(p.Main, p, m, map[*goja.Program]bool{})
+// instrument makes p count with the meter of r, and speak of the places in its author's
+// text. p must run for nobody else: it is compiled anew for every run.
+func (c *counter) instrument(p *script.Program, r *realm) {
+	c.walk(p.Main, p, r, map[*goja.Program]bool{})
 }
 
-func (c *counter) walk(p *goja.Program, of *script.Program, m *meter, seen map[*goja.Program]bool) {
+func (c *counter) walk(p *goja.Program, of *script.Program, r *realm, seen map[*goja.Program]bool) {
 	if p == nil || seen[p] {
 		return
 	}
@@ -180,20 +201,26 @@ func (c *counter) walk(p *goja.Program, of *script.Program, m *meter, seen map[*
 	for i := range places {
 		places[i].offset = of.Place(places[i].offset)
 	}
+	m := r.m
 	code := *(*[]instruction)(unsafe.Add(unsafe.Pointer(p), c.code))
 	for i, ins := range code {
 		v := reflect.ValueOf(ins)
 		if c.mayHold(v.Type()) {
-			c.find(v, of, m, seen, 0)
+			c.find(v, of, r, seen, 0)
 		}
-		back := c.backward[v.Type().Name()] && v.Kind() == reflect.Int32 && v.Int() < 0
+		name := v.Type().Name()
+		back := c.backward[name] && v.Kind() == reflect.Int32 && v.Int() < 0
 		switch {
-		case back && i > 0 && v.Type().Name() == "jump":
+		case back && i > 0 && name == "jump":
 			code[i] = &countedJump{m: m, pc: c.pc, distance: int(v.Int())}
-		case v.Type().Name() == "_add":
+		case name == "_add":
 			code[i] = &joined{m: m, at: c, texts: 2, next: ins}
-		case v.Type().Name() == "concatStrings" && v.Kind() == reflect.Int:
+		case name == "concatStrings" && v.Kind() == reflect.Int:
 			code[i] = &joined{m: m, at: c, texts: int(v.Int()), next: ins}
+		case name == "_newArrayFromIter":
+			code[i] = &rest{at: c, below: 1, pay: r.spread, next: ins}
+		case name == "_copyRest": // of what lies below a note of the keys that are taken
+			code[i] = &rest{at: c, below: 2, pay: r.copied, next: ins}
 		case back || i == 0:
 			code[i] = &counted{m: m, next: ins}
 		}
@@ -205,7 +232,7 @@ const maxNesting = 6
 
 // find looks for programs inside an instruction: those of the functions and classes
 // that it makes.
-func (c *counter) find(v reflect.Value, of *script.Program, m *meter, seen map[*goja.Program]bool, depth int) {
+func (c *counter) find(v reflect.Value, of *script.Program, r *realm, seen map[*goja.Program]bool, depth int) {
 	if depth > maxNesting || !c.mayHold(v.Type()) {
 		return
 	}
@@ -215,21 +242,21 @@ func (c *counter) find(v reflect.Value, of *script.Program, m *meter, seen map[*
 			return
 		}
 		if v.Type().Elem() == c.program {
-			c.walk((*goja.Program)(v.UnsafePointer()), of, m, seen)
+			c.walk((*goja.Program)(v.UnsafePointer()), of, r, seen)
 			return
 		}
-		c.find(v.Elem(), of, m, seen, depth+1)
+		c.find(v.Elem(), of, r, seen, depth+1)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			c.find(v.Field(i), of, m, seen, depth+1)
+			c.find(v.Field(i), of, r, seen, depth+1)
 		}
 	case reflect.Slice, reflect.Array:
 		for i := range v.Len() {
-			c.find(v.Index(i), of, m, seen, depth+1)
+			c.find(v.Index(i), of, r, seen, depth+1)
 		}
 	case reflect.Interface:
 		if !v.IsNil() {
-			c.find(v.Elem(), of, m, seen, depth+1)
+			c.find(v.Elem(), of, r, seen, depth+1)
 		}
 	}
 }

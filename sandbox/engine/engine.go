@@ -147,7 +147,7 @@ func (e *Engine) Run(ctx context.Context, spec sandbox.Spec, host Host, answers 
 	m := r.m
 	m.n, m.max, m.memory, m.base = -entry, spec.Limits.Iterations, spec.Limits.MemoryBytes, heapOf(sample)
 	debug.SetMemoryLimit(m.base + m.memory + memorySlack)
-	e.count.instrument(program, m)
+	e.count.instrument(program, r)
 
 	res.Value, res.Error = r.execute(ctx, answers)
 	if f := m.forbid.Load(); f != nil && spec.Level != sandbox.Permissive && (res.Error == nil || res.Error.Code == sandbox.CodeScript) {

@@ -18,18 +18,24 @@ func (r *realm) helpers() []goja.Value {
 	return []goja.Value{
 		script.GuardKey:   r.native("", 1, r.guardKey),
 		script.MakeRegexp: r.native("", 2, r.makeRegexp),
-		script.Spread:     r.native("", 1, r.spread),
+		script.Spread:     r.native("", 1, paid(r.spread)),
 		script.Big:        r.native("", 2, r.big),
 		script.Trace:      r.native("", 1, r.trace),
 		script.Throw:      r.native("", 1, r.throwing),
-		script.Copy:       r.native("", 1, r.copied),
+		script.Copy:       r.native("", 1, paid(r.copied)),
 	}
 }
 
-// spread is the helper for what is about to be walked through natively: its elements
-// are paid for before.
-func (r *realm) spread(c goja.FunctionCall) goja.Value {
-	v := c.Argument(0)
+// paid is a helper that returns what it is given once that has been paid for.
+func paid(pay func(goja.Value)) func(goja.FunctionCall) goja.Value {
+	return func(c goja.FunctionCall) goja.Value {
+		pay(c.Argument(0))
+		return c.Argument(0)
+	}
+}
+
+// spread takes payment for what is about to be walked through natively.
+func (r *realm) spread(v goja.Value) {
 	switch x := v.(type) {
 	case goja.String:
 		r.m.alloc(spreadBytes * int64(x.Length()))
@@ -41,24 +47,21 @@ func (r *realm) spread(c goja.FunctionCall) goja.Value {
 		case "Map", "Set":
 			r.m.alloc(spreadBytes * integer(x.Get("size")))
 		default:
-			return v
+			return
 		}
 		r.walk(v)
 	}
-	return v
 }
 
 // spreadBytes is what an element takes on its way through a spread: it stands on the
 // interpreter's stack, and in what the stack outgrew.
 const spreadBytes = 100
 
-// copied is the helper for an object whose properties are about to be copied.
-func (r *realm) copied(c goja.FunctionCall) goja.Value {
-	v := c.Argument(0)
+// copied takes payment for an object whose properties are about to be copied.
+func (r *realm) copied(v goja.Value) {
 	n := r.members(v)
 	r.m.alloc(128 * n)
 	r.m.charge(times(n, 2))
-	return v
 }
 
 // big is the helper for operands that may be a BigInt: interrupts are not seen inside

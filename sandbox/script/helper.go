@@ -17,31 +17,21 @@ func helper(name unistring.String, e ast.Expression, before ...ast.Expression) a
 	}
 }
 
-// walked lets the helpers see a value that a rest pattern takes to its end, or whose
-// stack a pattern takes.
+// walked lets the helper see a value whose stack a pattern takes.
 func (w *walk) walked(pattern, value ast.Expression) ast.Expression {
-	if value == nil {
-		return nil
+	p, ok := pattern.(*ast.ObjectPattern)
+	if !ok || value == nil {
+		return value
 	}
-	switch p := pattern.(type) {
-	case *ast.ArrayPattern:
-		if p.Rest != nil {
-			return helper(spreadName, value)
-		}
-	case *ast.ObjectPattern:
-		if p.Rest != nil {
-			value = helper(copyName, value)
-		}
-		for _, x := range p.Properties {
-			switch x := x.(type) {
-			case *ast.PropertyShort:
-				if x.Name.Name == stackKey {
-					return helper(traceName, value)
-				}
-			case *ast.PropertyKeyed:
-				if name, _, ok := plainKey(x.Key); ok && name == stackKey {
-					return helper(traceName, value)
-				}
+	for _, x := range p.Properties {
+		switch x := x.(type) {
+		case *ast.PropertyShort:
+			if x.Name.Name == stackKey {
+				return helper(traceName, value)
+			}
+		case *ast.PropertyKeyed:
+			if name, _, ok := plainKey(x.Key); ok && name == stackKey {
+				return helper(traceName, value)
 			}
 		}
 	}

@@ -59,7 +59,7 @@ const (
 	// MakeRegexp takes pattern and flags, both strings, and returns what a regular
 	// expression literal stands for. The pattern has passed CheckRegexp.
 	MakeRegexp
-	// Spread takes what a spread, a rest pattern, new Map or new Set is about to walk
+	// Spread takes what a spread, new Map or new Set is about to walk
 	// through natively, and returns it, or ends the run if that is too much.
 	Spread
 	// Big takes the use of an operand, a BigUse, and the operand, and returns it as a
@@ -70,7 +70,7 @@ const (
 	Trace
 	// Throw takes what is about to be thrown, and returns it.
 	Throw
-	// Copy takes an object whose properties a spread or a rest pattern is about to copy,
+	// Copy takes an object whose properties a spread is about to copy,
 	// and returns it, or ends the run if that is too much.
 	Copy
 )
