@@ -49,7 +49,6 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	a := &app{Streams: s, raw: s}
 	document := func() bool { return a.json }
 	out, errs := newGuard(s.Out, document), newGuard(s.Err, document)
-	defer out.flush()
 	defer errs.flush()
 	a.Out, a.Err = out, errs
 	root := a.root()
@@ -58,6 +57,10 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	c, err := root.ExecuteContextC(ctx)
+	out.flush()
+	if err == nil {
+		err = out.lost()
+	}
 	if err == nil {
 		return exitOK
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 
@@ -180,6 +181,9 @@ func explain(err error) *failure {
 		}
 		return f
 	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "listen" && errors.Is(op, fs.ErrPermission) {
+		return &failure{exit: exitUsage, Code: "permission", Message: err.Error(), Hint: lowPort}
+	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
 			return &failure{exit: k.exit, Code: k.code, Message: err.Error(), Hint: k.hint}
@@ -187,6 +191,9 @@ func explain(err error) *failure {
 	}
 	return &failure{exit: exitRefused, Code: "error", Message: err.Error()}
 }
+
+// lowPort is said instead of the hint for files.
+const lowPort = "an ordinary user may not listen there: choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE"
 
 func exitFor(p *api.Problem) int {
 	switch p.Code {

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -24,6 +26,7 @@ type guard struct {
 	mu  sync.Mutex
 	cut []byte // the beginning of a character whose end has not come
 	buf []byte // reused
+	err error  // of the first write that failed
 }
 
 // newGuard guards w. document is asked at each write.
@@ -34,7 +37,9 @@ func (g *guard) Write(b []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.cut) == 0 && !bytes.ContainsFunc(b, suspect) {
-		return g.w.Write(b)
+		n, err := g.w.Write(b)
+		g.note(err)
+		return n, err
 	}
 	in, document := b, g.document()
 	if len(g.cut) > 0 {
@@ -60,9 +65,29 @@ func (g *guard) Write(b []byte) (int, error) {
 	}
 	g.buf = out
 	if _, err := g.w.Write(out); err != nil {
+		g.note(err)
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// note keeps the first error; mu is held.
+func (g *guard) note(err error) {
+	if g.err == nil {
+		g.err = err
+	}
+}
+
+// lost is why not all of the output arrived, or nil. What prints text looks at no error,
+// and a key that is shown once, or a file that a shell writes, must not be lost without a
+// word. A reader that has gone away has what it wanted.
+func (g *guard) lost() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if errors.Is(g.err, syscall.EPIPE) {
+		return nil
+	}
+	return g.err
 }
 
 // suspect is cheap: what most output consists of is not.
@@ -74,7 +99,8 @@ func (g *guard) flush() {
 	defer g.mu.Unlock()
 	if len(g.cut) > 0 {
 		g.cut = nil
-		fmt.Fprint(g.w, string(utf8.RuneError))
+		_, err := fmt.Fprint(g.w, string(utf8.RuneError))
+		g.note(err)
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -44,6 +46,37 @@ func TestGuard(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLostOutput: who redirects a key that is shown once to a full disk is told, whatever
+// the verb; a reader that has seen enough is none of that.
+func TestLostOutput(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+		say  string
+	}{
+		{syscall.ENOSPC, exitTryAgain, "no space left on device"},
+		{syscall.EPIPE, exitOK, ""},
+		{nil, exitOK, ""},
+	} {
+		for _, line := range []string{"exit-codes", "version", "--help"} {
+			var errs bytes.Buffer
+			s := Streams{In: strings.NewReader(""), Out: broken{c.err}, Err: &errs, Getenv: func(string) string { return "" }}
+			if got := Main(t.Context(), strings.Fields(line), s); got != c.want || !strings.Contains(errs.String(), c.say) {
+				t.Errorf("%s, written with %v: exit %d, want %d: %s", line, c.err, got, c.want, &errs)
+			}
+		}
+	}
+}
+
+type broken struct{ err error }
+
+func (b broken) Write(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: b.err}
+	}
+	return len(p), nil
 }
 
 // TestGuardIsShared writes lines that have to be changed from several goroutines, as a

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +23,14 @@ import (
 	"enclave/wire/api"
 	"enclave/wire/svid"
 )
+
+// TestLowPort: who may not listen on a port is not told to choose another directory.
+func TestLowPort(t *testing.T) {
+	err := &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)}
+	if f := explain(fmt.Errorf("forward: %w", err)); f.exit != exitUsage || f.Code != "permission" || !strings.Contains(f.Hint, "port from 1024") {
+		t.Errorf("%+v", f)
+	}
+}
 
 // TestExitCodes is the contract with scripts.
 func TestExitCodes(t *testing.T) {
