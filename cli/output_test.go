@@ -162,6 +162,38 @@ func TestNoNameIsAFlag(t *testing.T) {
 	}
 }
 
+// TestGatewayBeyondItsRoutes: who writes a policy for what its gateway may not carry hears so
+// then, and not only from "enclave status".
+func TestGatewayBeyondItsRoutes(t *testing.T) {
+	s := newSite(t, nil)
+	s.mustEnrol("gate")
+	s.mustEnrol("laptop")
+	s.ok("tag", "add", "laptop", "laptops")
+	s.ok("system", "route", "add", "gate", "192.168.1.0/24")
+	lacks := `warning: gateway gate of policy "Office" may not carry 10.1.0.0/16: "enclave system route add gate SUBNET" lets it` + "\n"
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"create", "Office", "--from", "laptops", "--gateway", "gate=10.1.0.0/16", "--allow", "tcp/443", "--dry-run"}, lacks},
+		{[]string{"create", "Office", "--from", "laptops", "--gateway", "gate=10.1.0.0/16", "--allow", "tcp/443"}, lacks},
+		{[]string{"update", "Office", "--gateway", "gate"}, ""},
+		{[]string{"update", "Office", "--gateway", "gate=192.168.1.128/25,10.1.0.0/16"}, lacks},
+		{[]string{"update", "Office", "--gateway", "gate=192.168.0.0/16"}, "192.168.0.0/24 and more (8 ranges)"},
+	} {
+		out, errs, exit := s.run(append([]string{"policy"}, c.args...)...)
+		if slices.Contains(c.args, "--dry-run") { // where it is what was asked for
+			errs, c.want = out, strings.TrimPrefix(c.want, "warning: ")
+		}
+		if exit != exitOK || !strings.Contains(errs, c.want) || c.want == "" && errs != "" {
+			t.Errorf("%v: exit %d, %q, want %q", c.args, exit, errs, c.want)
+		}
+	}
+	if out := s.ok("policy", "update", "Office", "--gateway", "gate=10.1.0.0/16", "--json"); !strings.Contains(out, `"warnings":["gateway gate`) {
+		t.Errorf("in JSON: %s", out)
+	}
+}
+
 // TestCompletion types half a line and presses Tab.
 func TestCompletion(t *testing.T) {
 	s := newSite(t, nil)

@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,7 +220,51 @@ func (a *API) strays(ctx context.Context, known []string, docs ...*wire.Policy) 
 			}
 		}
 	}
+	a.overreach(ctx, docs, warn)
 	return out
+}
+
+// overreach warns of gateways that are named for what they may not carry: nothing of that
+// is reached, and the policy may well come before the routes.
+func (a *API) overreach(ctx context.Context, docs []*wire.Policy, warn func(what, format string, args ...any)) {
+	if !slices.ContainsFunc(docs, func(p *wire.Policy) bool { return len(p.Gateways) > 0 }) {
+		return
+	}
+	org, err := a.store.Org(ctx)
+	if err != nil {
+		a.log.Warn("no look for what gateways may carry after a change of policies", "error", err)
+		return
+	}
+	clear(org.CAKey)
+	clear(org.TicketKey)
+	gates := make(map[wire.SystemID]*store.System) // nil is not there
+	carries := func(id wire.SystemID) []netip.Prefix {
+		s, asked := gates[id]
+		if !asked {
+			if found, err := a.store.System(ctx, id); err == nil {
+				s = &found
+			}
+			gates[id] = s
+		}
+		if s == nil {
+			return nil
+		}
+		may := make([]netip.Prefix, len(s.Routes))
+		for i, r := range s.Routes {
+			may[i] = r.Shown()
+		}
+		return may
+	}
+	for _, doc := range docs {
+		lacking := policy.Lacking(doc, []netip.Prefix{org.IPv4, org.IPv6}, carries)
+		for _, id := range slices.Sorted(maps.Keys(lacking)) {
+			more, name := "", gates[id].Name
+			if n := len(lacking[id]); n > 1 {
+				more = fmt.Sprintf(" and more (%d ranges)", n)
+			}
+			warn("gateway "+string(id)+" "+doc.Name, "gateway %s of policy %q may not carry %s%s: \"enclave system route add %s SUBNET\" lets it", name, doc.Name, lacking[id][0], more, name)
+		}
+	}
 }
 
 // maxWarnings is how many warnings one answer holds.

@@ -315,14 +315,28 @@ func (e *Engine) Lacking(id wire.PolicyID) map[wire.SystemID][]netip.Prefix {
 	if r == nil {
 		return nil
 	}
+	return lacking(r.gateways, func(id wire.SystemID) []netip.Prefix {
+		if s := e.systems[id]; s != nil {
+			return s.Carries
+		}
+		return nil
+	})
+}
+
+// Lacking is [Engine.Lacking] of a document, for whom carries says what a system may carry;
+// nil is one of which that is not known.
+func Lacking(p *wire.Policy, overlay []netip.Prefix, carries func(wire.SystemID) []netip.Prefix) map[wire.SystemID][]netip.Prefix {
+	return lacking(compileGateways(p, overlay), carries)
+}
+
+func lacking(gateways []gateway, carries func(wire.SystemID) []netip.Prefix) map[wire.SystemID][]netip.Prefix {
 	out := make(map[wire.SystemID][]netip.Prefix)
-	for _, g := range r.gateways {
-		s := e.systems[g.id]
-		if s == nil || s.Carries == nil {
+	for _, g := range gateways {
+		may := carries(g.id)
+		if may == nil {
 			continue
 		}
-		rest := subtract(slices.Concat(g.reach, g.within), s.Carries)
-		if rest = tidy(rest); len(rest) > 0 {
+		if rest := tidy(subtract(slices.Concat(g.reach, g.within), may)); len(rest) > 0 {
 			out[g.id] = rest
 		}
 	}
