@@ -12,7 +12,7 @@ const (
 	// Its own queues hold 128 times 1,024 of them in buffers of 64 KiB: without a bound
 	// a fast sender fills the memory, and long before that the caches. Strangers who
 	// send what is not authentic fill neither: what waits, waits in the kernel's buffer.
-	maxFlight = 2 * batchLen
+	maxFlight = batchLen
 	// lostAfter is how long a full flight may stand still. WireGuard tells nobody what
 	// it drops (no session yet, not authentic), so what stands still is taken for that.
 	lostAfter = 2 * time.Millisecond

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -17,10 +18,15 @@ const (
 	nearBy = 10 * time.Millisecond
 	// nearSum is what the receive buffers of all busy connections to near systems may be
 	// together, in bytes, and nearLeast what each may be at least. Half of a buffer is
-	// announced as a window: 3 MiB under way are 2.5 Gbit/s over 10 ms, and more where the
-	// way is shorter.
-	nearSum   = 6 << 20
+	// announced as a window: 3 MiB under way, of one connection, are 2.5 Gbit/s over 10 ms,
+	// and more where the way is shorter. All together fit a buffer of 4 MiB in the kernel.
+	nearSum   = 8 << 20
 	nearLeast = 256 << 10
+	// sendSum and sendLeast are the same for what programs have written and the receiver has
+	// not acknowledged. A program is woken when half of a buffer is empty, so it has to
+	// hold twice what may be under way, and some more so that nobody waits for a program.
+	sendSum   = 12 << 20
+	sendLeast = 512 << 10
 	// nearIdle is after how long without data one counts no more.
 	nearIdle = time.Second
 
@@ -32,26 +38,28 @@ const (
 	farIdle = 5 * time.Second
 )
 
-// growth decides how large the receive buffers of busy connections are: decision 0207.
+// growth decides how large the buffers of busy connections are: decisions 0207 and 0216.
 type growth struct {
-	mu   sync.Mutex // guards busy
-	busy []busy
+	mu sync.Mutex // guards what follows
+	in crowd      // who receives much
+	to crowd      // who sends much to near systems
 }
 
-// busy is a connection that carries much.
+// busy is a connection that carries much in one direction.
 type busy struct {
 	by   *tcpIO
 	near bool
 	last time.Time
 }
 
-// room says how large the buffer of t, which has just got data, is to be; 0: as it is. A
-// far one that has a place may grow as its transfer needs it.
-func (g *growth) room(t *tcpIO, near bool, now time.Time) (size int, grow bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	kept, same, known := g.busy[:0], 0, false
-	for _, b := range g.busy {
+type crowd []busy
+
+// meet notes that t has just moved data, and forgets who has been silent. It returns how
+// many there are of its kind, t included if it is known. A new one takes a place unless as
+// many as most of its kind have one.
+func (c *crowd) meet(t *tcpIO, near bool, most int, now time.Time) (same int, known bool) {
+	kept := (*c)[:0]
+	for _, b := range *c {
 		if b.by == t {
 			b.last, known = now, true
 		} else if idle := now.Sub(b.last); b.near && idle > nearIdle || !b.near && idle > farIdle {
@@ -62,28 +70,52 @@ func (g *growth) room(t *tcpIO, near bool, now time.Time) (size int, grow bool) 
 		}
 		kept = append(kept, b)
 	}
-	clear(g.busy[len(kept):])
-	g.busy = kept
-	if !known && (near || same < farMost) {
-		g.busy = append(g.busy, busy{t, near, now})
+	clear((*c)[len(kept):])
+	if !known && same < most {
+		kept = append(kept, busy{t, near, now})
 		same, known = same+1, true
 	}
-	if near {
-		return min(max(nearSum/same, nearLeast), maxWindow), false
+	*c = kept
+	return same, known
+}
+
+func (c *crowd) release(t *tcpIO) {
+	for i, b := range *c {
+		if b.by == t {
+			last := len(*c) - 1
+			(*c)[i], (*c)[last] = (*c)[last], busy{}
+			*c = (*c)[:last]
+			return
+		}
 	}
-	return 0, known
+}
+
+// room says how large the receive buffer of t, which has just got data, is to be; 0: as it
+// is. A far one that has a place may grow as its transfer needs it.
+func (g *growth) room(t *tcpIO, near bool, now time.Time) (size int, grow bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !near {
+		_, grow = g.in.meet(t, false, farMost, now)
+		return 0, grow
+	}
+	same, _ := g.in.meet(t, true, math.MaxInt, now)
+	return min(max(nearSum/same, nearLeast), maxWindow), false
+}
+
+// store says how large the send buffer of t, which has just sent data to a near system, is
+// to be.
+func (g *growth) store(t *tcpIO, now time.Time) (size int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	same, _ := g.to.meet(t, true, math.MaxInt, now)
+	return min(max(sendSum/same, sendLeast), maxWindow)
 }
 
 // release forgets t.
 func (g *growth) release(t *tcpIO) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range g.busy {
-		if g.busy[i].by == t {
-			last := len(g.busy) - 1
-			g.busy[i], g.busy[last] = g.busy[last], busy{}
-			g.busy = g.busy[:last]
-			return
-		}
-	}
+	g.in.release(t)
+	g.to.release(t)
 }

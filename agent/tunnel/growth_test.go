@@ -52,7 +52,7 @@ func TestNearOnesShare(t *testing.T) {
 	conns := make([]*tcpIO, 100)
 	for i := range conns {
 		conns[i] = new(tcpIO)
-		if got, want := size(conns[i]), max(nearSum/(i+1), nearLeast); got != want {
+		if got, want := size(conns[i]), min(max(nearSum/(i+1), nearLeast), maxWindow); got != want {
 			t.Fatalf("connection %d: %d bytes, want %d", i, got, want)
 		}
 	}
@@ -65,7 +65,35 @@ func TestNearOnesShare(t *testing.T) {
 	now = now.Add(nearIdle)
 	size(conns[0])
 	now = now.Add(time.Millisecond)
-	if got := size(conns[0]); got != nearSum {
+	if got := size(conns[0]); got != maxWindow {
 		t.Fatalf("one beside three silent ones has %d", got)
+	}
+}
+
+// TestSendersShare: so is what they have waiting to be sent; who receives much takes no part
+// of it, and one alone is left to the stack.
+func TestSendersShare(t *testing.T) {
+	var g growth
+	now := time.Unix(1000, 0)
+	conns := make([]*tcpIO, 100)
+	for i := range conns {
+		conns[i] = new(tcpIO)
+		g.room(conns[i], true, now)
+		if got, want := g.store(conns[i], now), min(max(sendSum/(i+1), sendLeast), maxWindow); got != want {
+			t.Fatalf("connection %d: %d bytes, want %d", i, got, want)
+		}
+	}
+	for _, c := range conns[6:] {
+		g.release(c)
+	}
+	if got := g.store(conns[0], now); got != sendSum/6 {
+		t.Fatalf("one of six has %d", got)
+	}
+	now = now.Add(nearIdle + time.Millisecond)
+	if got := g.store(conns[0], now); got != maxWindow {
+		t.Fatalf("one beside silent ones has %d", got)
+	}
+	if len(g.to) != 1 || len(g.in) != 6 {
+		t.Fatalf("%d senders and %d receivers are known", len(g.to), len(g.in))
 	}
 }

@@ -20,7 +20,8 @@ type tcpIO struct {
 	reading sync.Mutex // one reader at a time; guards dst and window
 	dst     tcpip.SliceWriter
 	window  window     // of what is received; reading guards it
-	writing sync.Mutex // one writer at a time: what a call writes stays together
+	writing sync.Mutex // one writer at a time: what a call writes stays together; guards supply
+	supply  supply     // of what is sent
 	in, out side
 }
 
@@ -34,7 +35,7 @@ type side struct {
 
 // newTCPIO begins to listen to wq.
 func newTCPIO(wq *waiter.Queue, ep tcpip.Endpoint, g *growth) *tcpIO {
-	t := &tcpIO{ep: ep, window: window{growth: g}}
+	t := &tcpIO{ep: ep, window: window{growth: g}, supply: supply{growth: g}}
 	for s, mask := range map[*side]waiter.EventMask{&t.in: waiter.ReadableEvents, &t.out: waiter.WritableEvents} {
 		s.moved.L = &s.mu
 		entry := waiter.NewFunctionEntry(mask|waiter.EventErr|waiter.EventHUp, func(waiter.EventMask) { s.tell() })
@@ -102,6 +103,9 @@ var sources = sync.Pool{New: func() any { return new(bytes.Reader) }}
 func (t *tcpIO) write(b []byte) (n int, err error) {
 	t.writing.Lock()
 	defer t.writing.Unlock()
+	if !t.supply.known {
+		t.supply.begin(t.ep)
+	}
 	src := sources.Get().(*bytes.Reader)
 	defer func() { src.Reset(nil); sources.Put(src) }()
 	for first := true; first || n < len(b); first = false {
@@ -115,6 +119,7 @@ func (t *tcpIO) write(b []byte) (n int, err error) {
 		src.Reset(b[n:])
 		some, terr := t.ep.Write(src, tcpip.WriteOptions{})
 		n += int(some)
+		t.supply.carried(t, int(some))
 		switch terr.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -43,5 +44,51 @@ func TestBuffersShrinkByHalves(t *testing.T) {
 		if changed := s.want == s.size || s.want == 2<<20 && s.since == 2<<20; changed && w.since != 0 {
 			t.Fatalf("step %d: counts on from %d", i, w.since)
 		}
+	}
+}
+
+// TestSupply: the send buffer is the stack's as long as it may be the largest, and ours from
+// then on, unless the other system is far.
+func TestSupply(t *testing.T) {
+	n, err := newNIC([]netip.Addr{netip.MustParseAddr("100.64.0.1")}, 1420)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	var wq waiter.Queue
+	ep, terr := n.stack.NewEndpoint(tcp.ProtocolNumber, ipv4.ProtocolNumber, &wq)
+	if terr != nil {
+		t.Fatal(terr)
+	}
+	defer ep.Close()
+	c := newTCPIO(&wq, ep, &n.growth)
+	size := func() int { return int(ep.SocketOptions().GetSendBufferSize()) }
+	c.supply.begin(ep) // there was no handshake, and so no round trip
+	c.supply.carried(c, busyAfter)
+	if size() != defaultWindow {
+		t.Fatalf("one alone has %d bytes", size())
+	}
+	others := make([]*tcpIO, 23)
+	for i := range others {
+		others[i] = new(tcpIO)
+		n.growth.store(others[i], time.Now())
+	}
+	if c.supply.carried(c, busyStep-1); size() != defaultWindow {
+		t.Fatal("looked at too early")
+	}
+	if c.supply.carried(c, 1); size() != sendLeast {
+		t.Fatalf("one of 24 has %d bytes, want %d", size(), sendLeast)
+	}
+	for _, o := range others {
+		n.growth.release(o)
+	}
+	if c.supply.carried(c, busyStep); size() != maxWindow {
+		t.Fatalf("alone again it has %d bytes", size())
+	}
+	c.supply.near = false
+	n.growth.store(others[0], time.Now())
+	n.growth.store(others[1], time.Now())
+	if c.supply.carried(c, busyAfter); size() != maxWindow {
+		t.Fatal("one to a far system was changed")
 	}
 }
