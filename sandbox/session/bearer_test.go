@@ -33,8 +33,17 @@ type gate struct {
 	wait  sync.WaitGroup
 }
 
-// guarded starts one in a bubble. Its runs hang until they are cancelled.
+// guarded starts one in a bubble.
 func guarded(t *testing.T, text string, sink tools.Sink) *gate {
+	g := gateOf(t, text, sink)
+	ctx, stop := context.WithCancel(context.Background())
+	g.wait.Go(func() { g.keepTokens(ctx) })
+	t.Cleanup(func() { stop(); g.wait.Wait() })
+	return g
+}
+
+// gateOf makes one. Its runs hang until they are cancelled.
+func gateOf(t *testing.T, text string, sink tools.Sink) *gate {
 	g := &gate{t: t, file: filepath.Join(t.TempDir(), "tokens"), audit: &rows{}, log: &rows{}, said: make(chan os.Signal, 1)}
 	if sink == nil {
 		sink = g.audit
@@ -53,9 +62,6 @@ func guarded(t *testing.T, text string, sink tools.Sink) *gate {
 		c.Tokens, c.TokenFile, c.Again = tok, g.file, g.said
 		c.Limits.Lifetime, c.Level = 10*time.Minute, sandbox.Permissive
 	})
-	ctx, stop := context.WithCancel(context.Background())
-	g.wait.Go(func() { g.keepTokens(ctx) })
-	t.Cleanup(func() { stop(); g.wait.Wait() })
 	return g
 }
 
@@ -235,6 +241,30 @@ func TestATokenIsGivenWithItsRecordAndTakenInAnyCase(t *testing.T) {
 		g.looks(1)
 		if b := g.status(bobToken, "/tools"); b != 200 {
 			t.Errorf("with one: bob %d", b)
+		}
+	})
+}
+
+// stuck keeps no record until it is let go.
+type stuck struct{ let chan struct{} }
+
+func (s *stuck) Append(context.Context, tools.Record) error { <-s.let; return nil }
+
+// TestATokenIsTakenBeforeItsRecord: whoever holds up the records holds up what is given, and
+// nothing that is taken away.
+func TestATokenIsTakenBeforeItsRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &stuck{make(chan struct{})}
+		g := guarded(t, aliceToken+" alice\n", sink)
+		g.write(bobToken + " bob\n")
+		g.looks(2)
+		if a, b := g.status(aliceToken, "/tools"), g.status(bobToken, "/tools"); a != 401 || b != 401 {
+			t.Errorf("before the record: alice %d, bob %d", a, b)
+		}
+		close(sink.let)
+		synctest.Wait()
+		if b := g.status(bobToken, "/tools"); b != 200 {
+			t.Errorf("behind it: bob %d", b)
 		}
 	})
 }

@@ -127,13 +127,17 @@ func readTokens(path string) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readOpen(f, info)
+}
+
+func readOpen(f *os.File, info os.FileInfo) (*Tokens, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile+1))
 	if err != nil {
 		return nil, err
 	}
 	t, err := ParseTokens(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	t.exposed = runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
 	t.once = !info.Mode().IsRegular()

@@ -27,6 +27,7 @@ const (
 type watched struct {
 	judged [32]byte  // what it said when it was acted upon
 	last   [32]byte  // what it said at the look before
+	seen   stamp     // of the file that said what is in force; zero: it is read in any case
 	told   time.Time // when its operator was told that it cannot be taken
 }
 
@@ -60,7 +61,15 @@ func (s *Server) keepTokens(ctx context.Context) {
 
 // look reads the file, and acts when what it says has changed.
 func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce bool) {
-	t, err := readAgain(s.cfg.TokenFile)
+	before := w.seen
+	if w.seen = (stamp{}); atOnce {
+		before = stamp{}
+	}
+	t, seen, err := readAgain(s.cfg.TokenFile, now, before)
+	if err == errSame {
+		w.seen = seen
+		return
+	}
 	sum := said(t, err)
 	changed := sum != w.judged
 	if changed && sum != w.last && !atOnce {
@@ -79,7 +88,7 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 	w.judged = sum
 	switch {
 	case err == nil:
-		w.told = time.Time{}
+		w.told, w.seen = time.Time{}, seen
 		if atOnce {
 			s.log.Info("tokens read again", "file", s.cfg.TokenFile, "held", len(*s.accepted.Load()))
 		}
@@ -98,20 +107,38 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 	}
 }
 
+// settled is how long ago a file must have changed for its stamp to show the next change: the
+// clocks of file systems tick up to two seconds apart.
+const settled = 5 * time.Second
+
 // readAgain is readTokens for a file that has been one: to open a pipe would wait for who
-// writes into it, and everything here with it.
-func readAgain(path string) (*Tokens, error) {
-	info, err := os.Stat(path)
+// writes into it, and everything here with it. It is errSame if the file has the stamp of
+// before: to read and parse a large one takes as long as many requests.
+func readAgain(path string, now time.Time, before stamp) (*Tokens, stamp, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|noWait, 0)
 	if err != nil {
-		return nil, err
+		return nil, stamp{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, stamp{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errNoFile
+		return nil, stamp{}, errNoFile
 	}
-	return readTokens(path)
+	is := stampOf(f, now)
+	if is == before && is != (stamp{}) {
+		return nil, is, errSame
+	}
+	t, err := readOpen(f, info)
+	return t, is, err
 }
 
-var errNoFile = errors.New("it is no regular file any more")
+var (
+	errNoFile = errors.New("it is no regular file any more")
+	errSame   = errors.New("it is the file of before")
+)
 
 // said tells what a file says, and why it cannot be read, from anything else it might.
 func said(t *Tokens, err error) [32]byte {
@@ -135,21 +162,25 @@ func (s *Server) expire(ctx context.Context, now time.Time) {
 }
 
 // accept puts another set of tokens in force, and ends what those that are gone have
-// opened. Reach is given with its record or not at all, and taken away in any case. It
-// returns an error when something could not be given.
+// opened. Reach is given with its record or not at all. It is taken away in any case, and
+// first: what keeps records may be slow. It returns an error when something could not be given.
 func (s *Server) accept(ctx context.Context, list []token, now time.Time, less bool, outcome string) error {
 	had := *s.accepted.Load()
-	next, gone, change := had.replaced(list, now, less)
-	var missing error
-	if change != nil {
-		if err := s.record(ctx, outcome, *change); err != nil && !less {
-			next, gone, change = had.replaced(list, now, true)
-			missing = err
-		}
-	}
-	s.accepted.Store(&next)
+	kept, gone, change := had.replaced(list, now, true)
+	s.accepted.Store(&kept)
 	for _, one := range gone {
 		one.end()
+	}
+	var missing error
+	if less {
+		if change != nil {
+			s.record(ctx, outcome, *change) //nolint:errcheck // it is logged, and nothing hangs on it
+		}
+	} else if next, _, all := had.replaced(list, now, false); all != nil {
+		if missing = s.record(ctx, outcome, *all); missing == nil {
+			s.accepted.Store(&next)
+			change = all
+		}
 	}
 	if change == nil {
 		return missing
@@ -167,12 +198,17 @@ func (s *Server) accept(ctx context.Context, list []token, now time.Time, less b
 	return missing
 }
 
+// recordTime is how long a record of the tokens may take: until then the file is not looked at.
+const recordTime = 10 * time.Second
+
 func (s *Server) record(ctx context.Context, outcome string, change tools.TokenChange) error {
 	sink := s.cfg.Host.Audit
 	if sink == nil {
 		return nil
 	}
-	err := sink.Append(context.WithoutCancel(ctx), tools.Record{At: time.Now().UTC(), Action: "tokens.change", Outcome: outcome, Tokens: &change})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	err := sink.Append(ctx, tools.Record{At: time.Now().UTC(), Action: "tokens.change", Outcome: outcome, Tokens: &change})
 	if err != nil {
 		s.log.Error("audit record not kept: tokens that are new stay refused until it can be", "error", err)
 	}

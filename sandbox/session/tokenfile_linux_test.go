@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestATokenFileThatBecomesAPipe: nobody writes into it, and nothing waits for them.
@@ -27,4 +28,35 @@ func TestATokenFileThatBecomesAPipe(t *testing.T) {
 			t.Error("the file is not looked at any more")
 		}
 	})
+}
+
+// TestATokenFileIsReadWhenItChanged, and not each second: not even where who changed it put
+// the time of its content back and left its length.
+func TestATokenFileIsReadWhenItChanged(t *testing.T) {
+	g := gateOf(t, aliceToken+" alice\n", nil)
+	w := watched{judged: g.cfg.Tokens.sum, last: g.cfg.Tokens.sum}
+	now := time.Now()
+	if g.look(t.Context(), &w, now, false); w.seen != (stamp{}) {
+		t.Error("the stamp of a file that has just changed is believed")
+	}
+	g.look(t.Context(), &w, now.Add(time.Hour), false)
+	if _, _, err := readAgain(g.file, now.Add(time.Hour), w.seen); err != errSame {
+		t.Fatalf("a file that did not change is read again: %v", err)
+	}
+	if g.look(t.Context(), &w, now.Add(time.Hour), false); w.seen == (stamp{}) {
+		t.Error("after a look that read nothing the next reads")
+	}
+	info, err := os.Stat(g.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(bobToken + " alice\n")
+	if err := os.Chtimes(g.file, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	g.look(t.Context(), &w, now.Add(time.Hour), false)
+	g.look(t.Context(), &w, now.Add(time.Hour), false)
+	if a, b := g.status(aliceToken, "/tools"), g.status(bobToken, "/tools"); a != 401 || b != 200 {
+		t.Errorf("it says another token: the old one %d, the new one %d", a, b)
+	}
 }
