@@ -147,6 +147,9 @@ func (w *walk) syntax(err error) {
 		message = "the text ends in the middle of a statement; complete it"
 	} else {
 		message = "this is no valid script: " + message
+		if what := repair(w.lines.src, offset); what != "" {
+			message += "; " + what
+		}
 	}
 	w.report(offset, 1, Refused, "syntax", "SYNTAX", message)
 }

@@ -54,6 +54,17 @@ func TestMessagesNameWhatInstead(t *testing.T) {
 		"const { items } = callTool('a')":                       "write: await callTool(…)",
 		"parallel([1], async x => x).length":                    "write: (await parallel(…)).length",
 		"const callTool = 1":                                    "another name",
+		"[1].map(x => { return await callTool('a') })":          "write async before",
+		"[1].map(x => await (x))":                               "write async before",
+		"function f() { await callTool('a') }":                  "parallel(items",
+		"import { z } from 'zod'":                               "no modules",
+		"export default 1":                                      "no modules",
+		"const m = await import('fs')":                          "no modules",
+		"for await (const x of [1]) {}":                         "for...of",
+		"const x: number = 1":                                   "leave it out",
+		"interface A { x: number }":                             "leave the types out",
+		"const a = 1; const b = a as string":                    "leave the types out",
+		"\n```js\nreturn 1\n```":                                "fence of Markdown",
 		"while (true) { Math.abs(1) }":                          "breaks",
 	} {
 		_, findings := one(src, Strict)

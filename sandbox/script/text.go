@@ -71,6 +71,9 @@ func checkText(x lineIndex, lim TextLimits, report, warn func(offset, length int
 		s.refuse(0, 1, "INPUT_TOO_LARGE", "the script has %d bytes, more than the %d of this level; hand large data over as a tool's result instead", len(src), lim.Bytes)
 	case strings.TrimSpace(src) == "":
 		s.refuse(0, 1, "EMPTY", "the script is empty; write at least an expression, such as: 1 + 1")
+	case strings.HasPrefix(strings.TrimSpace(src), "```"):
+		// It would parse, as a template that an empty one tags, and fail when it runs.
+		s.refuse(strings.Index(src, "```"), 3, "SYNTAX", "this is a fence of Markdown, no script; leave the lines with ``` out")
 	case len(x.starts) > lim.Lines:
 		s.refuse(x.starts[lim.Lines], 1, "TOO_MANY_LINES", "the script has %d lines, more than the %d of this level", len(x.starts), lim.Lines)
 	}

@@ -20,6 +20,7 @@ var instead = map[string]string{
 	"process": "there is no host to see; pass what the script needs as a tool's result", "global": "there is no global object; use variables", "globalThis": "there is no global object; use variables",
 	"window": "there is no global object; use variables", "self": "there is no global object; use variables", "document": "there is no page here",
 	"setTimeout": "there are no timers; await what you wait for", "setInterval": "there are no timers; use a loop", "setImmediate": "there are no timers", "queueMicrotask": "there are no timers",
+	"await":   "it works in async functions only: write async before the function around it",
 	"Promise": "use async functions and await, and parallel(items, fn) for many at once",
 	"Symbol":  "use strings as keys", "Proxy": "use plain objects", "Reflect": "use plain objects", "WeakMap": "use Map", "WeakSet": "use Set",
 	"BigInt": "write BigInt literals: 10n", "Intl": "format with String and Number methods", "Buffer": "use strings", "arguments": "use rest parameters: (...args) => {}",

@@ -1,0 +1,48 @@
+package script
+
+import "strings"
+
+// repair says what to write instead where the parser only says that it did not expect
+// something: for the mistakes that a model, which reads the message and tries again, makes
+// most. It looks at the words around the place and guesses; "" where it has no guess.
+func repair(src string, offset int) string {
+	offset = min(max(offset, 0), len(src))
+	before, here := lastWord(src[:offset]), firstWord(src[offset:])
+	switch {
+	case here == "import" || here == "export":
+		return "there are no modules: call tools, and return the value"
+	case here == "await" && before == "for":
+		return "there is no for await: await the list first, then loop over it with for...of"
+	case before == "await" && here != "":
+		return "await works in async functions only: write async before the function around it; for each of a list: await parallel(items, async item => ...)"
+	case typeWords[before] && here != "", here == "as", here == "satisfies":
+		return "scripts are JavaScript: leave the types out"
+	case strings.HasPrefix(src[offset:], ":"):
+		return "if a type follows, leave it out: scripts are JavaScript"
+	}
+	return ""
+}
+
+// typeWords begin declarations of TypeScript. The parser takes them for names.
+var typeWords = map[string]bool{"interface": true, "type": true, "enum": true, "namespace": true, "declare": true, "abstract": true}
+
+func firstWord(s string) string {
+	n := 0
+	for n < len(s) && inWord(s[n]) {
+		n++
+	}
+	return s[:n]
+}
+
+func lastWord(s string) string {
+	s = strings.TrimRight(s, " \t\r\n")
+	n := len(s)
+	for n > 0 && inWord(s[n-1]) {
+		n--
+	}
+	return s[n:]
+}
+
+func inWord(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '$'
+}
