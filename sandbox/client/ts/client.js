@@ -1,4 +1,4 @@
-// Made of client.ts by build.sh: sha256 7cd96f74d26ff2ce36e2a26b13c32efc0067b38e0aeac994b299c7dd8fee4c6c
+// Made of client.ts by build.sh: sha256 e90925577066bf72f5c3c8606e933979564b8744d23ac87d44731d43212d28da
 // Client of a sandbox server, for Node 20 and browsers. No dependencies. The types can be
 // erased: client.js is this file without them (tsc --target es2022), and Node 22 and
 // newer run this one as it is. The wire is docs/format/sandbox-session.md.
@@ -84,9 +84,18 @@ export class SandboxClient {
         const headers = { authorization: "Bearer " + this.options.token, accept };
         if (body !== undefined)
             headers["content-type"] = "application/json";
-        const response = await (this.options.fetch ?? fetch)(this.options.url.replace(/\/$/, "") + path, {
-            method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: signal ?? null,
-        });
+        let response;
+        try {
+            response = await (this.options.fetch ?? fetch)(this.options.url.replace(/\/$/, "") + path, {
+                method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: signal ?? null,
+            });
+        }
+        catch (e) {
+            if (signal?.aborted)
+                throw e;
+            const why = e?.cause?.message || e?.cause?.code || e?.message || "no reason given";
+            throw Object.assign(new SandboxError("UNREACHABLE", this.options.url + " does not answer: " + why), { cause: e });
+        }
         if (response.ok)
             return response;
         let e = {};
@@ -140,7 +149,7 @@ export class SandboxSession {
                 }
             }
             catch (e) {
-                if (e instanceof SandboxError && !/^HTTP_5|^TOO_MANY/.test(e.code))
+                if (e instanceof SandboxError && !/^HTTP_5|^TOO_MANY|^UNREACHABLE$/.test(e.code))
                     throw e;
                 if (e instanceof SyntaxError)
                     throw new SandboxError("PROTOCOL", "the server's stream is malformed");

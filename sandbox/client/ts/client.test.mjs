@@ -63,6 +63,17 @@ await assert.rejects(leaving.eval({ code: "hang" }, giveUp.signal), { name: "Abo
 assert.deepEqual(watched, ["sessions", "cancel"]);
 await assert.rejects(new SandboxClient({ url, token, identity: wrong }).eval({ code: "return 1" }), { code: "ENCRYPTION_FAILED" });
 await assert.rejects(new SandboxClient({ url, token: "nobody" }).eval({ code: "return 1" }), { code: "UNAUTHORIZED" });
+// What is not there says so in words; a stream that was under way is tried again instead.
+await assert.rejects(new SandboxClient({ url: "http://127.0.0.1:9", token }).eval({ code: "return 1" }),
+  { name: "SandboxError", code: "UNREACHABLE", message: /127\.0\.0\.1:9 does not answer: ./ });
+let away = 0;
+const flaky = new SandboxClient({ url, token, wait: 1, fetch: async (input, init) => {
+  if (String(input).includes("/stream") && away++ < 2) throw new TypeError("fetch failed");
+  const response = await fetch(input, init);
+  return String(input).endsWith("/sessions") ? new Response("", { status: response.status, headers: response.headers }) : response;
+} });
+assert.deepEqual(await flaky.eval({ code: "return 1" }), { items: [1, 2, 3] });
+assert.equal(away, 3, "two tries in vain, one that comes through");
 let asked = 0;
 const removed = new SandboxClient({ url, token, fetch: async () => {
   asked++;

@@ -134,9 +134,16 @@ export class SandboxClient {
   async call(method: string, path: string, body: any, accept: string, signal?: AbortSignal): Promise<Response> {
     const headers: Record<string, string> = { authorization: "Bearer " + this.options.token, accept };
     if (body !== undefined) headers["content-type"] = "application/json";
-    const response = await (this.options.fetch ?? fetch)(this.options.url.replace(/\/$/, "") + path, {
-      method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: signal ?? null,
-    });
+    let response: Response;
+    try {
+      response = await (this.options.fetch ?? fetch)(this.options.url.replace(/\/$/, "") + path, {
+        method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: signal ?? null,
+      });
+    } catch (e: any) {
+      if (signal?.aborted) throw e;
+      const why = e?.cause?.message || e?.cause?.code || e?.message || "no reason given";
+      throw Object.assign(new SandboxError("UNREACHABLE", this.options.url + " does not answer: " + why), { cause: e });
+    }
     if (response.ok) return response;
     let e: any = {};
     try {
@@ -190,7 +197,7 @@ export class SandboxSession {
           if (event.type === "final") return;
         }
       } catch (e) {
-        if (e instanceof SandboxError && !/^HTTP_5|^TOO_MANY/.test(e.code)) throw e;
+        if (e instanceof SandboxError && !/^HTTP_5|^TOO_MANY|^UNREACHABLE$/.test(e.code)) throw e;
         if (e instanceof SyntaxError) throw new SandboxError("PROTOCOL", "the server's stream is malformed");
         if (this.signal?.aborted) throw e;
       }
