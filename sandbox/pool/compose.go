@@ -26,11 +26,12 @@ func readyBody(walls jail.Walls) json.RawMessage {
 	return append(b, "]}"...)
 }
 
-// endBody is what to write as the result: its body, or itself if it failed, or if there is
-// something to say about the script.
+// endBody is what to write as the result: its body, or itself if it failed, if there is
+// something to say about the script, or if its value is no JSON, which encoding/json refuses
+// and which could be some with what is around it.
 func endBody(r sandbox.Result) any {
 	v := r.Verdict
-	if r.Error != nil || len(r.Findings) > 0 || (v != nil && (v.Signals == nil || len(v.Signals) > 0)) {
+	if r.Error != nil || len(r.Findings) > 0 || (len(r.Value) > 0 && !json.Valid(r.Value)) || (v != nil && (v.Signals == nil || len(v.Signals) > 0)) {
 		return r
 	}
 	b := strconv.AppendBool([]byte(`{"ok":`), r.OK)

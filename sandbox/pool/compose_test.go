@@ -49,6 +49,13 @@ func TestBodiesAreAsEncodingWrites(t *testing.T) {
 	for _, r := range []sandbox.Result{full, other, bad, found, signal, none} {
 		same(endBody(r), r)
 	}
+	for _, value := range []string{`1,"stats":{}`, `}`, `1 1`, "\"\n\"", `nul`} { // some are JSON with what is around them
+		r := full
+		r.Value = json.RawMessage(value)
+		if b, err := appendFrame(nil, kindEnd, endBody(r)); err == nil {
+			t.Errorf("%s becomes %s", value, b)
+		}
+	}
 	if _, plain := endBody(full).(json.RawMessage); !plain {
 		t.Error("a result without anything to say about is not put together")
 	}
