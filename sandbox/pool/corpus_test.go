@@ -81,12 +81,18 @@ func TestTheCorpus(t *testing.T) {
 	const deadline = 600 * time.Millisecond
 	var ends = map[sandbox.Code]int{}
 	var worst time.Duration
+	short := 0
 	for i, s := range all {
 		if end, ok := t.Deadline(); ok && time.Until(end) < 3*corpus.Patience {
-			t.Logf("the machine was too busy: only %d of %d scripts were run in the time of a test", i, len(all))
+			say := t.Errorf
+			if testing.Short() {
+				say = t.Logf
+			}
+			say("only %d of %d scripts were looked at: the machine was too busy for the time of a test; give it more with -timeout", i, len(all))
 			break
 		}
 		if testing.Short() && s.Kind == corpus.Contained && len(s.Codes) == 1 && s.Codes[0] == string(sandbox.CodeTimeout) {
+			short++
 			continue
 		}
 		b := &players{}
@@ -138,7 +144,7 @@ func TestTheCorpus(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d scripts, the longest took %v; ends: %v", len(all), worst.Round(time.Millisecond), ends)
+	t.Logf("%d scripts, of which -short left out %d; the longest took %v; ends: %v", len(all), short, worst.Round(time.Millisecond), ends)
 }
 
 // willing makes a run, again where the pool had no worker for it in time: that says
