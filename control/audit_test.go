@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,61 @@ func (w *world) lastRecord() int64 {
 	return n
 }
 
-// wantOneRecord fails unless exactly one record was written after before, of this request.
-func (w *world) wantOneRecord(op string, before int64, request string) {
+// recorded is what each operation leaves in the trail: action, object, and a part of the
+// detail by which somebody who reads it later knows what was done.
+func recorded() map[string][3]string {
+	return map[string][3]string{
+		"audit-archive":      {"audit.archive", "records:1-10", `"file_sha256":"`},
+		"audit-erase":        {"audit.erase", "subject:system:*", `"reason":"asked","keys":1`},
+		"audit-export":       {"audit.export", "audit", `"sealed":false`},
+		"backup-create":      {"backup.create", "state", `"recipients":1`},
+		"key-create":         {"key.create", "key:*", `"automatic":false`},
+		"key-delete":         {"key.delete", "key:*"},
+		"key-disable":        {"key.disable", "key:*"},
+		"key-enable":         {"key.enable", "key:*"},
+		"policy-create":      {"policy.create", "policy:*", `"receiver_tags":["pods"]`},
+		"policy-delete":      {"policy.delete", "policy:*"},
+		"policy-disable":     {"policy.disable", "policy:*"},
+		"policy-enable":      {"policy.enable", "policy:*"},
+		"policy-update":      {"policy.update", "policy:*", `"receiver_tags":["pods"]`},
+		"policyset-apply":    {"policyset.apply", "policyset", `"created":["`},
+		"policyset-confirm":  {"policyset.confirm", "revision:*"},
+		"record-create":      {"record.create", "record:[*].corp.example", `"tags":["devs"]`},
+		"record-delete":      {"record.delete", "record:[*].corp.example"},
+		"record-update":      {"record.update", "record:[*].corp.example", `"systems":["`},
+		"relay-delete":       {"relay.delete", "relay:*"},
+		"requirement-delete": {"requirement.delete", "requirement:office"},
+		"requirement-set":    {"requirement.set", "requirement:office", `"range":"192.0.2.0/24"`},
+		"revision-restore":   {"policyset.restore", "revision:1", `"reason":"because","changed":null,"created":null,"removed":["`},
+		"seal-add":           {"seal.recipients", "state", `"added":"age1`},
+		"seal-remove":        {"seal.recipients", "state", `"removed":"age1`},
+		"seal-rotate":        {"seal.rotate", "state", `"root":`},
+		"system-add":         {"system.add", "system:*", `"system":"`},
+		"system-approve":     {"system.approve", "system:*"},
+		"system-delete":      {"system.delete", "system:*"},
+		"system-disable":     {"system.disable", "system:*"},
+		"system-enable":      {"system.enable", "system:*"},
+		"system-revoke":      {"system.revoke", "system:*"},
+		"system-routes":      {"system.route", "system:*", `"subnet":"192.168.9.0/24"`},
+		"system-tags":        {"system.tag", "system:*", `{"add":["pods","x"]}},{"action":"system.tag","detail":{"remove":["y"]}}`},
+		"system-trust":       {"system.trust", "system:*", `"mark":"`},
+		"system-unadd":       {"system.unadd", "system:*", `"system":"`},
+		"system-untrust":     {"system.trust", "system:*", `"unmark":"disk"`},
+		"system-update":      {"system.[ue]*", "system:*", `"at":"`}, // of its parts, or the only one
+		"tag-rename":         {"tag.rename", "tag:x", `"to":"z"`},
+		"tag-set":            {"tag.set", "tag:pods", `"trust":["mfa"]`},
+		"tests-set":          {"tests.set", "tests", `"tests":1`},
+		"token-create":       {"token.create", "token:*", `"name":"spare","scopes":["read"]`},
+		"token-revoke":       {"token.revoke", "token:*"},
+		"zone-create":        {"zone.create", "zone:corp.example", `"name":"corp.example"`},
+		"zone-delete":        {"zone.delete", "zone:corp.example"},
+		"zone-update":        {"zone.update", "zone:corp.example", `"auto_tags":["devs"]`},
+	}
+}
+
+// wantOneRecord fails unless exactly one record was written after before, of this request
+// and saying what the operation did. It returns its object.
+func (w *world) wantOneRecord(op string, before int64, request string) (object string) {
 	w.t.Helper()
 	list, err := w.store.Audit(w.t.Context(), store.AuditQuery{After: before})
 	if err != nil {
@@ -36,7 +90,15 @@ func (w *world) wantOneRecord(op string, before int64, request string) {
 	}
 	if len(list) != 1 || list[0].Request != request || request == "" || list[0].Actor != "token:root" || list[0].Outcome != audit.Done {
 		w.t.Errorf("%s leaves %d records, the first %+v; the request is %q", op, len(list), list, request)
+		return ""
 	}
+	e, want := list[0], recorded()[op]
+	action, _ := path.Match(want[0], e.Action)
+	about, _ := path.Match(want[1], e.Object)
+	if !action || !about || !strings.Contains(e.Clear, want[2]) {
+		w.t.Errorf("%s leaves the record %s %s %s, want %s", op, e.Action, e.Object, e.Clear, want)
+	}
+	return e.Object
 }
 
 // refusesUnrecorded makes a change while no record can be written: it must not happen.
