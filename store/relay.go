@@ -32,7 +32,7 @@ type EnrolRelayParams struct {
 
 // Sizes of what a relay says about itself.
 const (
-	maxSTUN    = 8
+	MaxSTUN    = 8
 	maxAddrLen = 255 + 6 // a host name and a port
 )
 
@@ -50,6 +50,7 @@ func (s *Store) EnrolRelay(ctx context.Context, at time.Time, p EnrolRelayParams
 		if created = id == ""; created {
 			id, err = w.enrolRelay(ctx, &p)
 		} else {
+			w.c.By = Actor("relay:" + id)
 			err = w.moveRelay(ctx, id, &p)
 		}
 		if err != nil {
@@ -70,8 +71,8 @@ func checkRelay(p *EnrolRelayParams) error {
 	if _, err := wire.ParseName(p.Name); err != nil {
 		return err
 	}
-	if len(p.Info.STUN) > maxSTUN {
-		return fmt.Errorf("%d STUN addresses, at most %d", len(p.Info.STUN), maxSTUN)
+	if len(p.Info.STUN) > MaxSTUN {
+		return fmt.Errorf("%d STUN addresses, at most %d", len(p.Info.STUN), MaxSTUN)
 	}
 	for _, a := range append([]string{p.Info.Addr}, p.Info.STUN...) {
 		if a == "" || len(a) > maxAddrLen {

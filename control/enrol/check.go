@@ -83,15 +83,13 @@ func hostFits(h wire.Host) bool {
 	return len(h.Hostname) <= maxHostField && len(h.Platform) <= maxHostField && len(h.Version) <= maxHostField
 }
 
-// Maximum sizes of how a relay says it is reached.
-const (
-	maxRelaySTUN = 16
-	maxRelayAddr = 255 // bytes of host:port
-)
+// maxRelayAddr bounds how a relay says it is reached, in bytes of host:port. How many
+// addresses it may have is the store's to say.
+const maxRelayAddr = 255
 
 func checkRelay(r *wire.RelayInfo) (bad []wire.Problem) {
-	if len(r.STUN) > maxRelaySTUN {
-		return []wire.Problem{{Path: "relay.stun", Message: fmt.Sprintf("%d addresses, at most %d", len(r.STUN), maxRelaySTUN)}}
+	if len(r.STUN) > store.MaxSTUN {
+		return []wire.Problem{{Path: "relay.stun", Message: fmt.Sprintf("%d addresses, at most %d", len(r.STUN), store.MaxSTUN)}}
 	}
 	check := func(path, addr string) {
 		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" || len(addr) > maxRelayAddr {

@@ -49,6 +49,7 @@ func Run(t *testing.T, open Opener) {
 		{"relays", testRelays},
 		{"tokens", testTokens},
 		{"activity", testActivity},
+		{"records", testRecords},
 		{"revisions", testRevisions},
 		{"nothing in part", testNothingInPart},
 		{"snapshot", testSnapshot},
