@@ -358,3 +358,58 @@ func TestATokenOfSomebodyElse(t *testing.T) {
 		}
 	})
 }
+
+// TestWithoutARecordNobodyGetsMore: a set that may only shrink has no new token in it, and
+// none that ends later than it did; one that may grow names all of them.
+func TestWithoutARecordNobodyGetsMore(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	file := func(lines ...string) []token {
+		t.Helper()
+		tok, err := ParseTokens([]byte(strings.Join(lines, "\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tok.list
+	}
+	const noon, one, two = " 2026-03-01T12:00:00Z", " 2026-03-01T13:00:00Z", " 2026-03-01T14:00:00Z"
+	had, _, _ := bearers(nil).replaced(file(aliceToken+" alice"+one, bobToken+" bob", carolToken+" carol"+noon), now, false)
+	for _, tc := range []struct {
+		line       string
+		less       bool
+		until      string // of alice; empty is gone, "-" for ever
+		held       int
+		prolonged  int
+		addedNames string
+	}{
+		{aliceToken + " alice" + one, true, one, 2, 0, ""},
+		{aliceToken + " alice" + two, true, one, 2, 0, ""},
+		{aliceToken + " alice", true, one, 2, 0, ""},
+		{aliceToken + " alice" + two, false, two, 2, 1, "alice@default"},
+		{aliceToken + " alice", false, "-", 2, 1, "alice@default"},
+		{aliceToken + " alice" + noon, false, "", 1, 0, ""},
+		{aliceToken + " alice" + one + "\n" + twinToken + " twin", true, one, 2, 0, ""},
+		{aliceToken + " alice" + one + "\n" + twinToken + " twin", false, one, 3, 0, "twin@default"},
+		{aliceToken + " mallory", true, "", 1, 0, ""}, // somebody else's
+	} {
+		next, gone, change := had.replaced(file(tc.line, bobToken+" bob"), now, tc.less)
+		until, added, prolonged := "", "", 0
+		for _, b := range next {
+			if b.who.User == "alice" {
+				if until = "-"; !b.until.IsZero() {
+					until = " " + b.until.Format(time.RFC3339)
+				}
+			}
+		}
+		if change != nil {
+			added, prolonged = strings.Join(change.AddedOf, ","), change.Prolonged
+		}
+		if until != tc.until || len(next) != tc.held || added != tc.addedNames || prolonged != tc.prolonged || (len(gone) > 0) != (until == "") {
+			t.Errorf("%q, less %v: until %q, %d held, %d gone, added %q, %d prolonged", tc.line, tc.less, until, len(next), len(gone), added, prolonged)
+		}
+	}
+	for at, want := range map[time.Duration]bool{time.Hour - 1: true, time.Hour: false} {
+		if got := had.whose("Bearer "+aliceToken, now.Add(at)); (got != nil) != want {
+			t.Errorf("after %s: %v", at, got)
+		}
+	}
+}

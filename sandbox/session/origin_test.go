@@ -18,6 +18,9 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 		{"GET", "", aliceToken, 200, ""},
 	} {
 		w := do(t, s, tc.method, "/sessions", tc.token, "", "Origin", tc.origin)
+		if w.Header().Get("Vary") != "Origin" { // or a cache would hand one page's answer to another
+			t.Errorf("%s from %q: varies by %q", tc.method, tc.origin, w.Header().Get("Vary"))
+		}
 		if got := w.Header().Get("Access-Control-Allow-Origin"); w.Code != tc.status || got != tc.allowed || w.Header().Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("%s from %q: %d, allows %q", tc.method, tc.origin, w.Code, got)
 		}
@@ -26,7 +29,8 @@ func TestPagesOfListedOriginsMayCall(t *testing.T) {
 	if w := do(t, plain, "GET", "/sessions", aliceToken, "", "Origin", page); w.Header().Get("Access-Control-Allow-Origin") != "" {
 		t.Error("a page may call a server that lists none")
 	}
-	for text, ok := range map[string]bool{page: true, "http://127.0.0.1:3000": true, "*": false, "null": false, page + "/": false, "app.example.com": false, "https://u@h": false} {
+	for text, ok := range map[string]bool{page: true, "http://127.0.0.1:3000": true, "*": false, "null": false, page + "/": false, "app.example.com": false, "https://u@h": false,
+		"ftp://h": false, "https://": false, "https://h?x": false, "https://h\x7f": false} {
 		if (CheckOrigin(text) == nil) != ok {
 			t.Errorf("%q: %v", text, CheckOrigin(text))
 		}

@@ -291,9 +291,11 @@ func TestTenantsWaitForThemselvesOnly(t *testing.T) {
 
 func TestTokenFiles(t *testing.T) {
 	for _, text := range []string{"short alice", aliceToken, aliceToken + " a b", aliceToken + " al/ice",
-		aliceToken + " alice tomorrow", aliceToken + " alice 2026-12-31T18:00:00Z x", aliceToken + " alice\n" + aliceToken + " bob"} {
+		aliceToken + " alice tomorrow", aliceToken + " alice 2026-12-31T18:00:00Z x", aliceToken + " alice\n" + aliceToken + " bob",
+		strings.Repeat("x", minToken-1) + " alice", aliceToken + " alice@a/b", aliceToken + " alice@", aliceToken + " @lab", aliceToken + " alice 0001-01-01T00:00:00Z",
+		"#" + strings.Repeat("x\n#", maxTokenFile/3+1)} {
 		if _, err := ParseTokens([]byte(text)); err == nil {
-			t.Errorf("took %q", text)
+			t.Errorf("took %.99q", text)
 		} else if strings.Contains(err.Error(), aliceToken) {
 			t.Errorf("the error tells the token: %v", err)
 		}
