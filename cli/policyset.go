@@ -93,6 +93,9 @@ func impactText(w io.Writer, im *api.Impact) {
 	for _, text := range im.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", clean(text))
 	}
+	if gap := im.Asked.Gap(); gap != "" {
+		fmt.Fprintf(w, "! %s\n", gap)
+	}
 	fmt.Fprintf(w, "%d gained, %d lost, %d pairs introduced, %d forgotten, %d live flows cut, %d tests flipped\n",
 		im.GainedCount, im.LostCount, len(im.Introduced), len(im.Forgotten), len(im.Flows), len(im.Tests))
 }

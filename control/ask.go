@@ -33,6 +33,12 @@ type ask struct {
 // ask puts a question to systems, as far as they are connected, and returns what those
 // say that answer in time. what makes the question for one of them.
 func (h *hub) ask(ctx context.Context, ids []wire.SystemID, what func(wire.SystemID) wire.Ask) map[wire.SystemID]*wire.FlowReport {
+	told, _ := h.askCounted(ctx, ids, what)
+	return told
+}
+
+// askCounted is ask, and tells how many were asked.
+func (h *hub) askCounted(ctx context.Context, ids []wire.SystemID, what func(wire.SystemID) wire.Ask) (told map[wire.SystemID]*wire.FlowReport, asked int) {
 	q := &ask{wait: make(map[wire.SystemID]bool), told: make(map[wire.SystemID]*wire.FlowReport), done: make(chan struct{})}
 	name := wire.NewID(16)
 	h.mu.Lock()
@@ -47,9 +53,9 @@ func (h *hub) ask(ctx context.Context, ids []wire.SystemID, what func(wire.Syste
 			}
 		}
 	}
-	if len(q.wait) == 0 {
+	if asked = len(q.wait); asked == 0 {
 		h.mu.Unlock()
-		return nil
+		return nil, 0
 	}
 	h.asks[name] = q
 	h.mu.Unlock()
@@ -64,7 +70,7 @@ func (h *hub) ask(ctx context.Context, ids []wire.SystemID, what func(wire.Syste
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.asks, name)
-	return q.told
+	return q.told, asked
 }
 
 func forFlows(wire.SystemID) wire.Ask { return wire.Ask{Flows: true} }
@@ -153,8 +159,9 @@ func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
 	return list
 }
 
-// flowsCut returns the live flows that nothing would allow after a change.
-func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
+// flowsCut returns the live flows that nothing would allow after a change, and of whom that
+// is known.
+func (h *hub) flowsCut(ctx context.Context, t *tried) ([]api.LiveFlow, *api.Asked) {
 	receivers := t.receivers()
 	own := make(map[wire.SystemID][]string, len(receivers))
 	h.mu.Lock()
@@ -164,7 +171,8 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 		}
 	}
 	h.mu.Unlock()
-	list := received(h.ask(ctx, receivers, forFlows), func(to wire.SystemID, f *wire.ReportedFlow) bool {
+	told, asked := h.askCounted(ctx, receivers, forFlows)
+	list := received(told, func(to wire.SystemID, f *wire.ReportedFlow) bool {
 		return t.before.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String())) &&
 			!t.after.Allows(f.Peer, to, f.Flow, slices.Contains(own[to], f.Dst.Addr().String()))
 	})
@@ -174,7 +182,7 @@ func (h *hub) flowsCut(ctx context.Context, t *tried) []api.LiveFlow {
 		list[i].Run = cmp.Or(h.runOf(list[i].From), h.runOf(list[i].To))
 	}
 	h.people().flows(list)
-	return list
+	return list, &api.Asked{Concerned: len(receivers), Asked: asked, Answered: len(told)}
 }
 
 func received(reports map[wire.SystemID]*wire.FlowReport, keep func(wire.SystemID, *wire.ReportedFlow) bool) []api.LiveFlow {

@@ -40,7 +40,7 @@ func (h *hub) Order(ctx context.Context, how admin.How, do doing) (out admin.Out
 		}
 		if how.DryRun {
 			give() // agents are asked at leisure
-			t.impact.Flows = h.flowsCut(ctx, t)
+			t.impact.Flows, t.impact.Asked = h.flowsCut(ctx, t)
 			out.Revision, out.Impact = t.revision, &t.impact
 			return out, nil
 		}

@@ -82,6 +82,9 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		if c.lost > 0 && c.gained == 0 && (len(got.Forgotten) != 1 || got.Lost[0].Names[0] == "") {
 			t.Errorf("%s %s: %+v", c.method, c.path, got)
 		}
+		if q := got.Asked; q == nil || (q.Concerned > 0) != (c.lost > 0) || q.Asked != 0 || (q.Gap() != "") != (c.lost > 0) {
+			t.Errorf("%s %s: nobody was asked for flows, and it says %+v", c.method, c.path, q)
+		}
 		after, n := w.storeState()
 		if n != records || !reflect.DeepEqual(before, after) {
 			t.Fatalf("%s %s changed the store", c.method, c.path)
@@ -147,6 +150,9 @@ func TestDryRunsNameTheFlowsTheyWouldCut(t *testing.T) {
 	if len(got.Flows) != 1 || got.Flows[0].From != a.id || got.Flows[0].To != b.id || got.Flows[0].Dst.Port() != 22 || got.Flows[0].Bytes != 9 {
 		t.Errorf("flows %+v", got.Flows) // not the one on port 23, which nothing allows now either
 	}
+	if q := got.Asked; q == nil || *q != (api.Asked{Concerned: 2, Asked: 2, Answered: 2}) || q.Gap() != "" {
+		t.Errorf("both were asked and both answered, and it says %+v", q)
+	}
 	var live api.Page[api.LiveFlow]
 	ask("GET", "/flows", nil, &live)
 	if len(live.Items) != 2 {
@@ -172,7 +178,11 @@ func TestSilentAgentsDelayADryRunByTwoSeconds(t *testing.T) {
 	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
 		pairOf(t, w)
 		began := time.Now()
-		w.api("POST", "/policies/p/disable?dry_run=true", nil, nil)
+		var got api.Impact
+		w.api("POST", "/policies/p/disable?dry_run=true", nil, &got)
+		if q := got.Asked; q == nil || *q != (api.Asked{Concerned: 2, Asked: 2}) || q.Gap() == "" {
+			t.Errorf("none answered, and it says %+v", q)
+		}
 		if took := time.Since(began); took < askFor || took > askFor+time.Second {
 			t.Errorf("it took %s", took)
 		}

@@ -81,6 +81,12 @@ func merge(sum, one *api.Impact) {
 	sum.Introduced = append(sum.Introduced, one.Introduced...)
 	sum.Forgotten = append(sum.Forgotten, one.Forgotten...)
 	sum.Flows = append(sum.Flows, one.Flows...)
+	if a := one.Asked; a != nil {
+		if sum.Asked == nil {
+			sum.Asked = new(api.Asked)
+		}
+		sum.Asked.Concerned, sum.Asked.Asked, sum.Asked.Answered = sum.Asked.Concerned+a.Concerned, sum.Asked.Asked+a.Asked, sum.Asked.Answered+a.Answered
+	}
 	sum.Tests = append(sum.Tests, one.Tests...)
 	sum.Warnings = append(sum.Warnings, one.Warnings...)
 }
@@ -153,6 +159,9 @@ func (p *proposal) lines(t theme.Theme) []string {
 	i := &p.impact
 	if i.GainedCount+i.LostCount+len(i.Flows)+len(i.Tests) == 0 {
 		out = append(out, "right now nobody gains or loses anything, and no flow is cut")
+	}
+	if gap := i.Asked.Gap(); gap != "" {
+		out = append(out, t.Paint(theme.Warn, "! "+gap))
 	}
 	part := func(tone theme.Tone, mark, what string, n, shown int, line func(int) string) {
 		if n == 0 {

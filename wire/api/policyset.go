@@ -96,10 +96,27 @@ type Impact struct {
 	Introduced  [][2]wire.SystemID `json:"introduced"` // pairs that get to know each other
 	Forgotten   [][2]wire.SystemID `json:"forgotten"`  // pairs that forget each other
 	Flows       []LiveFlow         `json:"flows_cut"`
+	Asked       *Asked             `json:"flows_asked,omitempty"` // of whom Flows are known; of a dry run
 	Tests       []TestResult       `json:"tests_flipped"`
 	// Warnings name what is allowed and probably not meant, such as a tag that no system
 	// carries.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Asked says of how many systems it is known which flows live there. No flow of the others is
+// listed, and some may be cut.
+type Asked struct {
+	Concerned int `json:"concerned"` // systems at which something is lost
+	Asked     int `json:"asked"`     // of them, those that are connected
+	Answered  int `json:"answered"`  // of them, those that answered in time
+}
+
+// Gap says in a sentence how many did not answer; "" when all have.
+func (a *Asked) Gap() string {
+	if a == nil || a.Answered >= a.Concerned {
+		return ""
+	}
+	return fmt.Sprintf("of %d systems where access is lost %d could be asked for live flows and %d answered: what lives at the others is not known", a.Concerned, a.Asked, a.Answered)
 }
 
 // LiveFlow is a flow as the agent at its receiving end reports it.
