@@ -9,14 +9,14 @@ import (
 	"enclave/wire"
 )
 
-// twosome is two systems, the lesser ID first.
-type twosome [2]wire.SystemID
+// pairKey is two systems, the lesser ID first.
+type pairKey [2]wire.SystemID
 
 // tooMany reports whether two systems have more grants between them than a map carries,
 // and remembers it for the warnings. An agent refuses such an entry whole, so that the
 // two would not know each other while everybody says that they do; mu is held.
 func (h *hub) tooMany(a, b wire.SystemID, grants int) bool {
-	pair := twosome{min(a, b), max(a, b)}
+	pair := pairKey{min(a, b), max(a, b)}
 	if grants <= wire.MaxGrantsPerPeer {
 		delete(h.crowded, pair)
 		return false
@@ -30,11 +30,11 @@ func (h *hub) tooMany(a, b wire.SystemID, grants int) bool {
 
 // tooCrowded warns of such pairs, naming the first; mu is held.
 func (h *hub) tooCrowded() []string {
-	maps.DeleteFunc(h.crowded, func(p twosome, _ int) bool { return h.nodes[p[0]] == nil || h.nodes[p[1]] == nil })
+	maps.DeleteFunc(h.crowded, func(p pairKey, _ int) bool { return h.nodes[p[0]] == nil || h.nodes[p[1]] == nil })
 	if len(h.crowded) == 0 {
 		return nil
 	}
-	p := slices.MinFunc(slices.Collect(maps.Keys(h.crowded)), func(a, b twosome) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
+	p := slices.MinFunc(slices.Collect(maps.Keys(h.crowded)), func(a, b pairKey) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	more := ""
 	if n := len(h.crowded) - 1; n > 0 {
 		more = fmt.Sprintf(", as do %d more pairs", n)

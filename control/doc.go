@@ -19,6 +19,7 @@
 //
 // It refuses revoked identities at every request, not only at the handshake. It never
 // stops over a stored policy that no longer validates: its last good version is served,
-// or none, and the log, the activity record and the status say so (0088). Keys and certificates are control/enrol's,
-// who-may-reach-whom is control/policy's, the wire shapes are enclave/wire's.
+// or none, and the log, the activity record and the status say so (0088). Keys and
+// certificates are control/enrol's, who-may-reach-whom is control/policy's, the wire shapes
+// are enclave/wire's.
 package control

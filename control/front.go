@@ -23,7 +23,8 @@ type Reopen func(ctx context.Context, ids []seal.Identity, held *store.Held) (*S
 
 // Front has the listeners of a control plane and hands requests to its server. It stays
 // when the state is locked: then there is no server and no key of the state, and the
-// front says so to everybody but who comes to unlock it (docs/decisions/0105-locked-while-it-runs.md).
+// front says so to everybody but who comes to unlock it
+// (docs/decisions/0105-locked-while-it-runs.md).
 type Front struct {
 	cfg    Config
 	log    *slog.Logger

@@ -50,7 +50,7 @@ type hub struct {
 	rules     store.Rules                // what else the policy set says
 	dns       dns                        // zones and records, and what they come to
 	refused   []refusal                  // to be reported
-	crowded   map[twosome]int            // pairs with more grants than a map carries, and how many
+	crowded   map[pairKey]int            // pairs with more grants than a map carries, and how many
 	asks      map[string]*ask            // open questions to agents
 	advanced  time.Time                  // the last instant that the engine was told by the timer
 	revision  wire.Revision
@@ -86,7 +86,7 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
-		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask), crowded: make(map[twosome]int),
+		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask), crowded: make(map[pairKey]int),
 		revision: org.Revision, news: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	h.dns = newDNS(store.DNS{Base: h.zone})
@@ -170,7 +170,7 @@ func (h *hub) view(st *stream, now, horizon time.Time, all bool) (v discovery.Vi
 		}
 	}
 	if !v.Part {
-		maps.DeleteFunc(h.crowded, func(p twosome, _ int) bool { return p[0] == st.id || p[1] == st.id })
+		maps.DeleteFunc(h.crowded, func(p pairKey, _ int) bool { return p[0] == st.id || p[1] == st.id })
 		for _, pair := range h.engine.Pairs(st.id, now, h.horizon(now)) {
 			introduce(pair.Peer, pair.Grants)
 		}

@@ -28,7 +28,8 @@ const bigFile = 1 << 30
 // TestBehindAGateway: real services on a network without an agent, reached through one
 // that stands between, with curl, psql and ping as an operator would. The network behind
 // is a namespace at the other end of a veth pair; it needs no root, but a system that lets
-// users have namespaces. What is there: behind_linux_test.go. Tools that are not installed are named in the log.
+// users have namespaces. What is there: behind_linux_test.go. Tools that are not installed
+// are named in the log.
 func TestBehindAGateway(t *testing.T) {
 	if os.Getenv(behind) != "" {
 		serveBehind(t)

@@ -41,8 +41,8 @@ func (w *writing) keep(ctx context.Context, part, id string, doc any) error {
 }
 
 // PolicySetAt rebuilds the policy set as it was at a revision; its parts are in the
-// order of their names, so that two sets can be compared line by line. It is ErrNotFound for a revision that is to come, or
-// from before history was kept.
+// order of their names, so that two sets can be compared line by line. It is ErrNotFound
+// for a revision that is to come, or from before history was kept.
 func (s *Store) PolicySetAt(ctx context.Context, rev wire.Revision) (set wire.PolicySet, err error) {
 	err = s.view(ctx, "read policy set", func(r reader, org wire.OrgID) (err error) {
 		set, err = policySetAt(ctx, r, org, rev, allParts()...)

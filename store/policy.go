@@ -90,25 +90,14 @@ func (w *writing) freeName(ctx context.Context, name string, but wire.PolicyID) 
 	return conflict("the name %q is that of policy %s already; choose another", name, id)
 }
 
+// addPolicy writes a document whose ID is new.
 func (w *writing) addPolicy(ctx context.Context, doc *wire.Policy) error {
-	text, err := toJSON(doc)
-	if err != nil {
+	return w.writePolicy(ctx, doc, func(text string, ends any) error {
+		at := w.c.At.UnixNano()
+		_, err := w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
+			doc.Enabled, ends, text, at, at, w.rev)
 		return err
-	}
-	ends, err := expiry(doc)
-	if err != nil {
-		return err
-	}
-	at := w.c.At.UnixNano()
-	_, err = w.ExecContext(ctx, "INSERT INTO policies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", w.org, doc.ID, doc.Name, doc.Kind,
-		doc.Enabled, ends, text, at, at, w.rev)
-	if err != nil {
-		return err
-	}
-	if err := w.tagPolicy(ctx, doc); err != nil {
-		return err
-	}
-	return w.keep(ctx, policyPart, string(doc.ID), doc)
+	})
 }
 
 func (w *writing) dropPolicy(ctx context.Context, id wire.PolicyID) error {
@@ -175,6 +164,15 @@ func (w *writing) freshPolicy(ctx context.Context, id wire.PolicyID) (Policy, er
 
 // putPolicy writes a document over the one with its ID.
 func (w *writing) putPolicy(ctx context.Context, doc *wire.Policy) error {
+	return w.writePolicy(ctx, doc, func(text string, ends any) error {
+		return w.exec(ctx, notFound("policy", doc.ID), `UPDATE policies SET name = ?, kind = ?, enabled = ?, expires_at = ?,
+			document = ?, updated_at = ?, version = ? WHERE org_id = ? AND id = ?`,
+			doc.Name, doc.Kind, doc.Enabled, ends, text, w.c.At.UnixNano(), w.rev, w.org, doc.ID)
+	})
+}
+
+// writePolicy writes a document, its row by row, and what is kept beside it.
+func (w *writing) writePolicy(ctx context.Context, doc *wire.Policy, row func(text string, ends any) error) error {
 	text, err := toJSON(doc)
 	if err != nil {
 		return err
@@ -183,10 +181,7 @@ func (w *writing) putPolicy(ctx context.Context, doc *wire.Policy) error {
 	if err != nil {
 		return err
 	}
-	err = w.exec(ctx, notFound("policy", doc.ID), `UPDATE policies SET name = ?, kind = ?, enabled = ?, expires_at = ?,
-		document = ?, updated_at = ?, version = ? WHERE org_id = ? AND id = ?`,
-		doc.Name, doc.Kind, doc.Enabled, ends, text, w.c.At.UnixNano(), w.rev, w.org, doc.ID)
-	if err != nil {
+	if err := row(text, ends); err != nil {
 		return err
 	}
 	if err := w.tagPolicy(ctx, doc); err != nil {

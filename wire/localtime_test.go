@@ -48,7 +48,8 @@ func TestLocalTimesAgreeWithLookingAtTheClock(t *testing.T) {
 					t.Fatal(err)
 				}
 				text := shown.Format(LocalTimeLayout)
-				// Nothing before shows it or a later time, and got shows it or lies behind a gap.
+				// Nothing before shows it or a later time, and got shows it or lies behind
+				// a gap.
 				if s := got.In(loc).Format(LocalTimeLayout); s < text {
 					t.Errorf("%s %s: at %v the clock shows only %s", text, zone, got, s)
 				}

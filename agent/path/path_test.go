@@ -251,7 +251,7 @@ func TestPongs(t *testing.T) {
 	}
 }
 
-// TestMake before break: a better address takes over without a step in between.
+// TestBetterAddressTakesOver makes before it breaks: there is no step in between.
 func TestBetterAddressTakesOver(t *testing.T) {
 	s := newSim(t, "easy", "easy")
 	s.run(10*time.Second, true)

@@ -26,9 +26,9 @@ func Lean(ctx context.Context) {
 	}
 }
 
-// Trim is what Lean does, once. It advises the kernel to let go of the mappings of this program's file that
-// nobody has written to. With those MADV_DONTNEED loses nothing: the file holds the same
-// bytes (madvise(2)).
+// Trim is what Lean does, once. It advises the kernel to let go of the mappings of this
+// program's file that nobody has written to. With those MADV_DONTNEED loses nothing: the
+// file holds the same bytes (madvise(2)).
 func Trim() error {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

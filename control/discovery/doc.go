@@ -8,6 +8,6 @@
 // socket and no clock, so the same view always gives the same map.
 //
 // The law of this package: the map that an agent has after the deltas of a [Ledger] is
-// the map that [View.Map] builds from nothing (docs/decisions/0080, 0028). A system learns of another only through an introduction:
-// there is no list of systems to leak.
+// the map that [View.Map] builds from nothing (docs/decisions/0080, 0028). A system learns
+// of another only through an introduction: there is no list of systems to leak.
 package discovery

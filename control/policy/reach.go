@@ -14,8 +14,8 @@ import (
 
 // never lists what no subnet of a gateway covers, 0.0.0.0/0 least of all: this host
 // and this network (RFC 1122), loopback, link-local (among them the metadata services
-// of clouds), multicast, broadcast, stand-ins for names, and IPv4 in IPv6 clothes (RFC 4291 section
-// 2.5.5.2), which a dialler would undress and reach loopback after all.
+// of clouds), multicast, broadcast, stand-ins for names, and IPv4 in IPv6 clothes (RFC 4291
+// section 2.5.5.2), which a dialler would undress and reach loopback after all.
 func never() []netip.Prefix {
 	return []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),

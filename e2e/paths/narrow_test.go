@@ -66,7 +66,8 @@ func TestNarrowPaths(t *testing.T) {
 	}
 }
 
-// TestAPathGetsNarrower takes a full-size flow from a wide link to a narrow one, whose router says so.
+// TestAPathGetsNarrower takes a full-size flow from a wide link to a narrow one, whose
+// router says so.
 func TestAPathGetsNarrower(t *testing.T) {
 	scenario(t, baseSeed(), 1, func(w *world) {
 		alice := w.system("alice", w.lab.Host("alice", w.lab.Behind(natlab.Easy()), wireLink))

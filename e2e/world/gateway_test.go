@@ -161,6 +161,15 @@ func (o *office) echoes(c net.Conn) {
 	}
 }
 
+// wasReset wants the sender's end of a flow that was cut to be told so.
+func (o *office) wasReset(c net.Conn) {
+	o.t.Helper()
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		o.t.Errorf("the sender's end was told %v, want a reset", err)
+	}
+}
+
 // TestAGatewayCarries what its policy says, and nothing else, into a network without agents.
 func TestAGatewayCarries(t *testing.T) {
 	o := newOffice(t, 1, nil)
@@ -226,10 +235,7 @@ func TestAFlowThroughAGatewayEnds(t *testing.T) {
 	o.echoes(c)
 	_, err = o.API.PolicyDo(o.ctx, string(o.policy.ID), "disable")
 	o.must(err)
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the sender's end was told %v, want a reset", err)
-	}
+	o.wasReset(c)
 	for _, host := range []string{"laptop", "gate0"} {
 		o.until(host+" logs the cut", func() bool { return o.logged.said(host, "policy.disable") })
 	}
@@ -332,10 +338,7 @@ func TestTimeEndsAFlowThroughAGateway(t *testing.T) {
 				_, err := o.API.SetRoutes(o.ctx, id(o.gateways[0]), nil, []string{o.subnet().String()})
 				o.must(err)
 			}
-			c.SetReadDeadline(time.Now().Add(30 * time.Second))
-			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the sender's end was told %v, want a reset", err)
-			}
+			o.wasReset(c)
 			if cause == "route" {
 				o.until("its status says so", func() bool {
 					return strings.Contains(strings.Join(o.gateways[0].Status().Warnings, " "), "may carry nothing any more")
@@ -464,10 +467,7 @@ func TestANameBehindAGateway(t *testing.T) {
 	}
 	_, err = o.API.PolicyDo(o.ctx, string(o.policy.ID), "disable")
 	o.must(err)
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the sender's end was told %v, want a reset", err)
-	}
+	o.wasReset(c)
 	o.until("the name is gone with the policy", func() bool {
 		r, err = o.laptop.Resolve(o.ctx, "service.lab", "AAAA")
 		return err == nil && r.Kind == "outside"

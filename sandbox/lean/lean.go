@@ -153,7 +153,8 @@ var needed = [...]string{"enclave/sandbox", "github.com/dop251/goja", "github.co
 	"golang.org/x/text/", "golang.org/x/sys/unix"}
 
 // beside are those of the standard library that only other modes use. The interpreter
-// imports some of them (compress, hash/crc32) for its profiler, which is never started in a worker.
+// imports some of them (compress, hash/crc32) for its profiler, which is never started in a
+// worker.
 var beside = [...]string{"archive/", "compress/", "crypto", "database/", "encoding/asn1", "encoding/xml", "flag", "hash/crc32", "html", "image",
 	"io/ioutil", "mime", "net.", "net/http", "net/mail", "os/signal", "text/", "time/tzdata", "vendor/"}
 

@@ -19,10 +19,11 @@ import (
 )
 
 // AuditFile keeps records in a file of JSON lines, for sandboxes without a control
-// plane: several processes may append to one, by turns. Each line carries the SHA-256 of the line before, so that a line that was
-// changed or taken out shows. The last line, and that lines were cut off the end, shows only
-// to who remembers the hash of a line (VerifyAudit), which is what control's trail is better
-// at. Its format: docs/format/audit.md.
+// plane: several processes may append to one, by turns. Each line carries the SHA-256 of
+// the line before, so that a line that was changed or taken out shows. The last line, and
+// that lines were cut off the end, shows only to who remembers the hash of a line
+// (VerifyAudit), which is what control's trail is better at. Its format:
+// docs/format/audit.md.
 type AuditFile struct {
 	Torn int64 // bytes of a record that was not written whole, when the file was opened
 
@@ -158,8 +159,8 @@ func VerifyAudit(r io.Reader, head string) (AuditReport, error) {
 	return rep, err
 }
 
-// verifyAudit begins behind the line of the hash last. It also returns how many bytes the whole lines are, and whether head is the hash
-// of one of them, or of nothing.
+// verifyAudit begins behind the line of the hash last. It also returns how many bytes the
+// whole lines are, and whether head is the hash of one of them, or of nothing.
 func verifyAudit(r io.Reader, last, head string) (rep AuditReport, whole int64, held bool, err error) {
 	rep.Head = last
 	in := bufio.NewReaderSize(r, maxAuditLine)

@@ -70,7 +70,8 @@ func TestAReferenceIsOfOneRun(t *testing.T) {
 						t.Errorf("the refusal tells: %v", err)
 					}
 				}
-				// Alone it is refused, and not sent as if it were the text that its author meant.
+				// Alone it is refused, and not sent as if it were the text that its author
+				// meant.
 				if _, err := thief.Call(t.Context(), "any", json.RawMessage(`{"x":["`+id+`"]}`)); codeOf(err) != RefFailed {
 					t.Errorf("%s sends %s on: %v (holds its own: %v)", who, name, err, holds)
 				}
