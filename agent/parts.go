@@ -25,7 +25,7 @@ type parts struct {
 	agent   *Agent
 	link    *link.Link
 	overlay atomic.Pointer[overlay]
-	at      time.Time // last set; the loop's
+	at, on  time.Time // last set, and when that was; the loop's
 }
 
 var _ plane = (*parts)(nil)
@@ -145,7 +145,7 @@ func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 	o.died.init()
 	o.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: o.addrs})
 	if !p.at.IsZero() {
-		o.filter.SetClock(p.at)
+		o.filter.SetClock(p.at, p.on)
 	}
 	var err error
 	o.tunnel, err = tunnel.New(tunnel.Config{
@@ -176,9 +176,9 @@ func (p *parts) expire(now time.Time) time.Time {
 
 // set makes wall the time by which grants end.
 func (p *parts) set(wall time.Time) {
-	p.at = wall
+	p.at, p.on = wall, time.Now()
 	if o := p.overlay.Load(); o != nil {
-		o.filter.SetClock(wall)
+		o.filter.SetClock(p.at, p.on)
 	}
 }
 

@@ -156,11 +156,12 @@ func (t *Table) tick(now time.Time) {
 	t.clock = clock{wall: max(now.UnixNano(), t.clock.wall+own-t.clock.own), own: own}
 }
 
-// SetClock makes wall the time for rules, also where that is earlier than the table
+// SetClock makes wall the time for rules at now, also where that is earlier than the table
 // went by so far: without it what has ended stays ended, wherever the wall clock is set.
-func (t *Table) SetClock(wall time.Time) {
+func (t *Table) SetClock(wall, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.tick(now) // wall counts from here, and not from the last packet
 	t.clock.wall = wall.UnixNano()
 }
 

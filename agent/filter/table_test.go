@@ -316,8 +316,23 @@ func TestGrantsAreHalfOpenInTime(t *testing.T) {
 
 	b.now = start.Add(-time.Hour) // the wall clock is set back: what has ended stays so
 	b.in(udpIn(), NoRule)
-	b.SetClock(b.now) // somebody who knows says that it is right
+	b.SetClock(b.now, b.now) // somebody who knows says that it is right
 	b.in(udpIn(), Accept)
+}
+
+// TestAClockThatIsSetCountsFromThen: nothing happens for a minute, and then the clock is
+// set to what it shows. What ends ten seconds later does so then, and not at once.
+func TestAClockThatIsSetCountsFromThen(t *testing.T) {
+	g := toUs(wire.UDP)
+	g.NotAfter = start.Add(70 * time.Second)
+	b := newBench(t, g)
+	b.in(udpIn(), Accept)
+	b.now = start.Add(time.Minute)
+	b.SetClock(b.now, b.now)
+	b.now = b.now.Add(10*time.Second - 1)
+	b.in(udpIn(), Accept)
+	b.now = b.now.Add(1)
+	b.in(udpIn(), Expired)
 }
 
 func TestUpdateKeepsWhatAnotherRuleAllows(t *testing.T) {
