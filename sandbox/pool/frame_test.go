@@ -83,8 +83,8 @@ func FuzzFromWorker(f *testing.F) {
 					t.Fatal("a call of a tool that was not offered")
 				}
 			case kindEnd:
-				var res sandbox.Result
-				if parse(body, &res) != nil {
+				res, err := parseEnding(body)
+				if err != nil {
 					continue
 				}
 				res = run.believe(res)

@@ -155,6 +155,9 @@ func (r *running) talk(ctx context.Context) (sandbox.Result, error) {
 	}
 	for {
 		k, body, err := readFrame(r.w.reader)
+		if errors.Is(err, errKind) || errors.Is(err, errLarge) {
+			return sandbox.Result{}, errBroken
+		}
 		if err != nil {
 			return sandbox.Result{}, err
 		}
@@ -170,8 +173,8 @@ func (r *running) talk(ctx context.Context) (sandbox.Result, error) {
 				return sandbox.Result{}, errBroken
 			}
 		case kindEnd:
-			var res sandbox.Result
-			if parse(body, &res) != nil {
+			res, err := parseEnding(body)
+			if err != nil || r.w.reader.Buffered() > 0 { // the end is the last word
 				return sandbox.Result{}, errBroken
 			}
 			return r.believe(res), nil
@@ -264,9 +267,6 @@ func (r *running) answer(ctx context.Context, id uint64, v json.RawMessage, e *s
 	_, _ = r.w.in.Write(b) // a worker that is gone is seen by the reader
 }
 
-// maxFindings is how many findings of a worker are kept.
-const maxFindings = 200
-
 // believe keeps of a worker's result what can be true: known codes, short clean text.
 func (r *running) believe(res sandbox.Result) sandbox.Result {
 	if int64(len(res.Value)) > r.spec.Limits.ValueBytes {
@@ -275,9 +275,6 @@ func (r *running) believe(res sandbox.Result) sandbox.Result {
 	}
 	if res.OK != (res.Error == nil) {
 		return sandbox.Result{Error: sandbox.Errorf(sandbox.CodeWorker, "the worker gave no clear answer")}
-	}
-	if len(res.Findings) > maxFindings {
-		res.Findings = res.Findings[:maxFindings]
 	}
 	if e := res.Error; e != nil {
 		if !e.Code.Valid() {
