@@ -22,14 +22,7 @@ func ChangeRecipients(ctx context.Context, dir string, c Change, f func(*seal.Ke
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	detail, err := f(s.keys)
-	if err != nil {
-		return fmt.Errorf("change recipients: %w", err)
-	}
-	if err := s.keys.Save(); err != nil {
-		return fmt.Errorf("change recipients: %w", err)
-	}
-	return s.recordSeal(ctx, c, "seal.recipients", detail)
+	return s.ChangeRecipients(ctx, c, f)
 }
 
 // ChangeRecipients does the same while the store is in use. The record comes first, so

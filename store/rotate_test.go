@@ -222,3 +222,25 @@ func TestRecipientsChange(t *testing.T) {
 		t.Errorf("%d records of two changes", n)
 	}
 }
+
+// TestNobodyIsLetInUnrecorded: where the record of a change of recipients cannot be kept,
+// or power goes before it is, the keyring is as it was, also of a state that is stopped.
+func TestNobodyIsLetInUnrecorded(t *testing.T) {
+	a, b := identity(t), identity(t)
+	dir := rotatable(t, 3, WithIdentities(a))
+	ctx, cancel := context.WithCancel(t.Context())
+	err := ChangeRecipients(ctx, dir, by(start), func(k *seal.Keyring) (any, error) {
+		defer cancel() // nothing more reaches the database
+		return nil, k.Add(b.Recipient, false)
+	}, WithIdentities(a))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("without a record: %v", err)
+	}
+	if s, err := Open(t.Context(), dir, WithIdentities(b)); !errors.Is(err, seal.ErrWrongIdentity) {
+		t.Errorf("who was let in without a record opens it: %v", err)
+		if err == nil {
+			s.Close()
+		}
+	}
+	wantWhole(t, dir, 3, WithIdentities(a))
+}
