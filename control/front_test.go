@@ -205,6 +205,12 @@ func TestBackupOverTheAPI(t *testing.T) {
 	if err != nil || out.Head.Audit != head.Audit {
 		t.Errorf("%+v, %v", out, err)
 	}
+	// What cannot be recorded is not given out, not a byte of it.
+	w.full.Store(true)
+	if resp, p := w.tryAPI("POST", "/backup", api.BackupOrder{}, nil); p == nil || resp.Header.Get(admin.BackupHeader) != "" {
+		t.Errorf("without a record: %s, %+v", resp.Status, p)
+	}
+	w.full.Store(false)
 	for _, wrong := range []string{"age1x", strings.Repeat("a", 100)} {
 		if _, p := w.tryAPI("POST", "/backup", api.BackupOrder{Recipients: []string{wrong}}, nil); p == nil || p.Code != api.CodeInvalid {
 			t.Errorf("recipient %q: %+v", wrong, p)

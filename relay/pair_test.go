@@ -132,8 +132,8 @@ func TestPresence(t *testing.T) {
 		bob.send(alice, "still?")
 		bob.hears(refused(alice.id, frame.NoTicket)) // the ticket went with its connection
 		w.counted("ended_connections/left", 2)
-		if st := w.srv.Stats(); st.Pairs != 0 {
-			t.Errorf("%d pairs outlive their connection", st.Pairs)
+		if st := w.srv.Stats(); st.Pairs != 0 || len(w.srv.roster.openers) != 0 {
+			t.Errorf("%d pairs outlive their connection, %d are remembered", st.Pairs, len(w.srv.roster.openers))
 		}
 	})
 }

@@ -21,9 +21,11 @@ import (
 type BackupConfig struct {
 	To       []seal.Recipient // who can open it; none: who can open the state
 	Made     time.Time
-	Program  string            // its version, for people
-	Progress Progress          // may be nil
-	Ready    func(backup.Head) // is told what will be in it before the first byte; may be nil
+	Program  string   // its version, for people
+	Progress Progress // may be nil
+	// Ready is told what will be in it before the first byte; its error is the end of the
+	// backup. May be nil.
+	Ready func(backup.Head) error
 }
 
 // Backup writes the state as it is at this instant, encrypted, while changes go on. For
@@ -75,7 +77,9 @@ func (s *Store) backup(ctx context.Context, to io.Writer, recipients []seal.Reci
 	}
 	defer clear(secrets)
 	if cfg.Ready != nil {
-		cfg.Ready(head)
+		if err := cfg.Ready(head); err != nil {
+			return head, err
+		}
 	}
 	w, err := seal.Encrypt(to, recipients)
 	if err != nil {

@@ -63,20 +63,24 @@ func (a *API) routeBackup() {
 }
 
 // sendBackup streams a backup. What goes wrong before its first byte is an answer; after
-// that the connection is cut, and the stream without its end says so.
+// that the connection is cut, and the stream without its end says so. That it was begun is
+// recorded first: who has a part of it has that part, and could leave before the end.
 func (a *API) sendBackup(ctx context.Context, w http.ResponseWriter, c store.Change, to []seal.Recipient) {
 	out := &slowWriter{w: w, c: http.NewResponseController(w)}
-	head, err := a.store.Backup(ctx, out, store.BackupConfig{To: to, Made: c.At, Program: a.version, Ready: func(h backup.Head) {
-		text, err := json.Marshal(h)
-		if err == nil {
-			w.Header().Set(BackupHeader, string(text))
+	_, err := a.store.Backup(ctx, out, store.BackupConfig{To: to, Made: c.At, Program: a.version, Ready: func(h backup.Head) error {
+		err := a.store.Record(ctx, c, "backup.create", "state", map[string]any{
+			"records": h.Audit.Records, "pages": h.Pages, "recipients": len(to)})
+		if err != nil {
+			return err
 		}
+		text, err := json.Marshal(h)
+		if err != nil {
+			return err
+		}
+		w.Header().Set(BackupHeader, string(text))
 		w.Header().Set("Content-Type", "application/octet-stream")
+		return nil
 	}})
-	if err == nil {
-		err = a.store.Record(ctx, c, "backup.create", "state", map[string]any{
-			"records": head.Audit.Records, "pages": head.Pages, "recipients": len(to)})
-	}
 	if err == nil {
 		return
 	}

@@ -202,6 +202,21 @@ func testApplySet(t *testing.T, l *Lab) {
 		t.Errorf("tags %+v", tags)
 	}
 
+	// What is asked of one tag changes, and nothing of another.
+	want.Tags = append(want.Tags, wire.TagTrust{Name: "crew", Trust: []string{"disk"}})
+	_, err = l.ApplySet(l.Ctx, l.C, want, time.Time{})
+	l.must(err)
+	if tags := l.tags(); !slices.Equal(tags["crew"].Trust, []string{"disk"}) || !slices.Equal(tags["pod"].Trust, []string{"disk", "mfa"}) {
+		t.Errorf("tags %+v", tags)
+	}
+	want.Tags = want.Tags[:1]
+	got, err = l.ApplySet(l.Ctx, l.C, want, time.Time{})
+	l.must(err)
+	if tags := l.tags(); len(tags["crew"].Trust) != 0 || !slices.Equal(tags["pod"].Trust, []string{"disk", "mfa"}) {
+		t.Errorf("tags %+v", tags)
+	}
+	rev = got.Revision
+
 	// The same once more is no revision and no record.
 	_, n := l.state()
 	if again, err := l.ApplySet(l.Ctx, l.C, want, start.Add(time.Hour)); err != nil || again.Revision != rev || again.Base != rev {

@@ -44,6 +44,28 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
+// TestNoTwoHandshakesAreAlike: both sides bring what was never there before.
+func TestNoTwoHandshakesAreAlike(t *testing.T) {
+	_, priv, _ := ed25519.GenerateKey(nil)
+	seen := make(map[string]bool)
+	for range 4 {
+		c, err := NewClient()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, _, _, err := Accept(&c.Hello, "s_1", priv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range [][]byte{c.Hello.Key, c.Hello.Nonce, w.Key, w.Nonce, w.Signature} {
+			if seen[string(b)] {
+				t.Errorf("%x stands twice", b)
+			}
+			seen[string(b)] = true
+		}
+	}
+}
+
 func TestWhatIsBound(t *testing.T) {
 	up, down, atServer, atClient := pair(t)
 	_, other, _, _ := pair(t)

@@ -114,6 +114,8 @@ func TestVerify(t *testing.T) {
 		{"a CA", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.IsCA = true })}, ca.pool(), start, ErrMalformed, "CA"},
 		{"signs certificates", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign })}, ca.pool(), start, ErrMalformed, "usage"},
 		{"no purpose", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.ExtKeyUsage = nil })}, ca.pool(), start, ErrMalformed, "purpose"},
+		{"a client's alone", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[1:] })}, ca.pool(), start, ErrMalformed, "purpose"},
+		{"a server's alone", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.ExtKeyUsage = c.ExtKeyUsage[:1] })}, ca.pool(), start, ErrMalformed, "purpose"},
 		{"ECDSA leaf", [][]byte{ca.issue(t, me, ec, nil)}, ca.pool(), start, ErrMalformed, "Ed25519"},
 		{"ECDSA root", [][]byte{ecCA.issue(t, me, key, nil)}, ecCA.pool(), start, ErrMalformed, "Ed25519"},
 		{"web page", [][]byte{ca.issue(t, me, key, func(c *x509.Certificate) { c.URIs[0], _ = url.Parse("https://example.com/") })}, ca.pool(), start, ErrMalformed, "spiffe"},
@@ -165,6 +167,15 @@ func TestVerifyFirst(t *testing.T) {
 				t.Fatalf("learned %v", id)
 			}
 		})
+	}
+}
+
+// TestALeafIsNoRoot: whoever pins the fingerprint of a server's own certificate would trust
+// whoever has its key, and nobody else, for ever.
+func TestALeafIsNoRoot(t *testing.T) {
+	control := newAuthority(t, nil).issue(t, Control(org), newKey(t), nil)
+	if _, _, err := VerifyFirst([][]byte{control}, Fingerprint(control), KindControl, start); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v, want %v", err, ErrMalformed)
 	}
 }
 
@@ -349,8 +360,18 @@ func TestPeerOutlivesItsSVID(t *testing.T) {
 
 func TestPool(t *testing.T) {
 	ca := newAuthority(t, nil)
-	if _, err := Pool([][]byte{ca.cert.Raw}); err != nil {
+	other := newAuthority(t, nil)
+	pool, err := Pool([][]byte{ca.cert.Raw, other.cert.Raw})
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, one := range []*authority{ca, other} {
+		if _, _, err := Verify([][]byte{one.issue(t, System(org, "k3j9x"), newKey(t), nil)}, pool, org, start); err != nil {
+			t.Errorf("by a root of the pool: %v", err)
+		}
+	}
+	if _, err := Pool([][]byte{ca.cert.Raw, []byte("garbage")}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("garbage: %v", err)
 	}
 	if _, err := Pool(nil); !errors.Is(err, ErrUnknownRoot) {
 		t.Fatalf("no roots: %v", err)
