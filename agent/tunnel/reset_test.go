@@ -3,8 +3,10 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -202,6 +204,158 @@ func FuzzSegment(f *testing.F) {
 		buf := append(make([]byte, 0, len(pkt)), pkt...)
 		if n, _ := rs.out(buf, len(buf)); n > len(pkt) {
 			t.Fatalf("%d bytes became %d", len(pkt), n)
+		}
+	})
+}
+
+func TestLingerZeroResets(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		client, server := connect(t, a, b, 80)
+		client.(*TCPConn).SetLinger(0)
+		client.Close()
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("read after a reset: %v", err)
+		}
+	})
+}
+
+// A reset that a write was told of must not leave the read with a regular end.
+func TestAResetIsNoEndAfterAWrite(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		client, server := connect(t, a, b, 80)
+		client.(*TCPConn).SetLinger(0)
+		client.Close()
+		var err error
+		for deadline := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(deadline); {
+			_, err = io.WriteString(server, "x")
+		}
+		if !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("write after a reset: %v", err)
+		}
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatalf("read after that: %v", err)
+		}
+	})
+}
+
+// A reset must come through whatever the connection is doing: with a sender that waits
+// for a window, after one direction has ended and nothing is under way, over IPv6, and
+// for a far end that has not read yet.
+func TestLingerZeroResetsInAnyState(t *testing.T) {
+	states := map[string]func(client, server net.Conn){
+		"blocked sender": func(client, _ net.Conn) {
+			client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+			for buf := make([]byte, 1<<20); ; {
+				if _, err := client.Write(buf); err != nil {
+					return
+				}
+			}
+		},
+		"half closed": func(client, server net.Conn) {
+			client.(*TCPConn).CloseWrite()
+			io.ReadAll(server)
+		},
+		"half closed by the other": func(client, server net.Conn) {
+			server.(*TCPConn).CloseWrite()
+			io.ReadAll(client)
+		},
+		"unread data": func(client, server net.Conn) {
+			io.WriteString(server, "unread")
+			io.ReadFull(client, make([]byte, 1))
+		},
+	}
+	onEach(t, func(t *testing.T, on stacks) {
+		for name, prepare := range states {
+			t.Run(name, func(t *testing.T) {
+				noLeaks(t)
+				a, b := newPair(t, on)
+				client, server := connectAt(t, a, b, netip.AddrPortFrom(b.v6, 80))
+				prepare(client, server)
+				client.(*TCPConn).SetLinger(0)
+				client.Close()
+				server.SetDeadline(time.Now().Add(5 * time.Second))
+				_, err := io.Copy(io.Discard, server)
+				if err == nil { // the end of data came before; a write tells the rest
+					for err == nil {
+						_, err = io.WriteString(server, "x")
+					}
+				}
+				if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNABORTED) {
+					t.Fatalf("after a reset: %v", err)
+				}
+			})
+		}
+	})
+}
+
+// The end of a tunnel is a reset for those who talk to it.
+func TestAbortResetsPeers(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		_, server := connect(t, a, b, 80)
+		a.stack.Abort()
+		server.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestCloseResetsPeers: whoever talked to a tunnel that closes learns it from a reset,
+// not from a timeout.
+func TestCloseResetsPeers(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		a, b := newPair(t, on)
+		_, server := connect(t, a, b, 80)
+		a.Close()
+		server.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A cut leaves a reset for the local end and one for the remote end.
+func TestInjectedResetAbortsBothEnds(t *testing.T) {
+	onEach(t, func(t *testing.T, on stacks) {
+		noLeaks(t)
+		a, b := newPair(t, on)
+		client, server := connect(t, a, b, 80)
+
+		// Learn a's sequence numbers from a packet of the flow.
+		var mu sync.Mutex
+		var seen []byte
+		tap := func(pkt []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen[:0], pkt...)
+		}
+		a.filter.tap.Store(&tap)
+		io.WriteString(client, "x")
+		if _, err := server.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		data := header.TCP(header.IPv4(seen).Payload())
+		seq, ack := data.SequenceNumber()+uint32(len(data.Payload())), data.AckNumber()
+		mu.Unlock()
+
+		// The filter is shut: only what is injected may pass now.
+		a.filter.denyOut.Store(true)
+		b.filter.denyOut.Store(true)
+		local := craftReset(b.at(80), client.LocalAddr(), ack, seq)
+		remote := craftReset(client.LocalAddr(), b.at(80), seq, ack)
+		a.Inject([][]byte{local}, [][]byte{remote})
+		for name, c := range map[string]net.Conn{"local": client, "remote": server} {
+			c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("%s end: %v, want a reset", name, err)
+			}
 		}
 	})
 }

@@ -15,111 +15,9 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
-
-// FuzzDatagram: what is taken for a datagram is one to gVisor too, and what is written
-// is read back the same.
-func FuzzDatagram(f *testing.F) {
-	for _, at := range []string{"100.64.0.1:7", "[fd00::1]:65535"} {
-		to := netip.MustParseAddrPort(at)
-		pkt := make([]byte, datagramSize(to.Addr(), 3))
-		writeDatagram(pkt, to, to, 9, []byte("abc"))
-		f.Add(pkt)
-		f.Add(pkt[:len(pkt)-1])
-	}
-	f.Fuzz(func(t *testing.T, pkt []byte) {
-		src, dst, payload, ok := parseDatagram(pkt)
-		if !ok {
-			return
-		}
-		var udp header.UDP
-		if pkt[0]>>4 == 4 {
-			ip := header.IPv4(pkt)
-			if !ip.IsValid(len(pkt)) || ip.More() || ip.FragmentOffset() != 0 || ip.TransportProtocol() != header.UDPProtocolNumber || len(ip.Options()) > 0 {
-				t.Fatalf("% x is no datagram", pkt)
-			}
-			udp = ip.Payload()
-		} else {
-			ip := header.IPv6(pkt)
-			if !ip.IsValid(len(pkt)) || ip.TransportProtocol() != header.UDPProtocolNumber {
-				t.Fatalf("% x is no datagram", pkt)
-			}
-			udp = ip.Payload()
-		}
-		if udp.SourcePort() != src.Port() || udp.DestinationPort() != dst.Port() || !bytes.Equal(udp.Payload(), payload) {
-			t.Fatalf("% x: %s to %s, % x", pkt, src, dst, payload)
-		}
-		again := make([]byte, datagramSize(dst.Addr(), len(payload)))
-		writeDatagram(again, src, dst, 0xffff, payload)
-		if s, d, p, ok := parseDatagram(again); !ok || s != src || d != dst || !bytes.Equal(p, payload) {
-			t.Fatalf("% x became % x", pkt, again)
-		}
-		checkSums(t, again)
-	})
-}
-
-// checkSums asks gVisor.
-func checkSums(t *testing.T, pkt []byte) {
-	t.Helper()
-	var ip header.Network = header.IPv6(pkt)
-	if pkt[0]>>4 == 4 {
-		ip = header.IPv4(pkt)
-		if !header.IPv4(pkt).IsChecksumValid() {
-			t.Fatalf("% x: IP checksum", pkt)
-		}
-	}
-	udp := header.UDP(ip.Payload())
-	if udp.Checksum() == 0 || !udp.IsChecksumValid(ip.SourceAddress(), ip.DestinationAddress(), checksum.Checksum(udp.Payload(), 0)) {
-		t.Fatalf("% x: UDP checksum", pkt)
-	}
-}
-
-// FuzzMailbox: a mailbox is a bounded list of datagrams.
-func FuzzMailbox(f *testing.F) {
-	f.Add([]byte{200, 200, 3, 1, 255, 255, 0, 0, 0})
-	f.Add(bytes.Repeat([]byte{255, 254, 253, 1}, 400))
-	f.Fuzz(func(t *testing.T, script []byte) {
-		type mail struct {
-			from netip.AddrPort
-			b    []byte
-		}
-		m := mailbox{limit: udpBuffer}
-		var model []mail
-		bytesIn, buf := 0, make([]byte, 1<<16)
-		for i, op := range script {
-			if op%4 == 1 {
-				n, from, ok := m.pop(buf)
-				if ok != (len(model) > 0) {
-					t.Fatalf("pop: %t with %d unread", ok, len(model))
-				}
-				if ok && (from != model[0].from || !bytes.Equal(buf[:n], model[0].b)) {
-					t.Fatalf("pop: %d bytes from %s, want %d from %s", n, from, len(model[0].b), model[0].from)
-				}
-				if ok {
-					bytesIn -= mailHead + n
-					model = model[1:]
-				}
-				continue
-			}
-			from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, op, byte(i)}), uint16(i))
-			if op%2 == 0 {
-				from = netip.AddrPortFrom(netip.AddrFrom16([16]byte{0xfd, op, 15: byte(i)}), uint16(i))
-			}
-			b := bytes.Repeat([]byte{byte(i)}, int(op)*257)
-			fits := bytesIn+mailHead+len(b) <= udpBuffer
-			if m.push(from, b) != fits {
-				t.Fatalf("push of %d to %d bytes: want %t", len(b), bytesIn, fits)
-			}
-			if fits {
-				bytesIn += mailHead + len(b)
-				model = append(model, mail{from, b})
-			}
-		}
-	})
-}
 
 // TestDatagramsOfAllKinds: small ones pass gVisor by, large ones are fragments, and those
 // to oneself never leave; a socket gets them all.
@@ -447,8 +345,10 @@ func TestDeadlineAndClose(t *testing.T) {
 type unread struct{ flows chan net.Conn }
 
 func (unread) ForwardTCP(_, _ netip.AddrPort, _ func() (net.Conn, error), refuse func()) { refuse() }
-func (u unread) ForwardUDP(_, _ netip.AddrPort, c net.Conn)                              { u.flows <- c }
-func (unread) Echo([]byte)                                                               {}
+
+func (u unread) ForwardUDP(_, _ netip.AddrPort, c net.Conn) { u.flows <- c }
+
+func (unread) Echo([]byte) {}
 
 // TestNothingUnreadBehindAGateway: a flow that nobody reads yet keeps no more than its share,
 // of datagrams without a payload either; it gets the first, and answers.
