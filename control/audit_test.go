@@ -36,6 +36,7 @@ func recorded() map[string][3]string {
 		"audit-erase":        {"audit.erase", "subject:system:*", `"reason":"asked","keys":1`},
 		"audit-export":       {"audit.export", "audit", `"sealed":false`},
 		"backup-create":      {"backup.create", "state", `"recipients":1`},
+		"flow-cut":           {"flow.cut", "system:*", `"named":[{"flow":"tcp `},
 		"key-create":         {"key.create", "key:*", `"automatic":false`},
 		"key-delete":         {"key.delete", "key:*"},
 		"key-disable":        {"key.disable", "key:*"},
