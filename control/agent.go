@@ -43,9 +43,9 @@ func (s *Server) agentRoutes() http.Handler {
 // it, and its error is its answer.
 func (s *Server) brief(handle func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()
-		deadline := time.Now().Add(s.cfg.RequestTimeout)
+		deadline := time.Now().Add(requestTimeout)
 		c := http.NewResponseController(w)
 		if err := errors.Join(c.SetReadDeadline(deadline), c.SetWriteDeadline(deadline)); err != nil {
 			s.log.Error("request without a deadline refused", "error", err)
@@ -176,7 +176,7 @@ func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.Enr
 		return enrol.Refusal(store.ErrKeyUnknown)
 	}
 	// A caller that hangs up must not leave half an enrolment behind.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 	defer cancel()
 	var resp *wire.EnrolResponse
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
@@ -253,7 +253,7 @@ func (s *Server) moveRelay(w http.ResponseWriter, r *http.Request) error {
 	if err := readMessage(w, r, &info); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 	defer cancel()
 	moved := false
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
@@ -357,7 +357,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	}()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("Cache-Control", "no-store")
-	out := &lines{w: w, control: http.NewResponseController(w), timeout: s.cfg.WriteTimeout}
+	out := &lines{w: w, control: http.NewResponseController(w), timeout: writeTimeout}
 	sender := &sender{hub: s.hub, st: st}
 	err = sender.run(ctx, out, s.cfg.Heartbeat, r.TLS.PeerCertificates[0].NotAfter)
 	log.Info("stream ended", "cause", err)

@@ -33,11 +33,8 @@ type Config struct {
 	// requirements tell the country of an address. Without it no country is known.
 	CountryFile string
 
-	Heartbeat      time.Duration // wire.HeartbeatEvery
-	RequestTimeout time.Duration // 10 s: for a request that is no stream, body included
-	WriteTimeout   time.Duration // 30 s: for one message of a stream
-	Grace          time.Duration // 5 s: for open requests at shutdown
-	MaxPerAddress  int           // 256: connections from one address
+	Heartbeat     time.Duration // wire.HeartbeatEvery
+	MaxPerAddress int           // 256: connections from one address
 
 	Version string // of this program, for /api/v1/version
 
@@ -55,7 +52,10 @@ type Protocol struct {
 }
 
 const (
+	requestTimeout = 10 * time.Second // of a request that is no stream, body included
 	headerTimeout  = 5 * time.Second
+	writeTimeout   = 30 * time.Second // of one message of a stream
+	shutdownGrace  = 5 * time.Second  // for open requests
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 64 << 10
 	// pingAfter is how long a connection may be silent before HTTP/2 asks whether
@@ -78,18 +78,12 @@ func (c Config) withDefaults() (Config, error) {
 			errs = append(errs, errors.New("config: ALPN protocol "+proto+" cannot be added"))
 		}
 	}
-	def := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-		if *d < 0 {
-			errs = append(errs, errors.New("config: a duration is negative"))
-		}
+	if c.Heartbeat < 0 {
+		errs = append(errs, errors.New("config: a duration is negative"))
 	}
-	def(&c.Heartbeat, wire.HeartbeatEvery)
-	def(&c.RequestTimeout, 10*time.Second)
-	def(&c.WriteTimeout, 30*time.Second)
-	def(&c.Grace, 5*time.Second)
+	if c.Heartbeat == 0 {
+		c.Heartbeat = wire.HeartbeatEvery
+	}
 	if c.MaxPerAddress == 0 {
 		c.MaxPerAddress = 256
 	}

@@ -64,7 +64,7 @@ func (f *Front) Run(ctx context.Context, listeners ...net.Listener) error {
 	if l := f.live.Load(); l != nil {
 		l.server.hub.stop()
 	}
-	grace, done := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.Grace)
+	grace, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer done()
 	for _, srv := range []*http.Server{tlsServer, apiServer} {
 		if err := srv.Shutdown(grace); err != nil {
@@ -104,7 +104,7 @@ func (f *Front) httpServer(base context.Context, running *tracker, agents bool) 
 			MaxConcurrentStreams: 64,
 			SendPingTimeout:      pingAfter,
 			PingTimeout:          pingTimeout,
-			WriteByteTimeout:     f.cfg.WriteTimeout,
+			WriteByteTimeout:     writeTimeout,
 		},
 		BaseContext: func(net.Listener) context.Context { return base },
 		ErrorLog:    slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
