@@ -91,27 +91,33 @@ func RelayBeside(ctx context.Context, cfg Config, more ...Carrier) (res Result, 
 			return res, err
 		}
 	}
+	res.Figures = relayFigures(carriers, rounds)
+	return res, nil
+}
+
+// relayFigures are those of what the rounds measured. Ours is the second carrier, and
+// stands beside each of the others.
+func relayFigures(carriers []Carrier, rounds map[string][]float64) (all []Figure) {
 	for _, n := range pairCounts {
 		us := pairsName(carriers[1].Name, n)
 		for i := range carriers {
 			name := pairsName(carriers[i].Name, n)
 			f := figure(name, "packets/cpu-s", rounds[name])
-			if i != 1 { // ours stands beside each of the others
+			if i != 1 {
 				mine := figure(us, "packets/cpu-s", rounds[us])
-				res.Figures = append(res.Figures, f, mine.of(f))
+				all = append(all, f, mine.of(f))
 			}
 		}
 		for i := range carriers {
 			name := pairsName(carriers[i].Name, n)
-			res.Figures = append(res.Figures, figure(name+", delivered", "packets/s", rounds[name+" rate"]),
+			all = append(all, figure(name+", delivered", "packets/s", rounds[name+" rate"]),
 				figure(name+", lost", "%", rounds[name+" lost"]))
 		}
 	}
 	d := figure("one TCP stream, direct", "Gbit/s", rounds["direct"])
 	r := figure("one TCP stream, through the relay", "Gbit/s", rounds["relayed"])
 	s := figure("one TCP stream, direct by TCP", "Gbit/s", rounds["streamed"])
-	res.Figures = append(res.Figures, d, r.of(d), s.of(r))
-	return res, nil
+	return append(all, d, r.of(d), s.of(r))
 }
 
 // carrierHost is another process where there can be one: the server's processor time is

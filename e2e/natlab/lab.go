@@ -27,9 +27,6 @@ type Config struct {
 	// Seed decides every random choice of the lab. Print it; the same seed gives
 	// the same losses.
 	Seed uint64
-	// MaxInFlight bounds the packets that wait on links; zero means 65536. More are
-	// dropped, as a router would.
-	MaxInFlight int
 	// Bubble gives hosts a small TCP of the lab's own, which blocks on nothing but what
 	// a testing/synctest bubble knows, in the place of gVisor's.
 	Bubble bool
@@ -72,7 +69,6 @@ type pair struct{ from, to *Host }
 
 // New makes an empty lab: an Internet and nothing on it.
 func New(cfg Config) *Lab {
-	setDefault(&cfg.MaxInFlight, 1<<16)
 	l := &Lab{
 		cfg:     cfg,
 		wake:    make(chan struct{}, 1),

@@ -111,9 +111,12 @@ func (l *Lab) carryDue() time.Duration {
 	return 0
 }
 
+// maxInFlight bounds the packets that wait on links; more are dropped, as by a router.
+const maxInFlight = 1 << 16
+
 // schedule parks a packet until at.
 func (l *Lab) schedule(at time.Time, pt *port, dir direction, p *packet) bool {
-	if l.closed || len(l.events) >= l.cfg.MaxInFlight {
+	if l.closed || len(l.events) >= maxInFlight {
 		return false
 	}
 	l.seq++
