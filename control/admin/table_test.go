@@ -35,6 +35,56 @@ func TestTableAndRoutesAgree(t *testing.T) {
 	}
 }
 
+// TestWhoMayDoWhat says it a second time: whoever lets others in has to mean it.
+func TestWhoMayDoWhat(t *testing.T) {
+	want := map[Scope]string{
+		Public: `/docs /openapi.json /openapi.yaml /policyset/schema.json version`,
+		Signed: `seal-status whoami`,
+		All: `audit-archive audit-erase backup-create seal-add seal-lock seal-remove seal-rotate seal-unlock token-create token-list
+			token-revoke`,
+		Audit: `activity-list activity-stream audit-checkpoint audit-export audit-list audit-prove audit-segments audit-stream audit-subjects`,
+		Systems: `flow-cut system-add system-approve system-delete system-disable system-enable system-revoke system-routes system-tags
+			system-trust system-unadd system-untrust system-update`,
+		Tags:     `tag-rename tag-set`,
+		Keys:     `key-create key-delete key-disable key-enable`,
+		Policies: `policy-create policy-delete policy-disable policy-enable policy-update policyset-apply policyset-confirm requirement-delete requirement-set revision-restore tests-set`,
+		Relays:   `relay-delete`,
+		DNS:      `record-create record-delete record-update zone-create zone-delete zone-update`,
+		Read: `denied-list explain flow-list forecast graph graph-tags health key-get key-list policy-get policy-list policyset-get
+			record-list relay-list requirement-get requirement-list resolve revision revision-diff revision-get revision-list
+			system-access system-get system-list system-peers tag-list tests-get tests-run zone-list`,
+	}
+	got := make(map[Scope][]string)
+	for _, r := range table {
+		name := r.id
+		if name == "" {
+			name = r.path
+		}
+		got[r.scope] = append(got[r.scope], name)
+	}
+	for _, s := range append(Scopes(), Public, Signed) {
+		slices.Sort(got[s])
+		if list := strings.Fields(want[s]); !slices.Equal(got[s], list) {
+			t.Errorf("the scope %s is for\n%s\nwant\n%s", s, got[s], list)
+		}
+	}
+}
+
+// TestAPrincipalMayWhatItsScopesSay and nothing that is near.
+func TestAPrincipalMayWhatItsScopesSay(t *testing.T) {
+	for _, has := range Scopes() {
+		p := &Principal{Scopes: []Scope{has}}
+		for _, asked := range append(Scopes(), Public, Signed) {
+			if want := has == All || has == asked || asked == Public || asked == Signed; p.May(asked) != want {
+				t.Errorf("with %s, %s: %v", has, asked, !want)
+			}
+		}
+	}
+	if nobody := new(Principal); nobody.May(Read) || nobody.May(All) || nobody.May("") {
+		t.Error("without a scope something is allowed")
+	}
+}
+
 func TestARouteWithoutAnEntryIsNoServer(t *testing.T) {
 	for i := range table {
 		short := slices.Delete(slices.Clone(table[:]), i, i+1)
