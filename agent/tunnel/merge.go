@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -169,10 +170,30 @@ func (m *merger) packet(r *run, pkts [][]byte, offset int) buffer.Buffer {
 	if r.total == int(r.head) {
 		return whole
 	}
-	data := buffer.NewView(r.total - int(r.head))
+	var data *buffer.View // the part that is being filled
+	left, room := r.total-int(r.head), 0
 	for i := r.first; i >= 0; i = m.next[i] {
-		data.Write(pkts[i][offset+int(r.head):])
+		for b := pkts[i][offset+int(r.head):]; len(b) > 0; {
+			if room == 0 {
+				room = min(partLen(left), left)
+				data = buffer.NewView(room)
+			}
+			n := min(room, len(b))
+			data.Write(b[:n])
+			if b, room, left = b[n:], room-n, left-n; room == 0 {
+				whole.Append(data)
+			}
+		}
 	}
-	whole.Append(data)
 	return whole
+}
+
+// partLen is the size of the next part of so many bytes. The stack has memory in powers of
+// two and clears all of it, so what is just above one gets two parts.
+func partLen(left int) int {
+	whole := 1 << bits.Len(uint(left-1))
+	if left > whole/4*3 || whole <= 4<<10 {
+		return whole
+	}
+	return whole / 2
 }

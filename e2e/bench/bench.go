@@ -22,7 +22,8 @@ type Figure struct {
 	Min    float64   `json:"min"`
 	Max    float64   `json:"max"`
 	Rounds []float64 `json:"rounds"`
-	// Of is the figure this one is compared with, Ratio the quotient of the medians.
+	// Of is the figure this one is compared with, Ratio the quotient of the medians, or of
+	// several streams beside one the median of the quotients of the rounds.
 	Of    string  `json:"of,omitempty"`
 	Ratio float64 `json:"ratio,omitempty"`
 }
@@ -34,6 +35,16 @@ func figure(name, unit string, rounds []float64) Figure {
 
 func (f Figure) of(g Figure) Figure {
 	f.Of, f.Ratio = g.Name, f.Median/g.Median
+	return f
+}
+
+// inTurnsWith compares f with g, which was measured beside it in the same rounds.
+func (f Figure) inTurnsWith(g Figure) Figure {
+	var rounds []float64
+	for i, v := range f.Rounds {
+		rounds = append(rounds, v/g.Rounds[i])
+	}
+	f.Of, f.Ratio = g.Name, figure("", "", rounds).Median
 	return f
 }
 

@@ -1,5 +1,7 @@
 package bench
 
+import "fmt"
+
 // figures makes the table of a run: every figure beside what it is to be compared with.
 func (m *mesh) figures() (all []Figure) {
 	fig := func(name, unit, key string) Figure {
@@ -18,14 +20,35 @@ func (m *mesh) figures() (all []Figure) {
 		}
 		return f
 	}
+	// The streams of a round are measured right after each other, so it is the rounds
+	// that are compared.
+	streams := func(label, pair string, byTime bool) {
+		unit, one := "Gbit/s", figure("", "", m.rounds[streamsName(pair, 1, byTime)])
+		if byTime {
+			unit, label = "Gbit/cpu-s", label+" by processor time"
+		}
+		if one.Min == 0 { // processor time is not known everywhere
+			return
+		}
+		one.Name = label + ", 1 stream"
+		if byTime {
+			fig(one.Name, unit, streamsName(pair, 1, byTime))
+		}
+		for _, n := range streamCounts[1:] {
+			fig(fmt.Sprintf("%s, %d streams", label, n), unit, streamsName(pair, n, byTime))
+			all[len(all)-1] = all[len(all)-1].inTurnsWith(one)
+		}
+	}
 	limit := fig("ChaCha20-Poly1305 seal+open, all cores", "Gbit/s", "cipher")
 	tcp := fig("loopback TCP, 1 stream", "Gbit/s", "loopback 1")
 	stock := fig("wireguard-go, 1 stream", "Gbit/s", "stock 1")
-	one := of("mesh, 1 stream", "Gbit/s", "ours 1", stock)
+	of("mesh, 1 stream", "Gbit/s", "ours 1", stock)
 	of("mesh, 1 stream, of the limit", "Gbit/s", "ours 1", limit)
 	of("mesh, 1 stream, beside TCP", "Gbit/s", "ours 1", tcp)
-	of("mesh, 4 streams", "Gbit/s", "ours 4", one)
-	of("mesh, 16 streams", "Gbit/s", "ours 16", one)
+	streams("mesh", "ours", false)
+	streams("mesh", "ours", true)
+	streams("loopback TCP", "loopback", false)
+	streams("loopback TCP", "loopback", true)
 	two := fig("wireguard-go, two processes", "Gbit/s", "stock two 1")
 	of("mesh, two processes", "Gbit/s", "ours two 1", two)
 	none := fig("data path alone, one grant", "Gbit/s", grantsName(0))

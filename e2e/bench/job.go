@@ -34,7 +34,7 @@ type dialer func(ctx context.Context, network string) (net.Conn, error)
 
 // The measurements, and what each returns.
 const (
-	doGoodput = "goodput" // Gbit/s; allocations a packet
+	doGoodput = "goodput" // Gbit/s; Gbit for a second of the processor time of this process; allocations a packet
 	doTCPEcho = "tcp"     // round trip p50, p99 in microseconds
 	doUDPEcho = "udp"     // likewise
 	doFlood   = "flood"   // sent, lost; packets a second
@@ -46,10 +46,19 @@ func measure(ctx context.Context, j *job, dial dialer) ([]float64, error) {
 	switch j.Do {
 	case doGoodput:
 		var before, after runtime.MemStats // the pouring goes on between the two
+		var used [2]time.Duration
 		v, err := goodput(j.Streams, j.Each, func() (net.Conn, error) { return dial(ctx, "tcp") },
-			func() { before = after; runtime.ReadMemStats(&after) })
+			func() {
+				before = after
+				runtime.ReadMemStats(&after)
+				used = [2]time.Duration{used[1], processor()}
+			})
 		packets := v * 1e9 / 8 * j.Each.Seconds() / (mtu - 52)
-		return []float64{v, float64(after.Mallocs-before.Mallocs) / max(packets, 1)}, err
+		byTime := 0.0
+		if took := used[1] - used[0]; took > 0 {
+			byTime = v * j.Each.Seconds() / took.Seconds()
+		}
+		return []float64{v, byTime, float64(after.Mallocs-before.Mallocs) / max(packets, 1)}, err
 	case doTCPEcho, doUDPEcho:
 		rtt, err := roundTrips(j.N, func() (net.Conn, error) { return dial(ctx, j.Do) })
 		if err != nil {

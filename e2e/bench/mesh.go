@@ -39,7 +39,7 @@ func Mesh(ctx context.Context, cfg Config) (Result, error) {
 	}
 	for i := range cfg.Rounds {
 		cfg.progress("mesh", i)
-		for _, step := range m.steps() {
+		for _, step := range m.steps(i) {
 			if err := step(ctx); err != nil {
 				return res, err
 			}
@@ -71,7 +71,9 @@ func (m *mesh) open(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	go serve(m.plain)
-	m.pairs = make(map[string]*pair)
+	m.pairs = map[string]*pair{"loopback": {a: &local{func(ctx context.Context, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", m.plain.Addr().String())
+	}}, b: new(here)}}
 	for _, n := range grantCounts {
 		flows := otherFlows
 		if n == 0 {
@@ -147,8 +149,20 @@ func (m *mesh) take(ctx context.Context, pair string, j *job, names ...string) e
 
 func (m *mesh) add(name string, v float64) { m.rounds[name] = append(m.rounds[name], v) }
 
+// streamCounts are how many streams are compared. They are measured one after the other, in
+// another order in each round.
+var streamCounts = [...]int{1, 4, 16}
+
+// streamsName is the figure of so many streams; with byTime that by processor time.
+func streamsName(pair string, n int, byTime bool) string {
+	if byTime {
+		return fmt.Sprintf("%s %d by time", pair, n)
+	}
+	return fmt.Sprintf("%s %d", pair, n)
+}
+
 // steps are the measurements of a round.
-func (m *mesh) steps() (steps []func(context.Context) error) {
+func (m *mesh) steps(round int) (steps []func(context.Context) error) {
 	each := m.cfg.Each
 	step := func(f func(ctx context.Context) error) { steps = append(steps, f) }
 	at := func(pair string, j job, names ...string) {
@@ -164,18 +178,19 @@ func (m *mesh) steps() (steps []func(context.Context) error) {
 		m.add("cipher", v)
 		return err
 	})
-	plain := func(ctx context.Context, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", m.plain.Addr().String())
+	many := func(pair string) {
+		for i := range streamCounts {
+			n := streamCounts[(i+round)%len(streamCounts)]
+			names := []string{streamsName(pair, n, false), streamsName(pair, n, true)}
+			if n == 1 {
+				names = append(names, pair+" allocs")
+			}
+			pour(pair, n, names...)
+		}
 	}
-	step(func(ctx context.Context) error {
-		v, err := goodput(1, each, func() (net.Conn, error) { return plain(ctx, "tcp") }, nil)
-		m.add("loopback 1", v)
-		return err
-	})
-	pour("ours", 1, "ours 1", "ours allocs")
+	many("loopback")
+	many("ours")
 	pour("stock", 1, "stock 1")
-	pour("ours", 4, "ours 4")
-	pour("ours", 16, "ours 16")
 	pour("ours two", 1, "ours two 1")
 	pour("stock two", 1, "stock two 1")
 	for _, n := range grantCounts {
