@@ -120,7 +120,9 @@ func TestTokensAreShownOnce(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
+	s.terminal = true
 	s.says(s.ok("token", "create", "other", "--scope", "admin"), "enctok_", "once")
+	s.terminal = false
 	// A file that is there keeps what it holds, and no token is made for it; one that could
 	// not be made leaves no file, and nothing beside it.
 	held, _ := os.ReadFile(file)
@@ -157,6 +159,39 @@ func TestTokensAreShownOnce(t *testing.T) {
 	s.refused(exitUsage, "token", "create", "x", "--scope", "read", "--out", filepath.Join(file, "no"))
 	s.refused(exitRefused, "token", "create", "other", "--scope", "read")
 	s.refused(exitNotFound, "token", "revoke", "nobody")
+}
+
+// What a shell writes into a file is what an agent or a login reads from it; --out makes
+// such a file that nobody else may read.
+func TestSecretsMayGoIntoFiles(t *testing.T) {
+	s := newSite(t, nil)
+	for _, verb := range [][]string{{"key", "create", "k"}, {"token", "create", "t", "--scope", "read"}} {
+		if out := s.ok(verb...); strings.Count(out, "\n") != 1 || strings.Contains(out, " ") {
+			t.Errorf("%v > FILE writes %q", verb, out)
+		}
+	}
+	s.terminal = true
+	s.says(s.ok("key", "create", "seen"), "shown once", "--key-file")
+	s.terminal = false
+	file := filepath.Join(privateDir(t), "laptops.key")
+	s.says(s.ok("key", "create", "laptops", "--out", file, "--dry-run"), "0 gained")
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a dry run has left a file")
+	}
+	s.says(s.ok("key", "create", "laptops", "--out", file), "created laptops", file)
+	raw, err := os.ReadFile(file)
+	if err != nil || len(raw) != 30 {
+		t.Fatalf("the file holds %d bytes: %v", len(raw), err)
+	}
+	if info, err := os.Stat(file); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if r := s.refused(exitUsage, "key", "create", "more", "--out", file); !strings.Contains(r.Message, "exists") {
+		t.Errorf("%+v", r)
+	}
+	if out := s.ok("key", "list"); strings.Contains(out, "more") {
+		t.Errorf("a key was made that nobody has: %s", out)
+	}
 }
 
 func TestRelaysAreRemoved(t *testing.T) {

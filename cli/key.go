@@ -44,10 +44,11 @@ func (a *app) keyCreate() *cobra.Command {
 		ephemeral, isRelay bool
 		retention          time.Duration
 		end                expiring
+		secret             secretFile
 		wish               client.Wish
 	)
 	c := &cobra.Command{Use: "create NAME", Short: "Create an enrolment key; its secret is shown this once",
-		Example: "  enclave key create laptops --tag developers --uses 10 --expires 24h\n" +
+		Example: "  enclave key create laptops --tag developers --uses 10 --expires 24h --out laptops.key\n" +
 			"  enclave key create ci --ephemeral --retention 5m --json\n" +
 			"  enclave key create guests --from-ip 192.0.2.0/24 --expires \"2026-12-24 18:00 Europe/Berlin\" --expiry-action delete",
 		Args: cobra.ArbitraryArgs, RunE: func(c *cobra.Command, args []string) error {
@@ -95,6 +96,10 @@ func (a *app) keyCreate() *cobra.Command {
 				}
 			}
 			k.Retention = int(retention.Seconds())
+			if err := secret.open(); err != nil {
+				return err
+			}
+			defer secret.Close()
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -103,9 +108,11 @@ func (a *app) keyCreate() *cobra.Command {
 			if err != nil {
 				return a.trial(err)
 			}
+			if err := secret.keep(&out.Secret, "key "+string(out.ID)); err != nil {
+				return err
+			}
 			return a.print(out, func(io.Writer) {
-				a.printf("%s\n", out.Secret)
-				a.printf("This secret is shown once. Put it in a file and pass that with: enclave agent --key-file FILE\n")
+				a.printSecret(&secret, out.Secret, out.Name, string(out.ID), "Put it in a file and pass that with: enclave agent --key-file FILE")
 			})
 		}}
 	f := c.Flags()
@@ -117,6 +124,7 @@ func (a *app) keyCreate() *cobra.Command {
 	f.DurationVar(&retention, "retention", 0, "`TIME` for which an ephemeral system stays after it disconnects (default 30m)")
 	f.StringVar(&k.Approval, "approve", "", "manual or automatic: `HOW` its systems get in (default manual, automatic for ephemeral)")
 	f.StringArrayVar(&k.Sources, "from-ip", nil, "it enrols from this `ADDRESS`, prefix or range only; may be given several times")
+	secret.flags(c)
 	end.flags(c)
 	return completing(trying(c, &wish), map[string]completion{"approve": words(approvals...), "tag": a.completeTags()})
 }

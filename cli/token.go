@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -33,7 +32,8 @@ func scopes() (out []string) {
 
 func (a *app) tokenCreate() *cobra.Command {
 	var t api.TokenCreate
-	var expires, file string
+	var expires string
+	var secret secretFile
 	var wish client.Wish
 	c := &cobra.Command{Use: "create NAME --scope SCOPE", Short: "Create a token; its secret is shown this once, or goes into a file",
 		Example: "  enclave token create ci --scope read --scope policies --expires 90d --out ci.token\n" +
@@ -53,15 +53,10 @@ func (a *app) tokenCreate() *cobra.Command {
 			} else if !at.IsZero() {
 				t.ExpiresAt = &at
 			}
-			var keep *newFile
-			if file != "" {
-				// Before it is made: a secret that cannot be kept would be lost.
-				var err error
-				if keep, err = createFile(file); err != nil {
-					return usage("--out: %v", err).hint("choose a FILE that does not exist yet, in a directory that you can write to")
-				}
-				defer keep.Close()
+			if err := secret.open(); err != nil {
+				return err
 			}
+			defer secret.Close()
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -70,26 +65,17 @@ func (a *app) tokenCreate() *cobra.Command {
 			if err != nil {
 				return a.trial(err)
 			}
-			if file != "" {
-				if err := keep.keep([]byte(out.Secret + "\n")); err != nil {
-					return fmt.Errorf("token %s was created and its secret is lost; revoke it: %w", out.ID, err)
-				}
-				out.Secret = ""
+			if err := secret.keep(&out.Secret, "token "+out.ID); err != nil {
+				return err
 			}
 			return a.print(out, func(io.Writer) {
-				if file != "" {
-					a.printf("created %s (%s); its secret is in %s\n", clean(out.Name), out.ID, file)
-					return
-				}
-				a.printf("%s\n", out.Secret)
-				a.printf("This secret is shown once. Put it in a file and name that in ENCLAVE_TOKEN_FILE.\n")
+				a.printSecret(&secret, out.Secret, out.Name, out.ID, "Put it in a file and name that in ENCLAVE_TOKEN_FILE.")
 			})
 		}}
 	f := c.Flags()
 	f.StringArrayVar(&t.Scopes, "scope", nil, "what it may do, `SCOPE`: "+strings.Join(scopes(), ", ")+"; may be given several times")
 	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 90d) or an instant, `WHEN` (default never)")
-	f.StringVar(&file, "out", "", "put the secret into a `FILE` that only you can read, and print none")
-	_ = c.MarkFlagFilename("out")
+	secret.flags(c)
 	return completing(trying(c, &wish), map[string]completion{"scope": words(scopes()...)})
 }
 
