@@ -119,13 +119,14 @@ func (a *Agent) attempt(ctx context.Context, trust svid.Trust) error {
 const maxAsks = 8
 
 func bye(b *wire.Bye) error {
+	message := b.Message[:min(len(b.Message), wire.MaxCauseLen)] // a line of the log holds it
 	switch b.Code {
 	case wire.ByeRevoked:
-		return fmt.Errorf("%w: %s", ErrRevoked, b.Message)
+		return fmt.Errorf("%w: %s", ErrRevoked, message)
 	case wire.ByeReplaced:
-		return fmt.Errorf("%w: %s", ErrReplaced, b.Message)
+		return fmt.Errorf("%w: %s", ErrReplaced, message)
 	}
-	return fmt.Errorf("%w: it said goodbye: %s", uplink.ErrUnreachable, b.Message)
+	return fmt.Errorf("%w: it said goodbye: %s", uplink.ErrUnreachable, message)
 }
 
 // nothing is the revision of a report that was never sent.

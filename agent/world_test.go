@@ -120,6 +120,7 @@ type script struct {
 	answers map[string]func(body []byte) (any, *api.Problem) // by path
 	asked   map[string]int                                   // requests by path
 	down    bool
+	raw     func(w http.ResponseWriter, r *http.Request, body []byte) bool // comes first; false: it did not answer
 }
 
 func newScript(t testing.TB, o *org) *script {
@@ -151,11 +152,14 @@ func (s *script) certificate() *tls.Certificate {
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.asked[r.URL.Path]++
-	stream, answer := s.stream, s.answers[r.URL.Path]
+	stream, answer, raw := s.stream, s.answers[r.URL.Path], s.raw
 	s.mu.Unlock()
 	var body []byte
 	if r.Method == http.MethodPost {
 		body = readAll(r)
+	}
+	if raw != nil && raw(w, r, body) {
+		return
 	}
 	if answer != nil {
 		v, p := answer(body)

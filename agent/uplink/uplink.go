@@ -260,6 +260,10 @@ func call(ctx context.Context, t *http.Transport, url string, in, out any) error
 	return wire.Unmarshal(raw, out)
 }
 
+// maxSaid is how much of what a server says against something is passed on: it goes into
+// logs, again with each attempt.
+const maxSaid = 2 << 10
+
 // refusal reads the problem a server answers with. What is no problem document, for
 // instance the page of a proxy in between, is still reported with its status.
 func refusal(resp *http.Response) error {
@@ -270,6 +274,7 @@ func refusal(resp *http.Response) error {
 			Detail: "the answer is not from an Enclave control plane: " + resp.Status}
 	}
 	p.Status = resp.StatusCode
+	p.Title, p.Detail = p.Title[:min(len(p.Title), maxSaid)], p.Detail[:min(len(p.Detail), maxSaid)]
 	return p
 }
 
