@@ -99,6 +99,10 @@ func testEnrolAgain(t *testing.T, l *Lab) {
 	_, _, err = l.Enrol(l.Ctx, start, other)
 	l.want(err, store.ErrConflict)
 	other = p
+	other.Keys.Disco[5]++
+	_, _, err = l.Enrol(l.Ctx, start, other)
+	l.want(err, store.ErrConflict)
+	other = p
 	other.Secret[9]++
 	_, _, err = l.Enrol(l.Ctx, start, other)
 	l.want(err, store.ErrKeyUnknown)
@@ -112,6 +116,54 @@ func testEnrolAgain(t *testing.T, l *Lab) {
 	p.Secret = secret
 	_, _, err = l.Enrol(l.Ctx, start, p)
 	l.want(err, store.ErrRevoked)
+	// Nobody else is, and who was only removed may come back as another system.
+	kind := l.Params(secret, "kind")
+	sys, _, err := l.Enrol(l.Ctx, start, kind)
+	l.must(err)
+	_, err = l.DeleteSystem(l.Ctx, l.C, sys.ID)
+	l.must(err)
+	if back, created, err := l.Enrol(l.Ctx, start, kind); err != nil || !created || back.ID == sys.ID {
+		t.Errorf("back as %+v, %v", back, err)
+	}
+}
+
+// testKnownSecrets: who may be told more than that a secret is wrong has it, or had it when
+// it enrolled; knowing an identity, or the secret of a key that is gone, is not enough.
+func testKnownSecrets(t *testing.T, l *Lab) {
+	gone, had := l.Key(store.KeyParams{Automatic: true})
+	p := l.Params(had, "box")
+	_, _, err := l.Enrol(l.Ctx, start, p)
+	l.must(err)
+	relays, hadRelay := l.Key(store.KeyParams{Kind: store.RelayKey})
+	r := store.EnrolRelayParams{Secret: hadRelay, Name: "relay", Identity: wire.IdentityKey{1}, Info: wire.RelayInfo{Addr: "relay.example:443"}}
+	_, _, err = l.EnrolRelay(l.Ctx, start, r)
+	l.must(err)
+	for _, id := range []wire.KeyID{gone.ID, relays.ID} {
+		_, err = l.DeleteKey(l.Ctx, l.C, id)
+		l.must(err)
+	}
+	disabled, there := l.Key(store.KeyParams{})
+	_, err = l.SetKeyEnabled(l.Ctx, l.C, disabled.ID, false)
+	l.must(err)
+	for name, tc := range map[string]struct {
+		secret   store.SecretHash
+		identity wire.IdentityKey
+		want     bool
+	}{
+		"a key's":                            {there, wire.IdentityKey{9}, true},
+		"nobody's":                           {store.SecretHash{9}, wire.IdentityKey{9}, false},
+		"a guess, with an identity":          {store.SecretHash{9}, p.Keys.Identity, false},
+		"a guess, with a relay's":            {store.SecretHash{9}, r.Identity, false},
+		"of a key that is gone, its own":     {had, p.Keys.Identity, true},
+		"of a key that is gone, a stranger":  {had, wire.IdentityKey{9}, false},
+		"of a relay's key, the relay":        {hadRelay, r.Identity, true},
+		"of a relay's key, a stranger":       {hadRelay, wire.IdentityKey{9}, false},
+		"of another's key that is gone, too": {hadRelay, p.Keys.Identity, false},
+	} {
+		if got, err := l.KnowsSecret(l.Ctx, tc.secret, tc.identity); err != nil || got != tc.want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
 }
 
 // testEnrolForeignKeys: knowing another's public keys, as its peers do, is no way to stand

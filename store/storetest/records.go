@@ -66,7 +66,27 @@ func testRecords(t *testing.T, l *Lab) {
 			l.want(err, store.ErrKeyUsedUp)
 			return nil
 		}, ``},
+		{func() error {
+			_, err := l.SetKeyEnabled(l.Ctx, l.C, key.ID, false)
+			return err
+		}, `admin:test key.disable key:KEY {}`},
+		{func() error { // no longer told apart from one that never was
+			_, _, err := l.Enrol(l.Ctx, start, l.Params(secret, "late"))
+			l.want(err, store.ErrKeyUnknown)
+			return nil
+		}, ``},
 		{func() error { return rev(l.DeleteKey(l.Ctx, l.C, key.ID)) }, `admin:test key.delete key:KEY {}`},
+		{func() error {
+			key, secret = l.Key(store.KeyParams{Kind: store.Ephemeral, Tags: []wire.Tag{"ai", "more"}})
+			return nil
+		}, `admin:test key.create key:KEY {"automatic":true,"kind":"ephemeral","name":"","retention_seconds":1800,"tags":["ai","more"],"uses":null}`},
+		{func() error {
+			m := l.Params(secret, "run")
+			m.Run = &store.RunParams{Tags: []wire.Tag{"ai"}, Life: time.Minute}
+			sys, _, err := l.Enrol(l.Ctx, start, m)
+			id = string(sys.ID)
+			return err
+		}, `key:KEY system.enrol system:ID {"approved":true,"expires_at":"2026-03-01T12:01:00Z","from":"192.0.2.7","key":"KEY","kind":"run","name":"run","tags":["ai"]}`},
 		{func() error {
 			key, relays = l.Key(store.KeyParams{Kind: store.RelayKey})
 			id = string(key.ID)

@@ -38,6 +38,7 @@ func testKeys(t *testing.T, l *Lab) {
 		"past":                {Expires: store.End{At: start}, Secret: store.SecretHash{9}},
 		"kind":                {Kind: "admin", Secret: store.SecretHash{9}},
 		"tag":                 {Tags: []wire.Tag{"NO"}, Secret: store.SecretHash{9}},
+		"sources":             {Sources: make([]string, store.MaxSources+1), Secret: store.SecretHash{9}},
 		"name beyond measure": {Name: string(make([]byte, 999)), Secret: store.SecretHash{9}},
 	} {
 		if _, err := l.CreateKey(l.Ctx, l.C, p); err == nil {
@@ -307,9 +308,21 @@ func testTokens(t *testing.T, l *Lab) {
 	l.want(l.RevokeToken(l.Ctx, l.C, made.ID), store.ErrNotFound)
 	_, err = l.Token(l.Ctx, secret, start)
 	l.want(err, store.ErrNotFound)
-	_, err = l.CreateToken(l.Ctx, l.C, store.TokenParams{Secret: secret})
-	if err == nil {
-		t.Error("a token without a scope")
+	for name, p := range map[string]store.TokenParams{
+		"no scope":    {Secret: secret},
+		"many scopes": {Secret: secret, Scopes: make([]string, 33)},
+		"long name":   {Secret: secret, Scopes: []string{"read"}, Name: strings.Repeat("x", wire.MaxNameLen+1)},
+		"no secret":   {Scopes: []string{"read"}},
+		"ended":       {Secret: secret, Scopes: []string{"read"}, ExpiresAt: start},
+	} {
+		if _, err := l.CreateToken(l.Ctx, l.C, p); err == nil {
+			t.Errorf("%s: made", name)
+		}
+	}
+	forever, err := l.CreateToken(l.Ctx, l.C, store.TokenParams{Scopes: []string{"read"}, Secret: store.SecretHash{3}})
+	l.must(err)
+	if got, err := l.Token(l.Ctx, store.SecretHash{3}, start.AddDate(100, 0, 0)); err != nil || got.ID != forever.ID {
+		t.Errorf("without an end: %+v, %v", got, err)
 	}
 	list, err := l.Audit(l.Ctx, store.AuditQuery{Object: "token:" + made.ID})
 	l.must(err)

@@ -26,6 +26,7 @@ func Run(t *testing.T, open Opener) {
 		{"enrolment", testEnrolment},
 		{"enrolment again", testEnrolAgain},
 		{"foreign keys", testEnrolForeignKeys},
+		{"known secrets", testKnownSecrets},
 		{"enrolment refused", testEnrolRefused},
 		{"enrolment race", testEnrolRace},
 		{"runs", testRuns},
