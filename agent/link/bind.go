@@ -136,8 +136,8 @@ func (l *Link) Send(bufs [][]byte, ep conn.Endpoint) error {
 	return nil
 }
 
-// relayed is how many of bufs, from the first, go by the stream or the relay: all, or those that are too
-// large for the direct path.
+// relayed is how many of bufs, from the first, go by the stream or the relay: all, or those
+// that are too large for the direct path.
 func (r *route) relayed(bufs [][]byte) int {
 	if !r.direct.IsValid() {
 		return len(bufs)

@@ -10,10 +10,10 @@
 // It refuses to send to, answer, or pass on anything from whoever is not in the
 // last SetPeers: probes of unknown keys are dropped before any cryptography, and
 // WireGuard messages from addresses that answered for no peer never reach the
-// device, nor do those that name no session (decision 0185). What is dropped is counted (Drops); a flood of it is dropped by the kernel
-// while it lasts (decision 0095). Relays are told apart from peers:
-// one can withhold packets, but what it forges is dropped by disco's boxes and by
-// WireGuard.
+// device, nor do those that name no session (decision 0185). What is dropped is counted
+// (Drops); a flood of it is dropped by the kernel while it lasts (decision 0095). Relays
+// are told apart from peers: one can withhold packets, but what it forges is dropped by
+// disco's boxes and by WireGuard.
 //
 // Order of use: New; SetRelays and SetPeers before the device is told of a peer, for
 // ParseEndpoint knows only set peers; Run for as long as the link is to live. Call

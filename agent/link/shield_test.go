@@ -32,7 +32,8 @@ func alone(t testing.TB, candidates int) (l *Link, pair *disco.Pair, at netip.Ad
 }
 
 // FuzzDatagram: whatever arrives on the socket, joined by the kernel or alone, nothing of
-// a stranger, or that names no session, reaches the device, and each datagram that does not is counted.
+// a stranger, or that names no session, reaches the device, and each datagram that does not
+// is counted.
 func FuzzDatagram(f *testing.F) {
 	_, pair, _ := alone(f, 0)
 	data := append([]byte{4, 0, 0, 0}, make([]byte, 60)...)

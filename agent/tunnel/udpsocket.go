@@ -147,8 +147,9 @@ func (c *udpSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	return n, from, nil
 }
 
-// read reads once; the error is a deadline as it is, net.ErrClosed or gVisor's. To say which socket it is
-// of, gVisor would have to be asked, and while that ends a socket it waits for mu.
+// read reads once; the error is a deadline as it is, net.ErrClosed or gVisor's. To say
+// which socket it is of, gVisor would have to be asked, and while that ends a socket it
+// waits for mu.
 func (c *udpSocket) read(b []byte, named bool) (int, *net.UDPAddr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,10 +13,10 @@ import (
 )
 
 // Command returns a command that starts the program at path as name: no arguments, no
-// environment but a word to Go's runtime and one to itself, killed when the thread that starts it ends
-// (start it from a locked one), and in new namespaces if asked. Where the kernel gives
-// no namespaces, starting it fails (NoNamespaces).
-// It begins in the group, if there is one.
+// environment but a word to Go's runtime and one to itself, killed when the thread that
+// starts it ends (start it from a locked one), and in new namespaces if asked. Where the
+// kernel gives no namespaces, starting it fails (NoNamespaces). It begins in the group, if
+// there is one.
 func Command(path, name string, namespaces bool, g *Group) *exec.Cmd {
 	if !namespaces {
 		return command(path, name, 0, g)

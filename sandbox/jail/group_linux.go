@@ -27,8 +27,8 @@ type Group struct {
 const groupName = "enclave-sandbox-"
 
 // NewGroup makes a group with a limit in bytes, below this process's own (version 1) or
-// beside it (version 2, where that is delegated and takes it out of no limit), and removes those that ended servers
-// left there. An error says why this machine gives none.
+// beside it (version 2, where that is delegated and takes it out of no limit), and removes
+// those that ended servers left there. An error says why this machine gives none.
 func NewGroup(limit int64) (*Group, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {

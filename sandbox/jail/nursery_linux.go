@@ -57,9 +57,10 @@ type Nursery struct {
 }
 
 // NewNursery starts the program at path as name, which must call Nurse, in the group if
-// there is one; its workers are in it, too, and waits until it is ready. If large, it keeps the program in large pages,
-// which takes as much memory as the program has (largeProgram). The calling
-// thread must live as long as the nursery and its workers should, and have one nursery at a time.
+// there is one; its workers are in it, too, and waits until it is ready. If large, it keeps
+// the program in large pages, which takes as much memory as the program has (largeProgram).
+// The calling thread must live as long as the nursery and its workers should, and have one
+// nursery at a time.
 func NewNursery(path, name string, g *Group, large bool) (*Nursery, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

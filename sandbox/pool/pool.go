@@ -46,9 +46,7 @@ type Config struct {
 	Memory int64
 	// AllowWeak runs STRICT and SECURE where the walls are not enough (jail.Enough).
 	AllowWeak bool
-	// Executable is the program to start; default the one that runs.
-	Executable string
-	Log        *slog.Logger
+	Log       *slog.Logger
 }
 
 // totalMemory is the limit of all workers together.
@@ -87,6 +85,7 @@ func (c Config) withDefaults() Config {
 // Pool implements sandbox.Runner.
 type Pool struct {
 	cfg     Config
+	program string // that runs now: workers are started from it
 	closing chan struct{}
 	close   func()
 	wanted  chan struct{} // a token for each worker that is to be made
@@ -111,19 +110,15 @@ type Pool struct {
 // New starts the pool. It must be closed.
 func New(cfg Config) (*Pool, error) {
 	cfg = cfg.withDefaults()
-	if cfg.Executable == "" {
-		exe, err := jail.Executable()
-		if err != nil {
-			return nil, errors.New("start pool: this program cannot find itself")
-		}
-		cfg.Executable = exe
+	program, err := jail.Executable()
+	if err != nil {
+		return nil, errors.New("start pool: this program cannot find itself")
 	}
 	jail.Hurry()
-	p := &Pool{cfg: cfg, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm), yielded: map[string]int{},
+	p := &Pool{cfg: cfg, program: program, closing: make(chan struct{}), wanted: make(chan struct{}, cfg.Warm), fresh: make(chan *process, cfg.Warm), yielded: map[string]int{},
 		plenty: make(chan struct{}, 1), debtors: make(chan struct{}, 1), debts: map[string]time.Time{}}
 	p.close = sync.OnceFunc(func() { close(p.closing) })
 	p.queue = queue{size: cfg.Size, share: cfg.Share, held: map[string]int{}}
-	var err error
 	if p.group, err = jail.NewGroup(totalMemory(cfg)); err != nil {
 		p.group = nil
 		cfg.Log.Debug("sandbox workers are bounded one by one only", "error", err)
@@ -169,8 +164,8 @@ func (p *Pool) Close() {
 	}
 }
 
-// refill makes workers as they are wanted, until the pool closes. It is called from jail.OnThread: the kernel
-// ends workers with the thread that made them.
+// refill makes workers as they are wanted, until the pool closes. It is called from
+// jail.OnThread: the kernel ends workers with the thread that made them.
 func (p *Pool) refill() {
 	n := refiller{group: p.group}
 	if err := n.group.Enter(); err != nil {
@@ -262,10 +257,10 @@ func (p *Pool) startOne(n *refiller) (*process, error) {
 	bare := p.bare
 	p.mu.Unlock()
 	if bare {
-		return start(alone(p.cfg.Executable, false, n.group))
+		return start(alone(p.program, false, n.group))
 	}
 	if n.made++; n.made > p.cfg.Warm {
-		if nurse := p.nurse.get(p.cfg.Executable, n.group, hasRoom(p.cfg, jail.MachineMemory())); nurse != nil {
+		if nurse := p.nurse.get(p.program, n.group, hasRoom(p.cfg, jail.MachineMemory())); nurse != nil {
 			w, err := start(nurse.Start)
 			if err == nil {
 				return w, nil
@@ -276,9 +271,9 @@ func (p *Pool) startOne(n *refiller) (*process, error) {
 		}
 		n.made = 0 // it is tried again later
 	}
-	w, err := start(alone(p.cfg.Executable, true, n.group))
+	w, err := start(alone(p.program, true, n.group))
 	if err != nil && n.group != nil {
-		if w, err = start(alone(p.cfg.Executable, true, nil)); err == nil {
+		if w, err = start(alone(p.program, true, nil)); err == nil {
 			n.group = nil
 			p.cfg.Log.Warn("sandbox workers cannot begin in their memory cgroup: they are bounded one by one only")
 		}
@@ -290,7 +285,7 @@ func (p *Pool) startOne(n *refiller) (*process, error) {
 	p.bare = true
 	p.mu.Unlock()
 	p.cfg.Log.Warn("sandbox workers run without namespaces", "error", err)
-	return start(alone(p.cfg.Executable, false, n.group))
+	return start(alone(p.program, false, n.group))
 }
 
 // take returns a worker for the spec: one that served the same tenant if the level and

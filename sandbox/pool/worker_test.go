@@ -9,7 +9,8 @@ import (
 )
 
 // TestPartsThatAreInitialisedLate: each script is the first to need a part of the
-// interpreter that its worker has put off. It ends as in this process, which has put off nothing.
+// interpreter that its worker has put off. It ends as in this process, which has put off
+// nothing.
 func TestPartsThatAreInitialisedLate(t *testing.T) {
 	e, err := engine.New()
 	if err != nil {
