@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -73,14 +74,22 @@ func (r *reloader) Run(ctx context.Context) {
 
 func (r *reloader) reload(ctx context.Context) {
 	if r.cert != nil {
-		if err := r.cert.read(); err != nil {
+		err := readable(r.cert.cert, r.cert.key)
+		if err == nil {
+			err = r.cert.read()
+		}
+		if err != nil {
 			r.log.Error("certificate not read again: the old one stays", "error", err)
 		}
 	}
 	if r.tools == "" {
 		return
 	}
-	reg, err := r.open(ctx)
+	var reg *tools.Registry
+	err := readable(r.tools)
+	if err == nil {
+		reg, err = r.open(ctx)
+	}
 	if err != nil {
 		r.log.Error("tools not read again: the old ones stay", "file", r.tools, "error", err, "mistakes", mistakesIn(err))
 		return
@@ -89,6 +98,19 @@ func (r *reloader) reload(ctx context.Context) {
 		r.log.Error("close the tools that were replaced", "error", err)
 	}
 	r.log.Info("tools read again", "file", r.tools, "version", reg.Version())
+}
+
+// readable tells why one of the files cannot be read now. A pipe in the place of one would
+// have everything here wait for who writes into it.
+func readable(names ...string) error {
+	for _, name := range names {
+		f, _, err := session.OpenRegular(name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		f.Close()
+	}
+	return nil
 }
 
 // maxMistakes is how many a log tells of; "sandbox tools" shows all.
@@ -111,7 +133,7 @@ func mistakesIn(err error) []string {
 func (r *reloader) sum() (out [sha256.Size]byte) {
 	h := sha256.New()
 	add := func(name string) []byte {
-		f, err := os.Open(name)
+		f, _, err := session.OpenRegular(name)
 		if err != nil {
 			io.WriteString(h, err.Error()) //nolint:errcheck // a hash takes everything
 			return nil

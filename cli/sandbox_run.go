@@ -44,9 +44,7 @@ as long as it lives: its tools reach what policy allows its tags, and nothing el
   echo 'return (await callTool("users:list",{limit:3})).items.length' | enclave sandbox run - --tools tools.json
   enclave sandbox run script.js --tools tools.json --join --state lab --key-file runs.key --tag ai`,
 		Args: exactly("SCRIPT"), RunE: func(c *cobra.Command, args []string) error {
-			ctx, stop := untilSignal(c.Context())
-			defer stop()
-			return a.runScript(ctx, &f, args[0])
+			return a.runScript(c.Context(), &f, args[0])
 		}}
 	f.host.flags(c)
 	f.host.quiet = true
@@ -115,6 +113,8 @@ func (a *app) runScript(ctx context.Context, f *runFlags, file string) (err erro
 	if err != nil {
 		return err
 	}
+	ctx, stop := untilSignal(ctx) // not before: Ctrl-C ends who waits for a script that nobody types
+	defer stop()
 	f.limits.MemoryBytes = f.memory << 20
 	runner, err := pool.New(pool.Config{Size: 1, Share: 1, Warm: 1, AllowWeak: f.weak, Log: f.host.logger(a).With("part", "workers")})
 	if err != nil {

@@ -111,28 +111,38 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 // clocks of file systems tick up to two seconds apart.
 const settled = 5 * time.Second
 
-// readAgain is readTokens for a file that has been one: to open a pipe would wait for who
-// writes into it, and everything here with it. It is errSame if the file has the stamp of
+// readAgain is readTokens for a file that has been one. It is errSame if the file has the stamp of
 // before: to read and parse a large one takes as long as many requests.
 func readAgain(path string, now time.Time, before stamp) (*Tokens, stamp, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|noWait, 0)
+	f, info, err := OpenRegular(path)
 	if err != nil {
 		return nil, stamp{}, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, stamp{}, errNoFile
-	}
 	is := stampOf(f, now)
 	if is == before && is != (stamp{}) {
 		return nil, is, errSame
 	}
 	t, err := readOpen(f, info)
 	return t, is, err
+}
+
+// OpenRegular opens a file that is read while a server runs. What became a pipe or a device is
+// refused without waiting for who writes into it.
+func OpenRegular(path string) (*os.File, os.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNoFile
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
 }
 
 var (
