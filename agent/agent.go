@@ -126,6 +126,8 @@ type Agent struct {
 	save   mailbox
 	events events
 
+	unknown unknown // names that stand for nobody here
+
 	// What the others read.
 	witnessed atomic.Int64 // records of the checkpoint that is remembered
 	cert      atomic.Pointer[tls.Certificate]

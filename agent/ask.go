@@ -30,8 +30,9 @@ func (a *Agent) answerAsk(ctx context.Context, c *uplink.Client, q *wire.Ask) {
 		}
 	}
 	if o != nil && q.Denied {
+		r.Denied = a.unknown.report(o.addrs[0])
 		all := o.filter.Denials()
-		for _, d := range all[:min(len(all), wire.MaxReportedDenials)] {
+		for _, d := range all[:min(len(all), wire.MaxReportedDenials-len(r.Denied))] {
 			r.Denied = append(r.Denied, wire.ReportedDenial{Proto: d.Proto, Src: d.Src, Dst: d.Dst, Inbound: d.Inbound,
 				Reason: d.Reason.String(), Count: d.Count, First: d.First, Last: d.Last})
 		}

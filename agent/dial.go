@@ -69,6 +69,7 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 		}
 	}
 	if err != nil {
+		a.unknownDial(host, proto, uint16(port))
 		return nil, err
 	}
 	dst := netip.AddrPortFrom(peer.IPv4, uint16(port))
@@ -154,8 +155,7 @@ func (o *overlay) allows(proto wire.Proto, dst netip.AddrPort, now time.Time) bo
 	return ok
 }
 
-// refused has a dial that policy refuses told with the packets that were. A name that
-// stands for nobody has no address, and is not kept.
+// refused has a dial that policy refuses told with the packets that were.
 func (o *overlay) refused(proto wire.Proto, dst netip.AddrPort) {
 	src := o.addrs[0]
 	if dst.Addr().Is6() {

@@ -36,7 +36,7 @@ func (a *Agent) names() *names.View {
 
 // resolver makes a stub resolver for senders that local accepts; nil is all.
 func (a *Agent) resolver(local func(netip.Addr) bool) *resolver.Server {
-	return resolver.New(resolver.Config{View: a.names, Dialer: a, Local: local, Logger: a.log.With("part", "resolver")})
+	return resolver.New(resolver.Config{View: a.names, Dialer: a, Local: local, Unknown: a.unknownAsked, Logger: a.log.With("part", "resolver")})
 }
 
 func (s *Services) exposed(port uint16) bool {

@@ -67,6 +67,19 @@ func TestTwoAgents(t *testing.T) {
 				t.Errorf("the refused dial of %s is told as %q, want %q", addr, told[addr], why)
 			}
 		}
+		all, err := m.api.Denied(m.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[string]api.Denied{} // names that stand for nobody
+		for _, d := range all {
+			if d.Name != "" {
+				named[d.Name] = d
+			}
+		}
+		if d := named["carol"]; d.AtName != "alice" || d.Names != [2]string{"alice", "carol"} || d.Proto != wire.TCP || d.Dst.Port() != 80 {
+			t.Errorf("a dial of nobody's name is told as %+v", d)
+		}
 		if _, err := b.DialContext(m.ctx, "tcp", "alice:80"); !errors.Is(err, agent.ErrDenied) {
 			t.Errorf("the receiver starts a flow: %v", err)
 		}

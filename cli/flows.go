@@ -16,9 +16,10 @@ func (a *app) flows() *cobra.Command {
 	var denied bool
 	c := &cobra.Command{Use: "flows", Short: "Show the live flows, each with the rule that allows it",
 		Long: `Asks the connected agents which flows live, or with --denied what they have refused of late:
-packets that came or were to leave, and dials through an agent's proxies and forwards to a
-system or an address. A dial of a name that the agent does not know has no address and is
-not listed: "enclave explain" tells why. "enclave flows cut" ends a flow.`, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
+packets that came or were to leave, dials through an agent's proxies and forwards, and names
+of the overlay that were dialled, or asked for by DNS, and stand for nobody there: "enclave
+resolve NAME --as SYSTEM" tells whether there is no such name or no policy. "enclave flows
+cut" ends a flow.`, Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			if denied {
 				return a.denied(c)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"enclave/wire"
 	"enclave/wire/api"
+	"enclave/wire/names"
 )
 
 // maxDenied is how many denials one answer holds, the most recent first.
@@ -32,6 +33,11 @@ func checkReport(r *wire.FlowReport) string {
 		d := &r.Denied[i]
 		if d.Proto < wire.Any || d.Proto > wire.ICMP || !d.Src.IsValid() || !d.Dst.IsValid() || d.Src.Zone() != "" || d.Dst.Addr().Zone() != "" || len(d.Reason) > wire.MaxNameLen {
 			return fmt.Sprintf("denied[%d]: want a protocol, addresses and a short reason", i)
+		}
+		if d.Name != "" {
+			if name, err := names.Parse(d.Name); err != nil || name != d.Name {
+				return fmt.Sprintf("denied[%d].name: want a name as they are kept", i)
+			}
 		}
 	}
 	return ""
@@ -70,10 +76,15 @@ func (h *hub) Denied(ctx context.Context) []api.Denied {
 	for at, r := range reports {
 		for _, d := range r.Denied {
 			v := api.Denied{ReportedDenial: d, At: at, AtName: people.system(at), From: owner[d.Src], To: owner[d.Dst.Addr()]}
+			if d.Name != "" {
+				v.From, v.To = at, "" // whatever it says: nobody asks for another
+			}
 			if v.From != at && v.To != at && v.To != "" {
 				continue // it stood at neither end: what lies behind a gateway is no system's
 			}
-			v.Names = people.pair(v.From, v.To)
+			if v.Names = people.pair(v.From, v.To); d.Name != "" {
+				v.Names[1] = d.Name
+			}
 			out = append(out, v)
 		}
 	}

@@ -130,14 +130,29 @@ func TestPathsAndDenialsAreTold(t *testing.T) {
 		}
 		if f == fb {
 			r.Denied = []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Inbound: true, Reason: "no rule", Count: 3, Last: time.Now()},
+				{Proto: wire.TCP, Src: third.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:443"), Name: "payroll.enclave", Reason: "unknown name", Count: 2, Last: time.Now()},
 				// What it cannot have seen: a third system tried something at a fourth.
 				{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.AddrPortFrom(third.IPv4, 22), Inbound: true, Reason: "no rule", Count: 1, Last: time.Now()}}
 		}
 		return r
 	}, fa, fb)
+	named := 0
 	var denied api.Page[api.Denied]
 	w.api("GET", "/flows/denied", nil, &denied)
 	<-done
+	denied.Items = slices.DeleteFunc(denied.Items, func(d api.Denied) bool {
+		if d.Name == "" {
+			return false
+		}
+		if d.Name != "payroll.enclave" || d.At != b.id || d.From != b.id || d.To != "" || d.Names != [2]string{"b", "payroll.enclave"} || d.Dst.Port() != 443 {
+			t.Errorf("a name that stands for nobody: %+v", d)
+		}
+		named++
+		return true
+	})
+	if named != 1 {
+		t.Errorf("%d names that stand for nobody", named)
+	}
 	if len(denied.Items) != 1 || denied.Items[0].AtName != "b" || denied.Items[0].Names != [2]string{"a", ""} || denied.Items[0].From != a.id {
 		t.Errorf("denied %+v", denied.Items)
 	}
@@ -147,6 +162,7 @@ func TestPathsAndDenialsAreTold(t *testing.T) {
 	for name, r := range map[string]wire.FlowReport{
 		"a route of no kind": {Peers: []wire.ReportedPeer{{Route: "magic"}}},
 		"a long reason":      {Denied: []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Reason: strings.Repeat("x", 200)}}},
+		"what is no name":    {Denied: []wire.ReportedDenial{{Proto: wire.Any, Src: sys.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:0"), Name: "\x1b[31m"}}},
 		"too many":           {Denied: slices.Repeat([]wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25")}}, wire.MaxReportedDenials+1)},
 	} {
 		r.ID = "x"

@@ -70,11 +70,14 @@ type ReportedPeer struct {
 	Sent          uint64        `json:"sent_bytes"`
 }
 
-// ReportedDenial is a kind of packet that an agent's filter refused, and how often.
+// ReportedDenial is a kind of packet that an agent's filter refused, and how often; or,
+// where it has a name, something that was dialled or asked for by a name that stands for
+// nobody there.
 type ReportedDenial struct {
 	Proto   Proto          `json:"proto"`
 	Src     netip.Addr     `json:"src"`
-	Dst     netip.AddrPort `json:"dst"` // port 0 where there is none
+	Dst     netip.AddrPort `json:"dst"`            // port 0 where there is none; of a name only the port counts
+	Name    string         `json:"name,omitempty"` // as it was asked for; of a question by DNS the protocol is any
 	Inbound bool           `json:"inbound"`
 	Reason  string         `json:"reason"`
 	Count   uint64         `json:"count"`

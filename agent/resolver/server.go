@@ -22,6 +22,9 @@ type Config struct {
 	Dialer Dialer                     // to resolvers behind gateways
 	Local  func(from netip.Addr) bool // whether a sender is of this system; others get nothing
 	Logger *slog.Logger               // nil discards
+
+	// Unknown is told each name that was asked for and that no zone of ours has; may be nil.
+	Unknown func(name string)
 }
 
 // Server answers questions on sockets that it is given.
@@ -129,6 +132,9 @@ func (s *Server) answer(q *Query, msg, out []byte) ([]byte, []names.Way) {
 		return q.Refuse(err, out), nil
 	}
 	answer, r := q.Answer(s.cfg.View(), time.Now(), rand.IntN, out)
+	if r.Kind == names.Missing && s.cfg.Unknown != nil {
+		s.cfg.Unknown(string(q.Name()))
+	}
 	return answer, r.Ways
 }
 

@@ -245,3 +245,19 @@ func BenchmarkServer(b *testing.B) {
 		})
 	})
 }
+
+// TestUnknownNamesAreTold: those of our zones that nobody has, and no other.
+func TestUnknownNamesAreTold(t *testing.T) {
+	v := names.New("enclave", wire.DNS{}, nil)
+	var told []string
+	s := New(Config{View: func() *names.View { return v }, Unknown: func(name string) { told = append(told, name) }})
+	for _, name := range []string{"payroll.enclave.", "www.example.com.", "enclave."} {
+		var q Query
+		if out, _ := s.answer(&q, question(name, dnsmessage.TypeA, nil), nil); len(out) == 0 {
+			t.Errorf("%s is not answered", name)
+		}
+	}
+	if len(told) != 1 || told[0] != "payroll.enclave" {
+		t.Errorf("told of %q", told)
+	}
+}

@@ -130,7 +130,11 @@ func deniedDetails(s *screen.State, d *api.Denied, w int) []string {
 	l.add("why", theme.Clean(d.Reason))
 	l.add("refused at", theme.Clean(d.AtName)+", "+way)
 	l.add("from", d.Src.String())
-	l.add("to", d.Dst.String())
+	if d.Name == "" {
+		l.add("to", d.Dst.String())
+	} else {
+		l.add("to", theme.Clean(d.Name)+", which stands for nobody there")
+	}
 	l.add("count", strconv.FormatUint(d.Count, 10))
 	l.add("first", d.First.In(s.Now.Location()).Format("2006-01-02 15:04:05"))
 	l.add("last", d.Last.In(s.Now.Location()).Format("2006-01-02 15:04:05"))
