@@ -57,6 +57,7 @@ func Run(t *testing.T, open Opener) {
 		{"history", testHistory},
 		{"reason", testReason},
 		{"apply set", testApplySet},
+		{"apply requirements", testApplyRequirements},
 		{"pending", testPending},
 		{"try", testTry},
 		{"requirements", testRequirements},
