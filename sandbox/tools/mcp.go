@@ -152,7 +152,7 @@ func (s *mcpServer) list(ctx context.Context) (all []mcpTool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, mcpStart)
 	defer cancel()
-	cursor := ""
+	cursor, said := "", 0
 	for range maxMCPPages {
 		params := map[string]any{}
 		if cursor != "" {
@@ -162,15 +162,25 @@ func (s *mcpServer) list(ctx context.Context) (all []mcpTool, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("tools/list: %w", err)
 		}
-		var page struct {
-			Tools      []mcpTool `json:"tools"`
-			NextCursor string    `json:"nextCursor"`
+		if said += len(text); said > maxMCPMessage {
+			return nil, fmt.Errorf("tools/list: more than %d bytes", maxMCPMessage)
+		}
+		var page struct { // tools are counted before they are made: a list of null has many
+			Tools      []json.RawMessage `json:"tools"`
+			NextCursor string            `json:"nextCursor"`
 		}
 		if err := json.Unmarshal(text, &page); err != nil {
 			return nil, fmt.Errorf("tools/list: %w", err)
 		}
-		if all = append(all, page.Tools...); len(all) > MaxTools {
+		if len(all)+len(page.Tools) > MaxTools {
 			return nil, fmt.Errorf("tools/list: more than %d tools", MaxTools)
+		}
+		for _, raw := range page.Tools {
+			var tool mcpTool
+			if err := json.Unmarshal(raw, &tool); err != nil {
+				return nil, fmt.Errorf("tools/list: %w", err)
+			}
+			all = append(all, tool)
 		}
 		if cursor = page.NextCursor; cursor == "" {
 			return all, nil
