@@ -25,7 +25,15 @@ var (
 	PgDn = keys.New("page down", "pgdown", "ctrl+f")
 )
 
-// Moves are those bindings.
+// The bindings that mean the same on every screen that has them.
+var (
+	Find    = keys.New("search", "/")
+	Details = keys.New("details", "enter")
+	Back    = keys.New("back", "esc")
+	Accept  = keys.New("accept", "enter")
+)
+
+// Moves are the bindings that move.
 func Moves() []keys.Binding {
 	list := []keys.Binding{Up, Down, Home, End, PgUp, PgDn}
 	for i := range list {

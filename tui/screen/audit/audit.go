@@ -34,10 +34,7 @@ func New() *Model {
 
 var (
 	search = keys.New("filter", "/")
-	detail = keys.New("details", "enter")
 	tail   = keys.New("follow the newest", "f")
-	back   = keys.New("back", "esc")
-	accept = keys.New("accept", "enter")
 )
 
 // Name of the screen.
@@ -46,12 +43,12 @@ func (*Model) Name() string { return "audit" }
 // Keys of the list, or of the filter.
 func (m *Model) Keys() []keys.Binding {
 	if m.search.Focused() {
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	}
 	if m.verifying != nil {
 		return []keys.Binding{verify, stop}
 	}
-	return append([]keys.Binding{search, detail, tail, verify, back}, screen.Moves()...)
+	return append([]keys.Binding{search, screen.Details, tail, verify, screen.Back}, screen.Moves()...)
 }
 
 // Typing is so while a filter is typed.
@@ -123,7 +120,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	case search.Is(k):
 		m.search.Focus()
 		m.detail = false
-	case detail.Is(k):
+	case screen.Details.Is(k):
 		m.detail = !m.detail && len(rows) > 0
 		if m.detail {
 			m.at = rows[m.list.At].Seq // stays while others come
@@ -132,7 +129,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 		return m.verify(s)
 	case tail.Is(k):
 		m.at, m.detail = -1, false
-	case back.Is(k):
+	case screen.Back.Is(k):
 		if !m.detail {
 			m.search.Set("")
 		}

@@ -31,7 +31,6 @@ var (
 	question = keys.New("ask a question", "/", "enter")
 	again    = keys.New("ask it again, now", "a")
 	accept   = keys.New("ask", "enter")
-	back     = keys.New("back", "esc")
 )
 
 // Name of the screen.
@@ -40,7 +39,7 @@ func (*Model) Name() string { return "explain" }
 // Keys of the answer, or of the question.
 func (m *Model) Keys() []keys.Binding {
 	if m.input.Focused() {
-		return []keys.Binding{accept, back}
+		return []keys.Binding{accept, screen.Back}
 	}
 	return append([]keys.Binding{question, again}, screen.Moves()...)
 }
@@ -68,7 +67,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	if m.input.Focused() {
 		switch {
-		case back.Is(k):
+		case screen.Back.Is(k):
 			m.input.Blur()
 		case accept.Is(k):
 			return m.ask(s)

@@ -53,10 +53,6 @@ func New() *Model {
 }
 
 var (
-	search = keys.New("search", "/")
-	back   = keys.New("back", "esc")
-	accept = keys.New("accept", "enter")
-	detail = keys.New("details", "enter")
 	toggle = keys.New("what flows, or what was denied", "v")
 	order  = keys.New("sort by the next column", "s")
 	cut    = keys.Writes("cut this flow", "c")
@@ -68,9 +64,9 @@ func (*Model) Name() string { return "flows" }
 // Keys of the list, or of the search.
 func (m *Model) Keys() []keys.Binding {
 	if m.search.Focused() {
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	}
-	return append([]keys.Binding{search, detail, toggle, cut, order, back}, screen.Moves()...)
+	return append([]keys.Binding{screen.Find, screen.Details, toggle, cut, order, screen.Back}, screen.Moves()...)
 }
 
 // Typing is so while a search is typed.
@@ -192,15 +188,15 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	switch {
 	case m.search.Focused():
 		m.search.Search(k)
-	case search.Is(k):
+	case screen.Find.Is(k):
 		m.search.Focus()
 		m.detail = false
-	case back.Is(k):
+	case screen.Back.Is(k):
 		if !m.detail {
 			m.search.Set("")
 		}
 		m.detail = false
-	case detail.Is(k):
+	case screen.Details.Is(k):
 		m.detail = !m.detail && rows > 0
 	case toggle.Is(k):
 		m.denied, m.detail, m.list = !m.denied, false, screen.List{}

@@ -51,22 +51,15 @@ const MaxRows = 5000
 // organisation does.
 const every = 2
 
-var (
-	search = keys.New("search", "/")
-	detail = keys.New("details", "enter")
-	back   = keys.New("back", "esc")
-	accept = keys.New("accept", "enter")
-)
-
 // Keys are own ones and those of every list.
 func (l *List[T]) Keys(own ...keys.Binding) []keys.Binding {
 	switch {
 	case l.form != nil:
 		return l.form.Keys()
 	case l.Typing():
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	}
-	return append(append([]keys.Binding{search, detail, back}, own...), screen.Moves()...)
+	return append(append([]keys.Binding{screen.Find, screen.Details, screen.Back}, own...), screen.Moves()...)
 }
 
 // Typing is so while a search is typed or a form filled in.
@@ -135,12 +128,12 @@ func (l *List[T]) pressed(k tea.KeyMsg) tea.Cmd {
 	case l.search.Focused():
 		l.search.Search(k)
 		l.list.At = 0 // what is searched is under the cursor
-	case search.Is(k):
+	case screen.Find.Is(k):
 		l.search.Focus()
 		l.detail = false
-	case detail.Is(k):
+	case screen.Details.Is(k):
 		l.detail, l.scroll = !l.detail && l.Chosen() != nil && l.Detail != nil, 0
-	case back.Is(k):
+	case screen.Back.Is(k):
 		if !l.detail {
 			l.search.Set("")
 		}

@@ -32,10 +32,6 @@ type Model struct {
 func New() *Model { return &Model{search: screen.NewInput("name, tag or state"), page: 10} }
 
 var (
-	search  = keys.New("search", "/")
-	detail  = keys.New("details", "enter")
-	back    = keys.New("back", "esc")
-	accept  = keys.New("accept", "enter")
 	create  = keys.Writes("new policy", "n")
 	change  = keys.Writes("change it, every field", "c")
 	enable  = keys.Writes("enable", "e")
@@ -58,9 +54,9 @@ func (m *Model) Keys() []keys.Binding {
 	case m.past != nil:
 		return m.past.keys()
 	case m.Typing():
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	}
-	return append([]keys.Binding{search, detail, create, change, enable, awhile, disable, older, takeUp, keep, remove, back}, screen.Moves()...)
+	return append([]keys.Binding{screen.Find, screen.Details, create, change, enable, awhile, disable, older, takeUp, keep, remove, screen.Back}, screen.Moves()...)
 }
 
 // Typing is so in the form, and while a search or a time is typed.
@@ -139,7 +135,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 
 func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.Cmd {
 	switch {
-	case search.Is(k):
+	case screen.Find.Is(k):
 		m.search.Focus()
 		m.detail = false
 		return nil
@@ -153,7 +149,7 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.C
 		return undo(s)
 	case keep.Is(k):
 		return confirmation(s)
-	case back.Is(k):
+	case screen.Back.Is(k):
 		if !m.detail {
 			m.search.Set("")
 		}
@@ -165,7 +161,7 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.C
 	}
 	p := rows[m.list.At]
 	switch {
-	case detail.Is(k):
+	case screen.Details.Is(k):
 		m.detail = !m.detail
 	case change.Is(k):
 		m.form = newForm(p.Policy, p.Version, s)
@@ -201,10 +197,10 @@ func verb(s *screen.State, p *api.Policy, verb, past, warn string) tea.Cmd {
 func (m *Model) timed(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.Cmd {
 	text := m.until.Value()
 	switch {
-	case back.Is(k):
+	case screen.Back.Is(k):
 		m.until = nil
 		return nil
-	case !accept.Is(k):
+	case !screen.Accept.Is(k):
 		m.until.Update(k)
 		m.wrong = ""
 		return nil

@@ -81,8 +81,6 @@ var (
 	nowAt   = keys.New("now", "n")
 	left    = keys.New("column before", "left", "h")
 	right   = keys.New("next column", "right", "l")
-	back    = keys.New("back", "esc")
-	accept  = keys.New("accept", "enter")
 )
 
 // Name of the screen.
@@ -92,13 +90,13 @@ func (*Model) Name() string { return "map" }
 func (m *Model) Keys() []keys.Binding {
 	switch {
 	case m.Typing():
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	case m.why != nil:
-		return append([]keys.Binding{back}, screen.Moves()...)
+		return append([]keys.Binding{screen.Back}, screen.Moves()...)
 	}
 	l, r := left, right
 	l.Quiet, r.Quiet = true, true
-	return append([]keys.Binding{enter, nextAt, shape, group, search, earlier, later, typeAt, nowAt, back, l, r}, screen.Moves()...)
+	return append([]keys.Binding{enter, nextAt, shape, group, search, earlier, later, typeAt, nowAt, screen.Back, l, r}, screen.Moves()...)
 }
 
 // Typing is so while a filter or a time is typed.
@@ -183,7 +181,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		m.filter.Search(k)
 		return nil
 	case m.why != nil:
-		if back.Is(k) {
+		if screen.Back.Is(k) {
 			m.why = nil
 		} else {
 			m.why.Move(k)
@@ -220,7 +218,7 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		by := !m.grouped(s)
 		m.byTag, m.within = &by, nil
 		return m.ask(s)
-	case back.Is(k):
+	case screen.Back.Is(k):
 		if m.within != nil {
 			m.within = nil
 			return m.ask(s)
@@ -243,9 +241,9 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State) tea.Cmd {
 // timed follows a key in the line that asks for an instant.
 func (m *Model) timed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	switch {
-	case back.Is(k):
+	case screen.Back.Is(k):
 		m.typing = nil
-	case accept.Is(k):
+	case screen.Accept.Is(k):
 		at, err := screen.AnyInstant(m.typing.Value(), s.Now)
 		if err != nil {
 			m.wrong = err.Error()

@@ -46,15 +46,11 @@ func New() *Model {
 }
 
 var (
-	search  = keys.New("search", "/")
 	mark    = keys.New("mark several", " ")
 	markAll = keys.New("mark all, or none", "*")
 	order   = keys.New("sort by the next column", "s")
-	detail  = keys.New("details", "enter")
-	back    = keys.New("back", "esc")
 	before  = keys.New("the system before", "[")
 	after   = keys.New("the next system", "]")
-	accept  = keys.New("accept", "enter")
 	approve = keys.Writes("approve", "a")
 	decline = keys.Writes("decline a pending one", "D")
 	enable  = keys.Writes("enable", "e")
@@ -70,9 +66,9 @@ func (*Model) Name() string { return "systems" }
 // Keys of the table, or of the line that is typed.
 func (m *Model) Keys() []keys.Binding {
 	if m.Typing() {
-		return []keys.Binding{accept, back}
+		return []keys.Binding{screen.Accept, screen.Back}
 	}
-	return append([]keys.Binding{search, detail, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, back, before, after}, screen.Moves()...)
+	return append([]keys.Binding{screen.Find, screen.Details, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, screen.Back, before, after}, screen.Moves()...)
 }
 
 // Typing is so while a search, tags or an expiry are typed.
@@ -217,12 +213,12 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.System) tea.Cmd {
 	at := m.current()
 	switch {
-	case search.Is(k):
+	case screen.Find.Is(k):
 		m.search.Focus()
 		m.detail = false
 	case order.Is(k):
 		m.order = (m.order + 1) % len(orders)
-	case detail.Is(k):
+	case screen.Details.Is(k):
 		m.detail, m.scroll = !m.detail && at != nil, screen.List{}
 	case before.Is(k), after.Is(k):
 		if after.Is(k) {
@@ -231,7 +227,7 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.System) tea.C
 			m.list.At--
 		}
 		m.list.Window(len(rows), m.page)
-	case back.Is(k):
+	case screen.Back.Is(k):
 		switch {
 		case m.detail:
 			m.detail = false
