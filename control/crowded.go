@@ -18,13 +18,18 @@ type pairKey [2]wire.SystemID
 func (h *hub) tooMany(a, b wire.SystemID, grants int) bool {
 	pair := pairKey{min(a, b), max(a, b)}
 	if grants <= wire.MaxGrantsPerPeer {
-		delete(h.crowded, pair)
+		if delete(h.crowded, pair); len(h.crowded) == 0 {
+			h.crowdedSaid = 0
+		}
 		return false
 	}
-	if h.crowded[pair] == 0 {
-		h.log.Warn("two systems are not introduced: too many rules between them", "system", pair[0], "peer", pair[1], "rules", grants, "limit", wire.MaxGrantsPerPeer)
-	}
 	h.crowded[pair] = grants
+	// One change can do it to a hundred thousand pairs: a line whenever their number has
+	// doubled. The warnings of the status have the number of now.
+	if n := len(h.crowded); n >= max(1, 2*h.crowdedSaid) {
+		h.crowdedSaid = n
+		h.log.Warn("systems are not introduced: too many rules between them", "pairs", n, "system", pair[0], "peer", pair[1], "rules", grants, "limit", wire.MaxGrantsPerPeer)
+	}
 	return true
 }
 

@@ -36,29 +36,31 @@ type hub struct {
 	turn chan struct{}
 	kick chan struct{} // capacity 1: tells the timer loop to look again
 
-	mu        sync.Mutex // guards what follows; never held across I/O or a send that can block
-	engine    *policy.Engine
-	touched   *policy.Touched // what the engine has changed since follow
-	nodes     map[wire.SystemID]*node
-	named     map[string][]wire.SystemID // the systems of each name
-	late      map[*node]bool             // connected, and behind what was changed
-	expiries  agenda[expiring]           // actions that have not run
-	lapses    agenda[wire.SystemID]      // when an ephemeral system has been away for its retention
-	relays    []wire.Relay               // replaced whole
-	policies  map[wire.PolicyID]*stored  // every stored one, also those the engine refused
-	trust     map[wire.Tag][]string      // requirements of tags, as the engine has them
-	rules     store.Rules                // what else the policy set says
-	dns       dns                        // zones and records, and what they come to
-	refused   []refusal                  // to be reported
-	crowded   map[pairKey]int            // pairs with more grants than a map carries, and how many
-	asks      map[string]*ask            // open questions to agents
-	advanced  time.Time                  // the last instant that the engine was told by the timer
-	revision  wire.Revision
-	revisedAt time.Time
-	behind    admin.Touched // what a failed reload still owes
-	stopping  bool
-	stopped   chan struct{} // closed when stopping is set
-	news      chan struct{} // closed and replaced when a waiter may have its answer
+	mu       sync.Mutex // guards what follows; never held across I/O or a send that can block
+	engine   *policy.Engine
+	touched  *policy.Touched // what the engine has changed since follow
+	nodes    map[wire.SystemID]*node
+	named    map[string][]wire.SystemID // the systems of each name
+	late     map[*node]bool             // connected, and behind what was changed
+	expiries agenda[expiring]           // actions that have not run
+	lapses   agenda[wire.SystemID]      // when an ephemeral system has been away for its retention
+	relays   []wire.Relay               // replaced whole
+	policies map[wire.PolicyID]*stored  // every stored one, also those the engine refused
+	trust    map[wire.Tag][]string      // requirements of tags, as the engine has them
+	rules    store.Rules                // what else the policy set says
+	dns      dns                        // zones and records, and what they come to
+	refused  []refusal                  // to be reported
+	crowded  map[pairKey]int            // pairs with more grants than a map carries, and how many
+
+	crowdedSaid int             // how many there were when the log was told last
+	asks        map[string]*ask // open questions to agents
+	advanced    time.Time       // the last instant that the engine was told by the timer
+	revision    wire.Revision
+	revisedAt   time.Time
+	behind      admin.Touched // what a failed reload still owes
+	stopping    bool
+	stopped     chan struct{} // closed when stopping is set
+	news        chan struct{} // closed and replaced when a waiter may have its answer
 }
 
 // node is a system as the hub knows it.
