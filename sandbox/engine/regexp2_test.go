@@ -38,6 +38,22 @@ func TestNoPatternBacktracks(t *testing.T) {
 	}
 }
 
+// TestNamesOfGroups: every match has them, by whichever way it was found.
+func TestNamesOfGroups(t *testing.T) {
+	for source, want := range map[string]string{
+		`const out = []; for (const m of 'a1b2é3x'.matchAll(/(?<y>\d)(?<z>x)?/g)) out.push([m.groups.y, m.groups.z]); return out`: `[["1",null],["2",null],["3","x"]]`,
+		`return 'a1b2'.replace(/(?<y>\d)/g, '<$<y>>')`:                                                     `"a<1>b<2>"`,
+		`return 'éa1b2'.replace(/(?<y>\d)/g, '<$<y>>')`:                                                    `"éa<1>b<2>"`,
+		`const f = ['u']; return new RegExp('(?<y>.)', f[0])`:                                              `EXECUTION_ERROR: SyntaxError: it has the flag u and names a group; leave out one of both, and use the group's number`,
+		`return 'éa1b2'.replace(/(\d)(?<y>b)?/g, (...a) => typeof a[a.length - 1].y)`:                      `"éastringundefined"`,
+		`const r = /(?<y>.)/y; r.lastIndex = 2; return [r.exec('abc').groups.y, r.exec('é'), r.lastIndex]`: `["c",null,0]`,
+	} {
+		if res, _ := runWith(t, sandbox.Spec{Source: source, Level: sandbox.Permissive}); describe(res) != want {
+			t.Errorf("%s: %s, want %s", source, describe(res), want)
+		}
+	}
+}
+
 // TestAllMatches: an empty match stands beside another, and at the end of the text.
 func TestAllMatches(t *testing.T) {
 	re, err := regexp2.Compile("a|", regexp2.ECMAScript)

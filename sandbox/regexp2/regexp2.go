@@ -72,7 +72,7 @@ type Match struct {
 }
 
 // Group is what a pair of parentheses matched, the first all of it. Captures is empty if
-// they matched nothing; a name no group has.
+// they matched nothing.
 type Group struct {
 	Capture
 	Name     string
@@ -100,11 +100,12 @@ func (re *Regexp) FindRunesMatchStartingAt(text []rune, at int) (*Match, error) 
 		return nil, nil
 	}
 	found = found[2*outer:]
-	m := &Match{text: text, groups: make([]Group, len(found)/2)}
+	m, names := &Match{text: text, groups: make([]Group, len(found)/2)}, re.first.SubexpNames()
 	for i := range m.groups {
+		m.groups[i].Name = names[i]
 		if begin, end := found[2*i], found[2*i+1]; begin >= 0 {
 			c := Capture{from + begin, end - begin}
-			m.groups[i] = Group{Capture: c, Captures: []Capture{c}}
+			m.groups[i].Capture, m.groups[i].Captures = c, []Capture{c}
 		}
 	}
 	return m, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 
 	"github.com/dop251/goja/ast"
@@ -40,7 +41,7 @@ func CheckRegexp(pattern, flags string) error {
 	if err != nil {
 		var incompatible parser.RegexpErrorIncompatible
 		if errors.As(err, &incompatible) {
-			return errors.New("it needs look-around, a back-reference or a named group, which cannot run in linear time here; use plain groups and check the rest in code")
+			return errors.New("it needs look-around or a back-reference, which cannot run in linear time here, or names a group in other letters than a-z and digits; use plain groups and check the rest in code")
 		}
 		return fmt.Errorf("it is no valid pattern: %s", strings.TrimPrefix(err.Error(), "Invalid regular expression: "))
 	}
@@ -51,6 +52,10 @@ func CheckRegexp(pattern, flags string) error {
 			return errors.New("it repeats more than 1000 times or grows too large; repeat less")
 		}
 		return errors.New("it is no valid pattern for an engine of linear time")
+	}
+	// The interpreter forgets the names of what it finds in a text beyond ASCII with that flag.
+	if strings.Contains(flags, "u") && slices.ContainsFunc(tree.CapNames(), func(name string) bool { return name != "" }) {
+		return errors.New("it has the flag u and names a group; leave out one of both, and use the group's number")
 	}
 	program, err := syntax.Compile(tree.Simplify())
 	if err != nil {
