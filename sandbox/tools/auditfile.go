@@ -31,7 +31,7 @@ type AuditFile struct {
 	f    *os.File
 	last string
 	end  int64 // of what last is the last line of
-	torn error // a line was written in part: nothing may follow it
+	shut bool
 }
 
 // chained is a line of the file.
@@ -106,12 +106,13 @@ func setAside(f *os.File, from int64, path string) (int64, error) {
 }
 
 // Append writes a record. When it returns nil the record is with the system; it is
-// synced where it says that a run has ended or who may start one.
+// synced where it says that a run has ended or who may start one. A disk that was full for
+// a moment costs the records of that moment alone, and what they would have been about.
 func (a *AuditFile) Append(_ context.Context, r Record) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.torn != nil {
-		return a.torn
+	if a.shut {
+		return os.ErrClosed
 	}
 	return a.turn(func() error {
 		if err := a.catchUp(); err != nil {
@@ -122,8 +123,9 @@ func (a *AuditFile) Append(_ context.Context, r Record) error {
 			return fmt.Errorf("audit: %w", err)
 		}
 		if _, err := a.f.Write(append(line, '\n')); err != nil {
-			a.torn = fmt.Errorf("audit: %w", err)
-			return a.torn
+			// What there is of the line was promised to nobody. Where it cannot be taken
+			// back, the next turn sets it aside.
+			return fmt.Errorf("audit: %w", errors.Join(err, a.f.Truncate(a.end)))
 		}
 		a.last, a.end = sum(line), a.end+int64(len(line))+1
 		if r.Action == "run.end" || r.Tokens != nil {
@@ -137,7 +139,7 @@ func (a *AuditFile) Append(_ context.Context, r Record) error {
 func (a *AuditFile) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.torn = os.ErrClosed
+	a.shut = true
 	return a.f.Close()
 }
 

@@ -48,6 +48,46 @@ func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 	}
 }
 
+// TestAWriteThatFailsEndsNothing: once a full disk has room again the file goes on, behind
+// the last whole line, whether or not what was written of another could be taken back.
+func TestAWriteThatFailsEndsNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	a, err := OpenAuditFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	add := func() error {
+		return a.Append(t.Context(), Record{At: time.Unix(1, 0), Action: "run.end", Run: "run-1"})
+	}
+	readOnly, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	for range 2 {
+		if err := add(); err != nil {
+			t.Fatal(err)
+		}
+		writable := a.f
+		a.f = readOnly // neither a write nor a truncation works
+		if add() == nil {
+			t.Fatal("a record without a write")
+		}
+		a.f = writable
+		if _, err := writable.WriteString(`{"acti`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := add(); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	text, _ := os.ReadFile(path)
+	if rep, err := VerifyAudit(bytes.NewReader(text), ""); rep.Records != 3 || err != nil {
+		t.Errorf("%+v, %v\n%s", rep, err, text)
+	}
+}
+
 // TestTwoAppendByTurns: who appends follows what others appended in between, also one that
 // ended within a line.
 func TestTwoAppendByTurns(t *testing.T) {
