@@ -47,8 +47,8 @@ type Model struct {
 	Name    string        // of the model
 	Key     string        // bearer; may be empty
 	Timeout time.Duration // for all tries; 0 is DefaultTimeout
-	HTTP    *http.Client
-	Overlay bool // URL names a system of the overlay, which each run reaches by itself
+	HTTP    *http.Client  // nil follows no redirect
+	Overlay bool          // URL names a system of the overlay, which each run reaches by itself
 
 	mu    sync.Mutex // guards what follows
 	order *list.List // of *kept, newest first
@@ -119,16 +119,17 @@ type message struct {
 
 // client reaches the model: with its key, and so nowhere else.
 func (m *Model) client(via func(ctx context.Context, network, addr string) (net.Conn, error)) (*http.Client, error) {
+	c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	switch {
 	case !m.Overlay && m.HTTP != nil:
 		return m.HTTP, nil
 	case !m.Overlay:
-		return http.DefaultClient, nil
+		return c, nil
 	case via == nil:
 		return nil, errAway
 	}
-	return &http.Client{Transport: &http.Transport{DialContext: via, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+	c.Transport = &http.Transport{DialContext: via, DisableKeepAlives: true, MaxResponseHeaderBytes: 64 << 10}
+	return c, nil
 }
 
 func (m *Model) ask(ctx context.Context, client *http.Client, features []byte) (v score.Verdict, err error) {

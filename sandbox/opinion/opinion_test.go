@@ -55,6 +55,25 @@ func TestASecondOpinion(t *testing.T) {
 	}
 }
 
+// TestAModelSendsNobodyOn: what is asked of it, and its key, go nowhere else.
+func TestAModelSendsNobodyOn(t *testing.T) {
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/away") {
+				t.Errorf("%d: followed, with %q", status, r.Header.Get("Authorization"))
+				io.WriteString(w, answer(`{"score": 1}`))
+				return
+			}
+			http.Redirect(w, r, "/away", status)
+		}))
+		m := &Model{URL: srv.URL, Name: "small", Key: "k"}
+		if v, err := m.Opinion(score.Features{}); err == nil {
+			t.Errorf("%d: %+v", status, v)
+		}
+		srv.Close()
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(answer(`{"score": 1, "signals": []}`)))
 	f.Add([]byte(answer(`{"score": 1e999}`)))
