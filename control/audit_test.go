@@ -73,7 +73,7 @@ func recorded() map[string][3]string {
 		"tag-rename":         {"tag.rename", "tag:x", `"to":"z"`},
 		"tag-set":            {"tag.set", "tag:pods", `"trust":["mfa"]`},
 		"tests-set":          {"tests.set", "tests", `"tests":1`},
-		"token-create":       {"token.create", "token:*", `"name":"spare","scopes":["read"]`},
+		"token-create":       {"token.create", "token:*", `Z","name":"spare","scopes":["read"]`}, // behind its end
 		"token-revoke":       {"token.revoke", "token:*"},
 		"zone-create":        {"zone.create", "zone:corp.example", `"name":"corp.example"`},
 		"zone-delete":        {"zone.delete", "zone:corp.example"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -64,6 +65,9 @@ func TestDenialsAreBounded(t *testing.T) {
 				single++
 				continue
 			}
+			if who != "control" || action != "audit.suppressed" || outcome != "denied" {
+				t.Errorf("a count is recorded as %s", l)
+			}
 			var sum struct{ Counts map[string]int }
 			if err := json.Unmarshal([]byte(detail), &sum); err != nil {
 				t.Fatal(l, err)
@@ -91,5 +95,9 @@ func TestOneAddressLeavesRoom(t *testing.T) {
 	d.note(t.Context(), now, Denial{Action: "auth.deny", From: "192.0.2.2:1"})
 	if list := out.take(); len(list) != 1 || list[0] != `denied stranger:192.0.2.2 auth.deny  {"from":"192.0.2.2"}` {
 		t.Errorf("%q", list)
+	}
+	d.note(t.Context(), now, Denial{Action: "auth.deny", From: strings.Repeat("x", 2*maxDenialText)}) // no host and port
+	if list := out.take(); len(list) != 1 || len(list[0]) > 3*maxDenialText {
+		t.Errorf("%.400q", list)
 	}
 }
