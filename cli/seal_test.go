@@ -301,7 +301,7 @@ func TestRotationInTheSameInstant(t *testing.T) {
 		for range 40 {
 			k, _, err := seal.Unseal(dir, nil) // as another process would
 			if err == nil {
-				_, err = k.RotateFiles(dir, time.Now())
+				_, err = k.RotateFiles(t.Context(), dir, time.Now())
 			}
 			if err != nil {
 				done <- err

@@ -116,7 +116,7 @@ func (s *Store) rotate(ctx context.Context, dir string, c Change) (r Rotated, er
 	if err := seal.Rename(to, path); err != nil {
 		return r, err
 	}
-	if err := s.keys.ResealFiles(dir); err != nil {
+	if err := s.keys.ResealFiles(ctx, dir); err != nil {
 		return r, err
 	}
 	s.keys.Retire()

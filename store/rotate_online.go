@@ -107,7 +107,7 @@ func (s *Store) growRoot(now time.Time) error {
 
 // retireRoots drops every root but the newest, once nothing needs them.
 func (s *Store) retireRoots(ctx context.Context) error {
-	if err := s.keys.ResealFiles(s.dir); err != nil {
+	if err := s.keys.ResealFiles(ctx, s.dir); err != nil {
 		return err
 	}
 	if err := s.wantResealed(ctx); err != nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -95,7 +96,9 @@ func (k *Keeper) changed() bool {
 // new keys there before it seals what is there in a turn of its own, so whatever is written
 // under old ones is written before that.
 func (k *Keeper) Save(b []byte) error {
-	return seal.Replacing(k.Dir, func() error {
+	ctx, cancel := context.WithTimeout(context.Background(), seal.SaveWait)
+	defer cancel()
+	return seal.Replacing(ctx, k.Dir, func() error {
 		file, err := k.open()
 		if err != nil {
 			return err

@@ -145,7 +145,7 @@ func (s Seal) Rotate(ctx context.Context, now time.Time) (store.Rotated, error) 
 	}
 	var r store.Rotated
 	err := s.alone(func(k *seal.Keyring) (err error) {
-		r.Root, err = k.RotateFiles(s.Dir, now)
+		r.Root, err = k.RotateFiles(ctx, s.Dir, now)
 		return err
 	})
 	return r, err

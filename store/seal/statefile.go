@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,9 +79,14 @@ func (f *File) Settle() error {
 	return f.Save(b)
 }
 
+// SaveWait is how long a save waits for its turn: whoever has it seals a few small files.
+const SaveWait = 30 * time.Second
+
 // Save replaces the document, in its turn.
 func (f *File) Save(b []byte) error {
-	return Replacing(filepath.Dir(f.path), func() error { return f.SaveNow(b) })
+	ctx, cancel := context.WithTimeout(context.Background(), SaveWait)
+	defer cancel()
+	return Replacing(ctx, filepath.Dir(f.path), func() error { return f.SaveNow(b) })
 }
 
 // SaveNow is Save for who has the turn already.
@@ -99,8 +105,8 @@ func (f *File) Close() { f.keys.Wipe() }
 var documents = [...]string{"agent.json", "relay.json", "sandbox.json"}
 
 // ResealFiles seals every document in dir under the newest root.
-func (k *Keyring) ResealFiles(dir string) error {
-	return Replacing(dir, func() error { return k.resealFiles(dir) })
+func (k *Keyring) ResealFiles(ctx context.Context, dir string) error {
+	return Replacing(ctx, dir, func() error { return k.resealFiles(dir) })
 }
 
 func (k *Keyring) resealFiles(dir string) error {
@@ -123,7 +129,7 @@ func (k *Keyring) resealFiles(dir string) error {
 // RotateFiles seals the documents of a directory that has nothing else under a new
 // root, drops the old one and returns the number of the new. A crash leaves documents
 // that open, as in a rotation of a database.
-func (k *Keyring) RotateFiles(dir string, now time.Time) (uint32, error) {
+func (k *Keyring) RotateFiles(ctx context.Context, dir string, now time.Time) (uint32, error) {
 	if len(k.roots) == 1 { // else this ends a rotation that was interrupted
 		if err := k.Grow(now); err != nil {
 			return 0, err
@@ -132,7 +138,7 @@ func (k *Keyring) RotateFiles(dir string, now time.Time) (uint32, error) {
 			return 0, err
 		}
 	}
-	if err := k.ResealFiles(dir); err != nil {
+	if err := k.ResealFiles(ctx, dir); err != nil {
 		return 0, err
 	}
 	k.Retire()
