@@ -22,6 +22,7 @@ func TestEveryKeywordCanHide(t *testing.T) {
 	for name, tc := range map[string]struct{ schema, value, want string }{
 		"property":              {`{"properties":{"a":SECRET}}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
 		"pattern":               {`{"patternProperties":{"^pin_":SECRET}}`, `{"pin_1":"v","b":"w"}`, `{"b":"w","pin_1":"[REDACTED]"}`},
+		"a pattern, deeper":     {`{"allOf":[{"properties":{"a":{"patternProperties":{"^pin_":SECRET}}}}]}`, `{"a":{"pin_1":"v","b":"w"}}`, `{"a":{"b":"w","pin_1":"[REDACTED]"}}`},
 		"any other member":      {`{"properties":{"b":{}},"additionalProperties":SECRET}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
 		"no other member":       {`{"properties":{"a":SECRET},"additionalProperties":false}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"beside a pattern":      {`{"patternProperties":{"^b":{}},"additionalProperties":SECRET}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
@@ -187,6 +188,17 @@ func TestAWatcherSeesNoSecretInAResult(t *testing.T) {
 	}
 }
 
+// TestSecretsOfTheArgumentsAreFound wherever they stand.
+func TestSecretsOfTheArgumentsAreFound(t *testing.T) {
+	s := open(t, `{"version":1,"tools":[{"name":"t","serve":{"canned":{}},"arguments":{"properties":{"deep":{"properties":{"pin":{"x-secret":true}}},
+		"pins":{"items":{"x-secret":true}},"list":{"items":{"properties":{"pin":{"x-secret":true}}}}}}}]}`, nil).Session(SessionConfig{})
+	defer s.Close()
+	red := s.knowing("t", json.RawMessage(`{"deep":{"pin":"secret-1","note":"a-note"},"pins":["secret-2"],"list":[{"pin":{"x":["secret-3"]}}],"password":"secret-4"}`))
+	if got := red.text("secret-1 secret-2 secret-3 secret-4 a-note"); got != "[REDACTED] [REDACTED] [REDACTED] [REDACTED] a-note" {
+		t.Errorf("%s", got)
+	}
+}
+
 // TestSpecialAddressesAreNotPublic has the first and the last of each range, and what stands
 // beside it.
 func TestSpecialAddressesAreNotPublic(t *testing.T) {
@@ -281,6 +293,15 @@ func TestRatesAreOfOneToolAndOneUser(t *testing.T) {
 	}
 	if now = now.Add(30 * time.Second); take(of("mail", 4, time.Minute), alice) != 2 {
 		t.Error("a new rate is not in force")
+	}
+	if now = now.Add(time.Hour); take(of("mail", 4, time.Minute), alice) != 4 {
+		t.Error("a new burst is not in force")
+	}
+	for i := range maxBuckets + 10 { // of whom nobody is forgiven yet
+		r.allow(of("flood", 1, time.Hour), Caller{User: fmt.Sprint("a", i)}, now)
+	}
+	if n := len(r.buckets); n > maxBuckets {
+		t.Errorf("%d buckets that are in use", n)
 	}
 	for i := range maxBuckets + 10 {
 		r.allow(of("flood", 2, time.Second), Caller{User: fmt.Sprint(i)}, now.Add(time.Duration(i)*time.Second))
