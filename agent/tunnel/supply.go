@@ -21,9 +21,7 @@ type supply struct {
 
 // begin is told that the first bytes are about to be sent. The caller holds t.writing.
 func (s *supply) begin(ep tcpip.Endpoint) {
-	var info tcpip.TCPInfoOption
-	ep.GetSockOpt(&info) // of the handshake; the side that was called counts whole milliseconds
-	s.known, s.near = true, info.RTT < nearBy
+	s.known, s.near = true, isNear(ep)
 }
 
 // carried is told of n more bytes that the stack took. The caller holds t.writing.

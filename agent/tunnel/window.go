@@ -22,9 +22,7 @@ func (w *window) carried(t *tcpIO, n int) {
 		if w.got < busyAfter {
 			return
 		}
-		var info tcpip.TCPInfoOption
-		t.ep.GetSockOpt(&info) // of the handshake, if nothing was sent since
-		w.known, w.near = true, info.RTT > 0 && info.RTT < nearBy
+		w.known, w.near = true, isNear(t.ep)
 	} else if w.near && w.got < busyStep {
 		return
 	}
@@ -40,6 +38,15 @@ func (w *window) carried(t *tcpIO, n int) {
 	if size > 0 {
 		w.resize(t.ep, size)
 	}
+}
+
+// isNear reports whether the round trip takes less than nearBy: that of the handshake, if
+// nothing was sent since. The side that was called counts whole milliseconds, so that none
+// is the nearest of all.
+func isNear(ep tcpip.Endpoint) bool {
+	var info tcpip.TCPInfoOption
+	ep.GetSockOpt(&info)
+	return info.RTT < nearBy
 }
 
 // resize makes the buffer larger at once, and smaller by halves: what was announced is

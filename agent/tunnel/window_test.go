@@ -63,7 +63,12 @@ func TestSupply(t *testing.T) {
 	defer ep.Close()
 	c := newTCPIO(&wq, ep, &n.growth)
 	size := func() int { return int(ep.SocketOptions().GetSendBufferSize()) }
-	c.supply.begin(ep) // there was no handshake, and so no round trip
+	// There was no handshake, and so no round trip: as who was called by a system that is
+	// nearer than a millisecond sees it, in both directions.
+	c.supply.begin(ep)
+	if c.window.carried(c, busyAfter); !c.window.near || !c.supply.near {
+		t.Fatal("the nearest is not near")
+	}
 	c.supply.carried(c, busyAfter)
 	if size() != defaultWindow {
 		t.Fatalf("one alone has %d bytes", size())
