@@ -194,7 +194,7 @@ func testApplySet(t *testing.T, l *Lab) {
 		!slices.Equal(got.Removed, []wire.PolicyID{b.ID}) || len(got.Created) != 1 || len(got.Policies()) != 3 {
 		t.Errorf("applied %+v", got)
 	}
-	now, rev := l.set()
+	now, _ := l.set()
 	want.Policies[0].ID, want.Policies[1].ID = a.ID, got.Created[0]
 	want.Tags[0].Trust = []string{"disk", "mfa"}
 	l.same("set", now, want)
@@ -215,7 +215,7 @@ func testApplySet(t *testing.T, l *Lab) {
 	if tags := l.tags(); len(tags["crew"].Trust) != 0 || !slices.Equal(tags["pod"].Trust, []string{"disk", "mfa"}) {
 		t.Errorf("tags %+v", tags)
 	}
-	rev = got.Revision
+	rev := got.Revision
 
 	// The same once more is no revision and no record.
 	_, n := l.state()
