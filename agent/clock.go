@@ -55,14 +55,21 @@ func (l *looper) look() time.Time {
 }
 
 // heard compares the clocks with control's. While the wall clock is right by control, it
-// is believed, wherever it was before.
+// is believed, wherever it was before. The plane is told each time: it looks at the clock
+// for each packet, and may have seen it ahead when the loop did not.
 func (l *looper) heard(h *wire.Heartbeat, now time.Time) time.Time {
 	l.status.ClockSkew = h.Now.Sub(l.wall).Round(time.Millisecond)
-	if l.status.ClockSkew.Abs() > wire.MaxClockSkew || !now.After(l.wall.Round(0)) {
+	if l.status.ClockSkew.Abs() > wire.MaxClockSkew {
 		return now
 	}
 	l.clock.believe(l.wall)
 	l.plane.set(l.wall)
 	l.behind, l.st.Latest = false, l.clock.at
+	if l.st.MapAt.After(l.clock.at) {
+		l.st.MapAt = l.clock.at
+	}
+	if l.saved.After(l.clock.at) { // what was written down is from the future
+		l.remember(l.clock.at)
+	}
 	return l.clock.at
 }

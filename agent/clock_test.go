@@ -98,3 +98,32 @@ func TestClockSetForward(t *testing.T) {
 		b.wantState(t, api.AgentRunning)
 	})
 }
+
+// TestClockWasAheadWhenSaved: what was written down while the clock ran ahead does not
+// stay from the future, nor is the state unsaved for as long as it was ahead.
+func TestClockWasAheadWhenSaved(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), always)), 24*time.Hour))
+		ahead := 12 * time.Hour
+		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		b.start(t)
+		after(time.Minute)
+		ahead = 0
+		after(2 * wire.HeartbeatEvery)
+		if s := b.stored(t); s.Latest.After(time.Now()) || s.MapAt.After(time.Now()) {
+			t.Errorf("stored latest %v, map at %v; now %v", s.Latest, s.MapAt, time.Now())
+		}
+	})
+}
+
+// TestPauseIsNeverNothing: an instant that has come already does not make the loop spin.
+func TestPauseIsNeverNothing(t *testing.T) {
+	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	for _, s := range []struct{ in, want time.Duration }{
+		{-time.Hour, leastPause}, {0, leastPause}, {1, 1}, {time.Second, time.Second}, {time.Hour, longestPause},
+	} {
+		if got := (&looper{next: now.Add(s.in)}).pause(now); got != s.want {
+			t.Errorf("an instant in %s: a pause of %s, want %s", s.in, got, s.want)
+		}
+	}
+}

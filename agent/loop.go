@@ -61,19 +61,17 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 	l.chart = chart{self: a.st.System, keys: a.keys, org: a.st.Org, roots: trust.Roots, seen: a.st.Seen}
 	l.status = api.ControlStatus{URL: a.cfg.Control}
 	a.witnessed.Store(a.st.Witness.size())
-	now := l.wake()
-	l.recall(now)
-	l.settle("restart", now)
+	l.recall(l.wake())
+	l.settle("restart", l.clock.at)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		l.publish()
-		timer.Reset(l.pause(now))
+		timer.Reset(l.pause(l.clock.at)) // which control's word may have taken back
 		cause := "time"
 		select {
 		case w := <-a.words:
-			now = l.look()
-			err := l.hear(w, now)
+			err := l.hear(w, l.look())
 			if w.answer <- err; err == nil && w.msg != nil {
 				cause = "policy"
 				if d := w.msg.Delta; d != nil && d.Cause != "" {
@@ -81,11 +79,11 @@ func (a *Agent) loop(ctx context.Context, p plane) error {
 				}
 			}
 		case <-timer.C:
-			if now = l.look(); now.Sub(l.saved) > saveBeat && l.chart.told != nil {
+			if now := l.look(); now.Sub(l.saved) > saveBeat && l.chart.told != nil {
 				l.remember(now)
 			}
 		case <-a.events.wake:
-			now = l.look()
+			l.look()
 			l.reach = a.events.take()
 		case <-ctx.Done():
 			l.remember(l.look())
@@ -125,6 +123,10 @@ const (
 	// longestPause bounds the loop's sleep. A timer stands still while the machine
 	// sleeps, but the instants of grants do not.
 	longestPause = 10 * time.Second
+
+	// leastPause is for an instant that has come already: whatever clock it is by, the
+	// loop does not spin.
+	leastPause = time.Millisecond
 )
 
 // hear takes a word in.
@@ -235,8 +237,12 @@ func (l *looper) settle(cause string, now time.Time) {
 func (l *looper) pause(now time.Time) time.Duration {
 	pause := longestPause
 	for _, t := range []time.Time{l.chart.next(now), l.next} {
-		if !t.IsZero() {
-			pause = min(pause, max(t.Sub(now), 0))
+		switch in := t.Sub(now); {
+		case t.IsZero():
+		case in > 0:
+			pause = min(pause, in)
+		default:
+			pause = min(pause, leastPause)
 		}
 	}
 	return pause

@@ -461,3 +461,15 @@ func TestDenials(t *testing.T) {
 		t.Errorf("peer stats %+v", p)
 	}
 }
+
+// TestExpireFollowsTheTablesTime: who goes by it and not by the wall clock would look
+// without end at what it is told to look at in the past.
+func TestExpireFollowsTheTablesTime(t *testing.T) {
+	b := newBench(t, toUs(wire.UDP))
+	b.in(udpIn(), Accept)
+	ahead := start.Add(time.Hour)
+	b.SetClock(ahead, b.now)
+	if _, next := b.Expire(b.now); !next.After(ahead) {
+		t.Errorf("look again at %v, which is not after %v", next, ahead)
+	}
+}

@@ -209,18 +209,19 @@ func (t *Table) Expire(now time.Time) (cuts []Cut, next time.Time) {
 			t.counters.idle++
 		}
 	}
-	return cuts, t.next(now)
+	return cuts, t.next()
 }
 
-// next returns the next instant at which Expire has something to do.
-func (t *Table) next(now time.Time) (next time.Time) {
+// next returns the next instant at which Expire has something to do, by the table's time
+// and not by the wall clock, which may lie behind it.
+func (t *Table) next() (next time.Time) {
 	var none rules
 	none.compile(0)
 	if t.edgeUntil != none.until {
 		next = time.Unix(0, t.edgeUntil)
 	}
 	if len(t.idle) > 0 {
-		silent := now.Add(time.Duration(max(t.idle[0].due-t.clock.own, idleStep)))
+		silent := time.Unix(0, t.clock.wall+max(t.idle[0].due-t.clock.own, idleStep))
 		if next.IsZero() || silent.Before(next) {
 			next = silent
 		}
