@@ -58,8 +58,8 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	root.SetErr(a.Err)
 	c, err := root.ExecuteContextC(ctx)
 	out.flush()
-	if err == nil {
-		err = out.lost()
+	if bad := out.lost(); err == nil && bad != nil {
+		err = fmt.Errorf("done, but its output is lost: %w", bad)
 	}
 	if err == nil {
 		return exitOK

@@ -87,7 +87,7 @@ var known = []struct {
 	{store.ErrForked, exitRefused, "forked", "is it the backup of another organisation, or of a state that was rolled back before?"},
 	{store.ErrBackup, exitDamaged, "damaged_backup", "take another backup"},
 	{backup.ErrFormat, exitDamaged, "damaged_backup", "take another backup"},
-	{store.ErrRestoring, exitDamaged, "restore_interrupted", "run the same \"enclave backup restore\" again; to begin anew instead, remove that directory"},
+	{store.ErrRestoring, exitDamaged, "restore_interrupted", "run \"enclave backup restore\" again, with this backup or another; or choose another --state"},
 	{store.ErrBusy, exitTryAgain, "busy", ""},
 	{store.ErrFull, exitTryAgain, api.CodeDiskFull, "make room"},
 	{seal.ErrSync, exitDamaged, api.CodeDiskFailed, "look at the disk, then start again: what was acknowledged is kept"},
@@ -181,7 +181,7 @@ func explain(err error) *failure {
 		}
 		return f
 	}
-	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "listen" && errors.Is(op, fs.ErrPermission) {
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "listen" && !strings.HasPrefix(op.Net, "unix") && errors.Is(op, fs.ErrPermission) {
 		return &failure{exit: exitUsage, Code: "permission", Message: err.Error(), Hint: lowPort}
 	}
 	for _, k := range known {

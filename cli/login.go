@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -99,16 +100,20 @@ func keepLogin(dir string, at apiContext, token string) error {
 // ofLogin reports whether a login has made a file, or one of an earlier version, which
 // called it otherwise. What an operator keeps there under a name much like it stays.
 func ofLogin(dir, name string, old apiContext) bool {
-	made, _ := filepath.Match(loginTokens, name)
-	return made && len(name) == len(loginTokens)-1+loginTokenLen || (made || name == tokenFile) && filepath.Join(dir, name) == old.TokenFile
+	id, made := strings.CutPrefix(name, loginPrefix)
+	id, ok := strings.CutSuffix(id, loginSuffix)
+	made = made && ok
+	return made && loginID.MatchString(id) || (made || name == tokenFile) && filepath.Join(dir, name) == old.TokenFile
 }
 
-// loginTokens are the files of the tokens of logins: so many characters stand for the star,
-// none of which a word has that long.
+// What the files of the tokens of logins are called: an identifier (wire.NewID) of so many
+// characters is in between.
 const (
-	loginTokens   = "login-*.token"
-	loginTokenLen = 16
+	loginPrefix, loginSuffix = "login-", ".token"
+	loginIDLen               = 16
 )
+
+var loginID = regexp.MustCompile(`^[0-9a-hjkmnp-tv-z]{16}$`)
 
 // keepToken keeps a token in dir and returns the name of its file.
 func keepToken(dir, token string) (string, error) {
@@ -118,6 +123,6 @@ func keepToken(dir, token string) (string, error) {
 	if err := store.CheckDir(dir); err != nil {
 		return "", err
 	}
-	name := strings.ReplaceAll(loginTokens, "*", wire.NewID(loginTokenLen))
+	name := loginPrefix + wire.NewID(loginIDLen) + loginSuffix
 	return name, writeFile(filepath.Join(dir, name), []byte(token+"\n"))
 }

@@ -12,7 +12,7 @@ import (
 // the directory is called, and one that fails none of its own.
 func TestLoginsLeaveNoToken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a[1] b[")
-	mine := filepath.Join(dir, "login-of-the-night-shift.token") // an operator's own
+	mine := filepath.Join(dir, "login-production-eu-01.token") // an operator's own
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(mine, []byte("mine"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

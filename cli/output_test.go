@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,10 @@ import (
 func TestLowPort(t *testing.T) {
 	err := &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)}
 	if f := explain(fmt.Errorf("forward: %w", err)); f.exit != exitUsage || f.Code != "permission" || !strings.Contains(f.Hint, "port from 1024") {
+		t.Errorf("%+v", f)
+	}
+	err.Net = "unix" // has no port
+	if f := explain(err); strings.Contains(f.Hint, "port") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -236,5 +242,26 @@ func TestCompletion(t *testing.T) {
 	s.env["ENCLAVE_URL"] = "https://127.0.0.1:1"
 	if out, _, exit := s.run("__complete", "system", "show", ""); exit != exitOK || strings.Contains(out, "web") {
 		t.Errorf("without a server: exit %d, %q", exit, out)
+	}
+}
+
+// TestAFirstKeyThatNobodySaw does not come into force: the start that could not show it ends,
+// and the next one shows another.
+func TestAFirstKeyThatNobodySaw(t *testing.T) {
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	dir := filepath.Join(t.TempDir(), "state")
+	var errs strings.Builder
+	up := []string{"up", "--state", dir, "--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0"}
+	if exit := Main(ctx, up, Streams{In: strings.NewReader(""), Out: broken{syscall.ENOSPC}, Err: &errs, Getenv: func(string) string { return "" }}); exit != exitTryAgain || ctx.Err() != nil {
+		t.Fatalf("exit %d, %v: %s", exit, ctx.Err(), errs.String())
+	}
+	st, err := store.Open(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if keys, err := st.Keys(ctx); err != nil || slices.ContainsFunc(keys, func(k store.Key) bool { return k.Name == "first key" }) {
+		t.Errorf("keys: %+v, %v", keys, err)
 	}
 }

@@ -55,10 +55,11 @@ func (h *hub) followed(rev wire.Revision) bool {
 // revision since or later, and tells until when the last of them may: without a word of
 // control a map counts for its life. The zero time with a count is never, of maps that
 // count for ever. Whoever is connected has cut such a system off; two of them may go on
-// with each other. Whoever was connected when it was revoked has been told: without that,
-// every revocation would say that it has not reached the system that it ended. Since a start
-// of control everybody was concerned by what stood then: that claims too much at times and
-// never too little. mu is held.
+// with each other. Whoever was connected when it was revoked counts as told: without that,
+// every revocation would say that it has not reached the system that it ended. One whose
+// connection was dead already was not; whom it could still talk to counts himself. Since a
+// start of control everybody was concerned by what stood then: that claims too much at
+// times. mu is held.
 func (h *hub) away(since wire.Revision, now time.Time) (count int, until time.Time) {
 	for _, n := range h.nodes {
 		if n.stream != nil || n.barred || n.held >= n.needs || n.needs < since || n.sys.Live.DisconnectedAt.IsZero() {

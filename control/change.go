@@ -242,7 +242,7 @@ func (h *hub) seat(id wire.SystemID, s *store.System, now time.Time, cause strin
 	n := h.nodes[id]
 	h.rename(id, n, s)
 	if (s == nil || s.Revoked) && n != nil && n.stream != nil {
-		n.barred = true
+		n.barred = true // so far as its connection still carries the word
 		n.stream.end(wire.Bye{Code: wire.ByeRevoked, Message: "this identity has been removed or revoked"})
 	}
 	if s == nil {

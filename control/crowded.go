@@ -18,11 +18,10 @@ type pairKey [2]wire.SystemID
 func (h *hub) tooMany(a, b wire.SystemID, grants int) bool {
 	pair := pairKey{min(a, b), max(a, b)}
 	if grants <= wire.MaxGrantsPerPeer {
-		if delete(h.crowded, pair); len(h.crowded) == 0 {
-			h.crowdedSaid = 0
-		}
+		delete(h.crowded, pair)
 		return false
 	}
+	h.crowdedSaid = min(h.crowdedSaid, len(h.crowded)) // some may have ended since
 	h.crowded[pair] = grants
 	// One change can do it to a hundred thousand pairs: a line whenever their number has
 	// doubled. The warnings of the status have the number of now.

@@ -51,10 +51,10 @@ type hub struct {
 	dns      dns                        // zones and records, and what they come to
 	refused  []refusal                  // to be reported
 	crowded  map[pairKey]int            // pairs with more grants than a map carries, and how many
+	asks     map[string]*ask            // open questions to agents
+	advanced time.Time                  // the last instant that the engine was told by the timer
 
-	crowdedSaid int             // how many there were when the log was told last
-	asks        map[string]*ask // open questions to agents
-	advanced    time.Time       // the last instant that the engine was told by the timer
+	crowdedSaid int // how many pairs were crowded when the log was told last
 	revision    wire.Revision
 	revisedAt   time.Time
 	behind      admin.Touched // what a failed reload still owes

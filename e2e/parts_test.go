@@ -107,6 +107,7 @@ func TestUpEndsAtOnce(t *testing.T) {
 func TestAnAgentWaitsForControl(t *testing.T) {
 	l := newLab(t)
 	u, _ := url.Parse(l.up.URL)
+	l.ok("status") // it serves: its first key is in force
 	l.upProcess.kill()
 	web := l.agent("web")
 	until(t, 10*time.Second, "the agent says that it waits", func() bool { return strings.Contains(web.stderr(), "waits for the control plane") })

@@ -61,7 +61,10 @@ func Restore(ctx context.Context, r io.Reader, dir string, cfg RestoreConfig) (o
 	err = errors.Join(func() error {
 		work := filepath.Join(dir, restoring)
 		started := CheckRestored(dir) != nil // by one before, whose files may have their place
-		if err := errors.Join(emptyState(dir), sweep(dir), takeBack(work, dir), os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
+		if err := errors.Join(emptyState(dir), sweep(dir), takeBack(work, dir)); err != nil {
+			return err // with the list of what is to be taken back, for the next one
+		}
+		if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700)); err != nil {
 			return err
 		}
 		if out, err = unpack(ctx, r, work, cfg); err == nil {

@@ -58,19 +58,19 @@ func takeBack(work, dir string) error {
 		err = json.Unmarshal(b, &list)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("what an interrupted restore moved is not known: %s: %w", path, err)
 	}
 	var errs []error
 	for _, name := range list {
-		name, err := filepath.Localize(name)
+		local, err := filepath.Localize(name)
 		if err != nil {
-			return fmt.Errorf("%s: %q: %w", path, name, err)
+			return fmt.Errorf("what an interrupted restore moved is not known: %s: %q: %w", path, name, err)
 		}
-		if _, err := os.Lstat(filepath.Join(work, name)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(work, local)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err) // still here
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, local)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -49,6 +49,20 @@ func TestRestoreOfAnotherAfterOneInterrupted(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "relay.json")); err != nil {
 		t.Fatal(err)
 	}
+	// What cannot be taken back is not forgotten either, however often it is tried.
+	list := filepath.Join(dir, restoring, places)
+	said, err := os.ReadFile(list)
+	if err == nil {
+		err = os.WriteFile(list, said[:len(said)/2], 0o600)
+	}
+	for range 2 {
+		if _, bad := Restore(t.Context(), bytes.NewReader(second), dir, cfg); bad == nil || err != nil {
+			t.Fatalf("restored over what another had moved: %v, %v", bad, err)
+		}
+	}
+	if err := os.WriteFile(list, said, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Restore(t.Context(), bytes.NewReader(second), dir, cfg); err != nil {
 		t.Fatal(err)
 	}

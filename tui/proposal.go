@@ -81,11 +81,9 @@ func merge(sum, one *api.Impact) {
 	sum.Introduced = append(sum.Introduced, one.Introduced...)
 	sum.Forgotten = append(sum.Forgotten, one.Forgotten...)
 	sum.Flows = append(sum.Flows, one.Flows...)
-	if a := one.Asked; a != nil {
-		if sum.Asked == nil {
-			sum.Asked = new(api.Asked)
-		}
-		sum.Asked.Concerned, sum.Asked.Asked, sum.Asked.Answered = sum.Asked.Concerned+a.Concerned, sum.Asked.Asked+a.Asked, sum.Asked.Answered+a.Answered
+	// Steps may concern the same systems: the one of which the least is known speaks for all.
+	if a, most := one.Asked, sum.Asked; a != nil && (most == nil || a.Concerned-a.Answered > most.Concerned-most.Answered) {
+		sum.Asked = a
 	}
 	sum.Tests = append(sum.Tests, one.Tests...)
 	sum.Warnings = append(sum.Warnings, one.Warnings...)

@@ -21,7 +21,8 @@ func Unmarshal(data []byte, v any) error { return unmarshal(data, v, bounds{}) }
 type bounds struct {
 	elements int // of one array
 	members  int // of one object
-	all      int // elements together
+	all      int // elements together that are no texts
+	texts    int // those that are
 }
 
 func unmarshal(data []byte, v any, b bounds) error {
@@ -41,7 +42,7 @@ func checkJSON(data []byte, b bounds) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	c := checker{Decoder: d, bounds: b}
-	if err := c.value("", 0); err != nil {
+	if err := c.value("", 0, false); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return Problem{Message: "the document ends too early"}
 		}
@@ -56,11 +57,29 @@ func checkJSON(data []byte, b bounds) error {
 type checker struct {
 	*json.Decoder
 	bounds bounds
-	count  int // elements so far
+	count  int // elements so far that are no texts
+	texts  int // those that are
 }
 
-func (d *checker) value(path string, depth int) error {
+// element counts one of an array.
+func (d *checker) element(path string, t json.Token) error {
+	count, most := &d.count, d.bounds.all
+	if _, ok := t.(string); ok {
+		count, most = &d.texts, d.bounds.texts
+	} else if t == nil && most > 0 {
+		return Problem{Path: path, Message: "no value"}
+	}
+	if *count++; most > 0 && *count > most {
+		return Problem{Path: path, Message: fmt.Sprintf("more than %d values in all", most)}
+	}
+	return nil
+}
+
+func (d *checker) value(path string, depth int, element bool) error {
 	t, err := d.Token()
+	if err == nil && element {
+		err = d.element(path, t)
+	}
 	if err != nil {
 		return err
 	}
@@ -81,11 +100,7 @@ func (d *checker) value(path string, depth int) error {
 		if most > 0 && i >= most {
 			return Problem{Path: path, Message: fmt.Sprintf("more than %d values", most)}
 		}
-		if seen == nil {
-			if d.count++; d.bounds.all > 0 && d.count > d.bounds.all {
-				return Problem{Path: at, Message: fmt.Sprintf("more than %d values in all", d.bounds.all)}
-			}
-		} else {
+		if seen != nil {
 			k, err := d.Token()
 			if err != nil {
 				return err
@@ -99,7 +114,7 @@ func (d *checker) value(path string, depth int) error {
 			}
 			seen[folded] = true
 		}
-		if err := d.value(at, depth); err != nil {
+		if err := d.value(at, depth, seen == nil); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,8 @@ const (
 	MaxRequestBody = 256 << 10 // bytes of one agent or API request
 	MaxPolicySet   = 8 << 20   // bytes of a whole policy set
 	MaxMapMessage  = 64 << 20  // bytes of one map message
-	MaxMapValues   = 1 << 20   // elements of all its arrays; one takes 60 bytes at least, in a map that says something
+	MaxMapValues   = 1 << 20   // objects in all its arrays; one takes 60 bytes at least, in a map that says something
+	MaxMapTexts    = 8 << 20   // texts in all its arrays: addresses, of which the Internet without its exceptions is 285 for each grant
 	MaxMembers     = 64        // members of one of its objects
 	MaxJSONDepth   = 32        // nesting of any JSON document we accept
 )

@@ -89,13 +89,13 @@ type Message struct {
 }
 
 // ParseMessage decodes a line of the map stream. The bounds hold what it takes of memory
-// to a small multiple of its length, whoever wrote it.
+// to some hundred megabytes, whoever wrote it.
 func ParseMessage(line []byte) (*Message, error) {
 	if len(line) > MaxMapMessage {
 		return nil, Problem{Message: fmt.Sprintf("%d bytes, at most %d", len(line), MaxMapMessage)}
 	}
 	m := new(Message)
-	err := unmarshal(line, m, bounds{elements: MaxPeers, members: MaxMembers, all: MaxMapValues})
+	err := unmarshal(line, m, bounds{elements: MaxPeers, members: MaxMembers, all: MaxMapValues, texts: MaxMapTexts})
 	if err != nil {
 		return nil, err
 	}

@@ -114,17 +114,23 @@ func TestABodyHasADeadline(t *testing.T) {
 		a := &API{crossOrigin: http.NewCrossOriginProtection()}
 		w := &slow{ResponseRecorder: httptest.NewRecorder()}
 		r := httptest.NewRequest("POST", "/", nil)
+		var read, handled bool
 		r.Body = io.NopCloser(readerFunc(func([]byte) (int, error) {
+			read = true
 			if !w.reads.Equal(time.Now().Add(bodyTimeout)) {
 				t.Errorf("the body is read until %s", w.reads)
 			}
 			return 0, io.EOF
 		}))
 		a.guarded(&rule{scope: Public}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			handled = true
 			if !w.reads.IsZero() {
 				t.Errorf("the handler reads until %s", w.reads)
 			}
 		})).ServeHTTP(w, r)
+		if !read || !handled {
+			t.Errorf("read: %t, handled: %t", read, handled)
+		}
 	})
 }
 

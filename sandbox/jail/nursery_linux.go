@@ -195,12 +195,20 @@ func (n *Nursery) Close() {
 func (n *Nursery) children() (pids []int) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", n.thread))
 	for _, s := range strings.Fields(string(b)) {
-		name, _ := os.ReadFile("/proc/" + s + "/comm")
-		if pid, err := strconv.Atoi(s); err == nil && string(name) == programFile[1:]+"\n" {
+		if pid, err := strconv.Atoi(s); err == nil && runsProgram(s) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// runsProgram reports whether a process runs a nursery's program, or did. One that is about to
+// has the file already when it closes what it inherited, and the name a little later; one that
+// has ended has only the name.
+func runsProgram(pid string) bool {
+	file, _ := os.Readlink("/proc/" + pid + "/exe")
+	name, _ := os.ReadFile("/proc/" + pid + "/comm")
+	return file == programFile || string(name) == programFile[1:]+"\n"
 }
 
 // maxTold is how many workers are remembered before those that are gone are forgotten.

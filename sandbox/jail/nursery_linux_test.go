@@ -110,7 +110,8 @@ func TestANurseryThatIsStopped(t *testing.T) {
 			if left := n.children(); len(left) != 1 || left[0] != told.process.Pid {
 				return fmt.Errorf("left: %v, want %d", left, told.process.Pid)
 			}
-			_, _ = untold.hold.Close(), told.hold.Close()
+			untold.letGo()
+			told.letGo()
 			state, err := told.process.Wait()
 			if err == nil && !state.Success() {
 				err = errors.New(state.String())
@@ -127,7 +128,10 @@ func TestANurseryThatIsStopped(t *testing.T) {
 type staying struct {
 	process *os.Process
 	hold    *os.File
+	says    *os.File // open for as long: it may have more walls to tell of
 }
+
+func (s staying) letGo() { _ = s.hold.Close() }
 
 func stay(start func(in, out *os.File) (*os.Process, error)) (s staying, err error) {
 	theirIn, hold, err := os.Pipe()
@@ -138,8 +142,7 @@ func stay(start func(in, out *os.File) (*os.Process, error)) (s staying, err err
 	if err != nil {
 		return s, err
 	}
-	defer in.Close()
-	s.hold = hold
+	s.hold, s.says = hold, in
 	s.process, err = start(theirIn, theirs)
 	_, _ = theirIn.Close(), theirs.Close()
 	if err == nil {

@@ -107,7 +107,7 @@ type Impact struct {
 // listed, and some may be cut.
 type Asked struct {
 	Concerned int `json:"concerned"` // systems at which something is lost
-	Asked     int `json:"asked"`     // of them, those that are connected
+	Asked     int `json:"asked"`     // of them, those that are connected and could be asked
 	Answered  int `json:"answered"`  // of them, those that answered in time
 }
 
