@@ -148,16 +148,19 @@ func (s *live) ToolResult(id uint64, _ string, code tools.Code, took time.Durati
 }
 
 // ToolValue implements tools.ValueObserver.
-func (s *live) ToolValue(id uint64, tool string, value json.RawMessage, err *sandbox.Error) {
-	if err != nil && s.strict {
+func (s *live) ToolValue(id uint64, tool string, v tools.Value) {
+	if v.Failed && s.strict {
 		s.cancel(errFirst)
 	}
 	if !s.partial {
 		return
 	}
-	p := PartialPayload{Path: []string{tool, callID(id)}, Data: value, HasNext: s.calls.Load() > 0}
-	if len(value) > maxPartial {
-		p.Data, p.Omitted = nil, len(value)
+	p := PartialPayload{Path: []string{tool, callID(id)}, HasNext: s.calls.Load() > 0}
+	var err *sandbox.Error
+	if v.Size > maxPartial {
+		p.Omitted = v.Size
+	} else if p.Data, err = v.Shown(); len(p.Data) > maxPartial {
+		p.Data, p.Omitted = nil, len(p.Data)
 	}
 	if err != nil {
 		p.Error = &PathError{string(err.Code), err.Message, p.Path}

@@ -12,7 +12,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"sync"
 	"time"
 
 	"enclave/store/lockfile"
@@ -27,11 +26,11 @@ import (
 type AuditFile struct {
 	Torn int64 // bytes of a record that was not written whole, when the file was opened
 
-	mu   sync.Mutex // guards what follows; held across a write, which keeps the order
-	f    *os.File
-	last string
-	end  int64 // of what last is the last line of
-	shut bool
+	turns chan struct{} // of one, held by whose turn it is among the goroutines; guards what follows
+	f     *os.File
+	last  string
+	end   int64 // of what last is the last line of
+	shut  bool
 }
 
 // chained is a line of the file.
@@ -60,18 +59,18 @@ func OpenAuditFile(path string) (*AuditFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	a := &AuditFile{f: f, last: sum(nil)}
-	if err := a.turn(a.catchUp); err != nil {
+	a := &AuditFile{turns: make(chan struct{}, 1), f: f, last: sum(nil)}
+	if err := a.turn(context.Background(), a.catchUp); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("audit: %s: %w", path, err)
 	}
 	return a, nil
 }
 
-// turn runs f while no other process appends.
-func (a *AuditFile) turn(f func() error) error {
-	if err := lockfile.Wait(a.f); err != nil {
-		return err
+// turn runs f while no other process appends, if its turn comes before ctx ends.
+func (a *AuditFile) turn(ctx context.Context, f func() error) error {
+	if err := lockfile.WaitFor(ctx, a.f); err != nil {
+		return fmt.Errorf("audit: wait for the file: %w", err)
 	}
 	return errors.Join(f(), lockfile.Release(a.f))
 }
@@ -107,14 +106,19 @@ func setAside(f *os.File, from int64, path string) (int64, error) {
 
 // Append writes a record. When it returns nil the record is with the system; it is
 // synced where it says that a run has ended or who may start one. A disk that was full for
-// a moment costs the records of that moment alone, and what they would have been about.
-func (a *AuditFile) Append(_ context.Context, r Record) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// a moment costs the records of that moment alone, and what they would have been about. It
+// waits for those who append at the same time until ctx ends.
+func (a *AuditFile) Append(ctx context.Context, r Record) error {
+	select {
+	case a.turns <- struct{}{}:
+		defer func() { <-a.turns }()
+	case <-ctx.Done():
+		return fmt.Errorf("audit: wait for other records: %w", ctx.Err())
+	}
 	if a.shut {
 		return os.ErrClosed
 	}
-	return a.turn(func() error {
+	return a.turn(ctx, func() error {
 		if err := a.catchUp(); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
@@ -137,8 +141,8 @@ func (a *AuditFile) Append(_ context.Context, r Record) error {
 
 // Close closes the file.
 func (a *AuditFile) Close() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.turns <- struct{}{}
+	defer func() { <-a.turns }()
 	a.shut = true
 	return a.f.Close()
 }

@@ -2,6 +2,7 @@ package tools
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"enclave/store/lockfile"
 )
 
 func TestAuditFileShowsWhatWasChanged(t *testing.T) {
@@ -216,4 +219,40 @@ func FuzzVerifyAudit(f *testing.F) {
 			t.Errorf("%q does not hold its own head: %v", text, again)
 		}
 	})
+}
+
+// TestARecordWaitsNoLongerThanItMay for another process that has the file, nor for a record
+// that waits for one.
+func TestARecordWaitsNoLongerThanItMay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	a, err := OpenAuditFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	other, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := lockfile.Wait(other); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	for range 2 {
+		go func() { failed <- a.Append(ctx, Record{Action: "run.end"}) }()
+	}
+	cancel()
+	for range 2 {
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := lockfile.Release(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Append(t.Context(), Record{Action: "run.end"}); err != nil {
+		t.Error(err)
+	}
 }

@@ -26,9 +26,17 @@ type Observer interface {
 }
 
 // ValueObserver is an Observer that is also told what each call came to, after
-// ToolResult: what the script gets, one of the two, without what is secret.
+// ToolResult: what the script gets, without what is secret.
 type ValueObserver interface {
-	ToolValue(id uint64, tool string, value json.RawMessage, err *sandbox.Error)
+	ToolValue(id uint64, tool string, v Value)
+}
+
+// Value is what a call came to. What may be shown of it is made when it is asked for: that
+// takes time which nobody should spend on what nobody reads.
+type Value struct {
+	Failed bool
+	Size   int                                      // bytes of the value, about; of a secret one, of what stands in its place
+	Shown  func() (json.RawMessage, *sandbox.Error) // one of the two
 }
 
 // Broker is the host's half of a run: a Session behind the contract of package sandbox.
@@ -104,12 +112,19 @@ func (b *Broker) CallTool(ctx context.Context, c sandbox.Call) (json.RawMessage,
 		b.failed.Store(failed)
 	}
 	if v, ok := b.Observer.(ValueObserver); ok {
-		red, told := b.knowing(c.Name, c.Args), failed
-		if failed != nil {
-			clean := *failed
-			clean.Message, told = red.text(clean.Message), &clean
+		size := len(out)
+		if t := b.reg.tools[c.Name]; t != nil && t.has(Sealed) {
+			size = min(size, len(Redacted))
 		}
-		v.ToolValue(c.ID, c.Name, b.shown(c.Name, out, red), told)
+		v.ToolValue(c.ID, c.Name, Value{failed != nil, size, func() (json.RawMessage, *sandbox.Error) {
+			red := b.knowing(c.Name, c.Args)
+			if failed != nil {
+				clean := *failed
+				clean.Message = red.text(clean.Message)
+				return nil, &clean
+			}
+			return b.shown(c.Name, out, red), nil
+		}})
 	}
 	return out, failed
 }
@@ -121,9 +136,11 @@ func (b *Broker) shown(name string, out json.RawMessage, red *redactor) json.Raw
 	if t == nil || out == nil || red == b.reg.redact { // it is hidden from the script, too
 		return out
 	}
-	v, err := decode(out)
-	if err != nil || t.has(Sealed) {
-		v = Redacted
+	var v any = Redacted
+	if !red.blind && !t.has(Sealed) {
+		if value, err := decode(out); err == nil {
+			v = value
+		}
 	}
 	text, err := encode(red.hide(v, t.result))
 	if err != nil {

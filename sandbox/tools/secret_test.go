@@ -139,8 +139,9 @@ type partial struct {
 	told []string
 }
 
-func (p *partial) ToolValue(_ uint64, _ string, v json.RawMessage, err *sandbox.Error) {
-	said := string(v)
+func (p *partial) ToolValue(_ uint64, _ string, v Value) {
+	value, err := v.Shown()
+	said := string(value)
 	if err != nil {
 		said += err.Message
 	}
@@ -196,6 +197,44 @@ func TestSecretsOfTheArgumentsAreFound(t *testing.T) {
 	red := s.knowing("t", json.RawMessage(`{"deep":{"pin":"secret-1","note":"a-note"},"pins":["secret-2"],"list":[{"pin":{"x":["secret-3"]}}],"password":"secret-4"}`))
 	if got := red.text("secret-1 secret-2 secret-3 secret-4 a-note"); got != "[REDACTED] [REDACTED] [REDACTED] [REDACTED] a-note" {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestSecretsOfTheArgumentsBeyondWhatCanBeLookedFor: many, or long ones, are not searched
+// for; nothing of what came back is shown.
+func TestSecretsOfTheArgumentsBeyondWhatCanBeLookedFor(t *testing.T) {
+	r := open(t, `{"version":1,"tools":[{"name":"t","serve":{"canned":{"result":{"plain":["plain text"]}}},"arguments":{"properties":{"pins":{"items":{"x-secret":true}}}}}]}`, nil)
+	s := r.Session(SessionConfig{Level: "PERMISSIVE"})
+	defer s.Close()
+	pins := func(n int) json.RawMessage {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"secret-%06d"`, i)
+		}
+		return json.RawMessage(`{"pins":[` + b.String()[1:] + `]}`)
+	}
+	p := &partial{}
+	b := &Broker{Session: s, Observer: p}
+	for name, tc := range map[string]struct {
+		args json.RawMessage
+		want string
+	}{
+		"few":        {pins(maxTaints), `{"plain":["plain text"]}`},
+		"one more":   {pins(maxTaints + 1), `"[REDACTED]"`},
+		"very many":  {pins(100_000), `"[REDACTED]"`},
+		"a long one": {json.RawMessage(`{"pins":["` + strings.Repeat("x", maxTaintBytes+1) + `"]}`), `"[REDACTED]"`},
+	} {
+		red := s.knowing("t", tc.args)
+		if len(red.secrets) > maxTaints || red.blind != (name != "few") {
+			t.Errorf("%s: %d are looked for, blind: %v", name, len(red.secrets), red.blind)
+		}
+		p.told = nil
+		if _, err := b.CallTool(t.Context(), sandbox.Call{Name: "t", Args: tc.args}); err != nil || len(p.told) != 1 || p.told[0] != tc.want {
+			t.Errorf("%s: %v, a watcher is told %.200s", name, err, p.told)
+		}
+	}
+	if red := s.red.Load(); red.blind {
+		t.Error("what one call brought is kept for the next")
 	}
 }
 

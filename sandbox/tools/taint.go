@@ -3,6 +3,7 @@ package tools
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -27,17 +28,80 @@ const (
 func (s *Session) taint(v any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := *s.red.Load()
-	next.secrets = append(slices.Clone(next.secrets), stringsIn(v, nil)...)
-	next.secrets = longestFirst(next.secrets)
-	size := 0
-	for _, one := range next.secrets {
-		size += len(one)
+	red := s.red.Load()
+	var in trove
+	for _, one := range red.secrets {
+		if !slices.Contains(s.reg.redact.secrets, one) {
+			in.add(one)
+		}
 	}
-	if len(next.secrets) > maxTaints+len(s.reg.redact.secrets) || size > maxTaintBytes {
+	in.all(v)
+	s.red.Store(red.with(&in))
+}
+
+// trove collects secrets, each once, until there are more than can be looked for: what it
+// is given comes from scripts and services, and each would be looked for in every text.
+type trove struct {
+	held  map[string]bool
+	bytes int
+	full  bool // there are too many: it holds none
+}
+
+func (t *trove) add(s string) {
+	if t.full || t.held[s] {
+		return
+	}
+	if t.bytes += len(s); t.bytes > maxTaintBytes || len(t.held) >= maxTaints {
+		*t = trove{full: true}
+		return
+	}
+	if t.held == nil {
+		t.held = make(map[string]bool)
+	}
+	t.held[s] = true
+}
+
+// all takes the strings of a value that are long enough to be looked for.
+func (t *trove) all(v any) {
+	if t.full {
+		return
+	}
+	switch v := v.(type) {
+	case string:
+		if len(v) < minSecret || v == Redacted {
+			return
+		}
+		if t.add(v); t.full {
+			return
+		}
+		for word := range strings.FieldsFuncSeq(v, func(r rune) bool { return !strings.ContainsRune(wordRunes, r) }) {
+			if len(word) >= minWord && len(word) < len(v) {
+				t.add(word)
+			}
+		}
+	case []any:
+		for _, one := range v {
+			t.all(one)
+		}
+	case map[string]any:
+		for _, one := range v {
+			t.all(one)
+		}
+	}
+}
+
+// with is r that hides more, or, of what is too much to look for, everything.
+func (r *redactor) with(in *trove) *redactor {
+	if r.blind || !in.full && len(in.held) == 0 {
+		return r
+	}
+	next := *r
+	if in.full {
 		next.secrets, next.blind = nil, true
+		return &next
 	}
-	s.red.Store(&next)
+	next.secrets = longestFirst(slices.AppendSeq(slices.Clone(r.secrets), maps.Keys(in.held)))
+	return &next
 }
 
 // maxCause bounds it, in bytes, after the secrets are out.
@@ -58,34 +122,42 @@ func (s *Session) cause(name string, args json.RawMessage, err error) string {
 // knowing is what hides the secrets of one call, too: those of its arguments.
 func (s *Session) knowing(name string, args json.RawMessage) *redactor {
 	red, t := s.red.Load(), s.reg.tools[name]
-	if t == nil || t.args == nil {
+	if t == nil || red.blind {
 		return red
 	}
 	v, err := decode(args)
 	if err != nil {
 		return red
 	}
-	more := red.found(v, t.args, t.args.doc, 0, nil)
-	if len(more) == 0 {
-		return red
+	var in trove
+	var at any
+	if t.args != nil {
+		at = t.args.doc
 	}
-	next := *red
-	next.secrets = longestFirst(append(slices.Clone(red.secrets), more...))
-	return &next
+	if _, secret := t.args.marked(at); secret {
+		in.all(v)
+	} else {
+		red.found(v, t.args, at, 0, &in)
+	}
+	return red.with(&in)
 }
 
-// found are the strings of a value that hide would hide.
-func (r *redactor) found(v any, s *schema, at any, depth int, out []string) []string {
+// found takes the strings of a value that hide would hide.
+func (r *redactor) found(v any, s *schema, at any, depth int, in *trove) {
+	if in.full {
+		return
+	}
 	if depth > maxHide {
-		return out
+		in.all(v)
+		return
 	}
 	switch v := v.(type) {
 	case map[string]any:
 		for key, one := range v {
 			if sub, hidden := r.member(s, at, key); hidden {
-				out = stringsIn(one, out)
+				in.all(one)
 			} else {
-				out = r.found(one, s, sub, depth+1, out)
+				r.found(one, s, sub, depth+1, in)
 			}
 		}
 	case []any:
@@ -93,38 +165,12 @@ func (r *redactor) found(v any, s *schema, at any, depth int, out []string) []st
 		_, secret := s.marked(item)
 		for _, one := range v {
 			if secret {
-				out = stringsIn(one, out)
+				in.all(one)
 			} else {
-				out = r.found(one, s, item, depth+1, out)
+				r.found(one, s, item, depth+1, in)
 			}
 		}
 	}
-	return out
-}
-
-// stringsIn are the strings of a value that are long enough to be looked for.
-func stringsIn(v any, out []string) []string {
-	switch v := v.(type) {
-	case string:
-		if len(v) < minSecret || v == Redacted {
-			return out
-		}
-		out = append(out, v)
-		for _, word := range strings.FieldsFunc(v, func(r rune) bool { return !strings.ContainsRune(wordRunes, r) }) {
-			if len(word) >= minWord && len(word) < len(v) && len(out) <= maxTaints {
-				out = append(out, word)
-			}
-		}
-	case []any:
-		for _, one := range v {
-			out = stringsIn(one, out)
-		}
-	case map[string]any:
-		for _, one := range v {
-			out = stringsIn(one, out)
-		}
-	}
-	return out
 }
 
 // longestFirst puts the longest first, each once: one may hold another.
