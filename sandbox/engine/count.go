@@ -218,7 +218,7 @@ func (c *counter) walk(p *goja.Program, of *script.Program, r *realm, seen map[*
 		case name == "concatStrings" && v.Kind() == reflect.Int:
 			code[i] = &joined{m: m, at: c, texts: int(v.Int()), next: ins}
 		case name == "_newArrayFromIter":
-			code[i] = &rest{at: c, below: 1, pay: r.spread, next: ins}
+			code[i] = &rest{at: c, below: 1, pay: r.rested, next: ins}
 		case name == "_copyRest": // of what lies below a note of the keys that are taken
 			code[i] = &rest{at: c, below: 2, pay: r.copied, next: ins}
 		case back || i == 0:

@@ -57,6 +57,20 @@ func (r *realm) spread(v goja.Value) {
 // interpreter's stack, and in what the stack outgrew.
 const spreadBytes = 100
 
+// rested takes payment for what a pattern's rest is about to be taken from: its elements go
+// straight into another array, as with slice.
+func (r *realm) rested(v goja.Value) {
+	n := r.length(v)
+	if o, ok := v.(*goja.Object); ok && (o.ClassName() == "Map" || o.ClassName() == "Set") {
+		n = integer(o.Get("size"))
+	}
+	r.m.alloc(restBytes * n)
+	r.m.charge(n)
+}
+
+// restBytes is what an element takes in the array of a rest, and in what that outgrew.
+const restBytes = 32
+
 // copied takes payment for an object whose properties are about to be copied.
 func (r *realm) copied(v goja.Value) {
 	n := r.members(v)
