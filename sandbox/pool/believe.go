@@ -7,6 +7,7 @@ import (
 
 	"enclave/sandbox"
 	"enclave/sandbox/score"
+	"enclave/sandbox/script"
 )
 
 // What is kept of a worker's result. Honest ones say less; the rest of a list is not even
@@ -61,6 +62,9 @@ func parseEnding(body []byte) (sandbox.Result, error) {
 	res := e.Result
 	for _, f := range e.Findings {
 		f.Rule, f.Code, f.Message = label(f.Rule), label(f.Code), clean(sandbox.Short(f.Message))
+		if f.Severity != script.Warning {
+			f.Severity = script.Refused
+		}
 		f.Line, f.Column, f.Length = max(f.Line, 0), max(f.Column, 0), max(f.Length, 0)
 		res.Findings = append(res.Findings, f)
 	}

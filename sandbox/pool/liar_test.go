@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"enclave/sandbox"
+	"enclave/sandbox/script"
 )
 
 // hear runs the parent's side against a worker that says all of b at once.
@@ -75,13 +76,13 @@ func TestALiarIsCaught(t *testing.T) {
 // memory, is clean, and fits the record of the run.
 func TestAnEndIsShort(t *testing.T) {
 	long := `\u001b]0;` + strings.Repeat("x", 100_000)
-	res, err := hear(t, raw(kindEnd, `{"ok":true,"value":1,"stats":{},"findings":[{"rule":"`+long+`","code":"","severity":"","message":"`+long+`","line":-1,"column":0,"length":0}],`+
+	res, err := hear(t, raw(kindEnd, `{"ok":true,"value":1,"stats":{},"findings":[{"rule":"`+long+`","code":"","severity":"`+long+`","message":"`+long+`","line":-1,"column":0,"length":0}],`+
 		`"verdict":{"score":1000,"action":"`+long+`","signals":[`+strings.Repeat(`{"name":"`+long[:9000]+`","points":1,"detail":"x"},`, 300)+`null]}}`), &echo{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b, err := json.Marshal(res)
-	if err != nil || len(b) > 32<<10 || bytes.Contains(b, []byte(`\u001b`)) || res.Verdict.Score != 100 || res.Findings[0].Line != 0 {
+	if err != nil || len(b) > 32<<10 || bytes.Contains(b, []byte(`\u001b`)) || res.Verdict.Score != 100 || res.Findings[0].Line != 0 || res.Findings[0].Severity != script.Refused {
 		t.Errorf("%d bytes: %.300s, %v", len(b), b, err)
 	}
 	nulls := raw(kindEnd, `{"ok":true,"stats":{},"findings":[`+strings.Repeat("null,", 3<<20)+`null]}`)
