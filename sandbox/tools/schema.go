@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -53,7 +54,7 @@ func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*sc
 	if endless(doc) {
 		return nil, errors.New("a $ref leads back to itself, so that no value could ever be checked")
 	}
-	if err := wellFormed(doc, ""); err != nil {
+	if err := wellFormed(doc, doc, ""); err != nil {
 		return nil, err
 	}
 	if text, err = encode(withFormats(doc, known)); err != nil {
@@ -80,8 +81,9 @@ var (
 	kinds   = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
 )
 
-// wellFormed finds what the library lets pass: unknown types and remote references.
-func wellFormed(v any, at string) error {
+// wellFormed finds what the library lets pass: unknown types, remote references, and those
+// that redaction could not follow.
+func wellFormed(root, v any, at string) error {
 	m, ok := v.(map[string]any)
 	if !ok {
 		if _, ok := v.(bool); ok {
@@ -99,25 +101,32 @@ func wellFormed(v any, at string) error {
 		}
 	}
 	for _, word := range []string{"$ref", "$dynamicRef"} {
-		if ref, ok := m[word].(string); ok && !strings.HasPrefix(ref, "#") {
+		ref, ok := m[word].(string)
+		if ok && !strings.HasPrefix(ref, "#") {
 			return errRemote
 		}
+		if _, found := lookup(root, ref); ok && !found {
+			return fmt.Errorf("%s/%s: %.100q leads nowhere that can be followed: write a path such as #/$defs/name, without anchors and without %%", at, word, ref)
+		}
+	}
+	if _, ok := m["$id"].(string); ok && at != "" {
+		return fmt.Errorf("%s/$id: only the root of a schema may have one: references below would lead elsewhere", at)
 	}
 	var errs []error
 	for _, word := range inMaps {
 		parts, _ := m[word].(map[string]any)
 		for name, one := range parts {
-			errs = append(errs, wellFormed(one, at+"/"+word+"/"+name))
+			errs = append(errs, wellFormed(root, one, at+"/"+word+"/"+name))
 		}
 	}
 	for _, word := range inLists {
 		for _, one := range list(m[word]) {
-			errs = append(errs, wellFormed(one, at+"/"+word))
+			errs = append(errs, wellFormed(root, one, at+"/"+word))
 		}
 	}
 	for _, word := range inOnes {
 		if one, ok := m[word]; ok {
-			errs = append(errs, wellFormed(one, at+"/"+word))
+			errs = append(errs, wellFormed(root, one, at+"/"+word))
 		}
 	}
 	for _, err := range errs {
@@ -356,16 +365,27 @@ func (w *costs) ref(ref string) int {
 	return c
 }
 
-// lookup follows a JSON pointer fragment (RFC 6901).
+// lookup follows a JSON pointer fragment (RFC 6901) that has nothing escaped by percent
+// signs: of those it is not sure to read what others do.
 func lookup(doc any, ref string) (any, bool) {
 	rest, ok := strings.CutPrefix(ref, "#")
-	if !ok || (rest != "" && rest[0] != '/') {
+	if !ok || rest != "" && rest[0] != '/' || strings.Contains(rest, "%") {
 		return nil, false
 	}
 	for _, part := range strings.Split(rest, "/")[1:] {
 		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
-		m, isMap := doc.(map[string]any)
-		if doc, ok = m[part]; !isMap || !ok {
+		switch v := doc.(type) {
+		case map[string]any:
+			if doc, ok = v[part]; !ok {
+				return nil, false
+			}
+		case []any:
+			n, err := strconv.Atoi(part)
+			if err != nil || n < 0 || n >= len(v) || strconv.Itoa(n) != part {
+				return nil, false
+			}
+			doc = v[n]
+		default:
 			return nil, false
 		}
 	}

@@ -1,6 +1,9 @@
 package tools
 
-import "regexp"
+import (
+	"regexp"
+	"slices"
+)
 
 // Redaction asks of a schema what the validator has no word for: which parts of a value
 // are secret. Every keyword that lets a schema speak of a part is followed; where several
@@ -65,21 +68,35 @@ func together(all []any) any {
 // maxViews bounds how many schemas are followed for one value.
 const maxViews = 128
 
+// unknown stands for schemas that cannot be followed: they may say anything.
+var unknown = map[string]any{"x-secret": true}
+
 // views are the schemas that speak about the same value: behind references and in
-// combinations, where any branch that hides a value hides it.
+// combinations, where any branch that hides a value hides it. What cannot be followed, or
+// is too much to, hides it as well.
 func (s *schema) views(at any) (out []map[string]any) {
 	todo := []any{at}
-	for len(todo) > 0 && len(out) < maxViews {
+	var refs []string // that were followed; few
+	for len(todo) > 0 {
 		m, ok := todo[0].(map[string]any)
 		todo = todo[1:]
 		if !ok {
 			continue
 		}
+		if len(out) == maxViews {
+			return append(out, unknown)
+		}
 		out = append(out, m)
 		for _, word := range []string{"$ref", "$dynamicRef"} {
-			ref, _ := m[word].(string)
+			ref, ok := m[word].(string)
+			if !ok || slices.Contains(refs, ref) {
+				continue
+			}
+			refs = append(refs, ref)
 			if target, ok := lookup(s.doc, ref); ok {
 				todo = append(todo, target)
+			} else {
+				todo = append(todo, unknown)
 			}
 		}
 		for _, word := range []string{"allOf", "anyOf", "oneOf"} {
@@ -89,7 +106,7 @@ func (s *schema) views(at any) (out []map[string]any) {
 		for _, one := range after {
 			todo = append(todo, one)
 		}
-		todo = append(todo, m["then"], m["else"])
+		todo = append(todo, m["if"], m["then"], m["else"])
 	}
 	return out
 }

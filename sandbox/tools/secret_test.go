@@ -37,6 +37,10 @@ func TestEveryKeywordCanHide(t *testing.T) {
 		"all":                   {`{"allOf":[{"properties":{"a":{}}},{"properties":{"a":SECRET}}]}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"any":                   {`{"properties":{"a":{"anyOf":[{},SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"one":                   {`{"properties":{"a":{"oneOf":[{"type":"string"},{"x-secret":true,"type":"number"}]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"if":                    {`{"if":{"properties":{"a":SECRET}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"a reference to a list": {`{"properties":{"a":{"$ref":"#/$defs/s/anyOf/1"}},"$defs":{"s":{"anyOf":[{},SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"one of very many":      {`{"properties":{"a":{"anyOf":[` + strings.Repeat("{},", 2*maxViews) + `SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"itself, many times":    {`{"allOf":[` + strings.Repeat(`{"properties":{"a":{"$ref":"#"}}},`, 20) + `{"properties":{"b":SECRET}}]}`, `{"a":{"a":{"a":{"a":"w","b":"v"}}}}`, `{"a":{"a":{"a":{"a":"w","b":"[REDACTED]"}}}}`},
 		"then":                  {`{"if":{"required":["a"]},"then":{"properties":{"a":SECRET}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"else":                  {`{"if":{"required":["b"]},"else":{"properties":{"a":SECRET}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"with another":          {`{"dependentSchemas":{"b":{"properties":{"a":SECRET}}}}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
@@ -197,6 +201,41 @@ func TestSecretsOfTheArgumentsAreFound(t *testing.T) {
 	red := s.knowing("t", json.RawMessage(`{"deep":{"pin":"secret-1","note":"a-note"},"pins":["secret-2"],"list":[{"pin":{"x":["secret-3"]}}],"password":"secret-4"}`))
 	if got := red.text("secret-1 secret-2 secret-3 secret-4 a-note"); got != "[REDACTED] [REDACTED] [REDACTED] [REDACTED] a-note" {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestSecretsOfArgumentsWithoutASchema have a name that tells, and those of a schema that
+// hides all of them have none.
+func TestSecretsOfArgumentsWithoutASchema(t *testing.T) {
+	s := open(t, `{"version":1,"tools":[{"name":"free","serve":{"canned":{}}},{"name":"all","arguments":{"x-secret":true},"serve":{"canned":{}}}]}`, nil).Session(SessionConfig{})
+	defer s.Close()
+	args := json.RawMessage(`{"password":"secret-4","note":"a-note"}`)
+	for name, want := range map[string]string{"free": "[REDACTED] a-note", "all": "[REDACTED] [REDACTED]"} {
+		if got := s.knowing(name, args).text("secret-4 a-note"); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
+// TestAReferenceThatIsNotFollowedIsRefused: what it leads to may be secret.
+func TestAReferenceThatIsNotFollowedIsRefused(t *testing.T) {
+	for _, text := range []string{
+		`{"properties":{"a":{"$ref":"#pin"}},"$defs":{"p":{"$anchor":"pin","x-secret":true}}}`,
+		`{"properties":{"a":{"$dynamicRef":"#pin"}},"$defs":{"p":{"$dynamicAnchor":"pin","x-secret":true}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/a%20b"}},"$defs":{"a b":{"x-secret":true}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/a%20b"}},"$defs":{"a b":{"x-secret":true},"a%20b":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/s/anyOf/01"}},"$defs":{"s":{"anyOf":[{},{}]}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/none"}}}`,
+		`{"properties":{"a":{"$id":"https://a.example/","$ref":"#/$defs/s","$defs":{"s":{"x-secret":true}}}},"$defs":{"s":{}}}`,
+	} {
+		if _, err := compile(json.RawMessage(text), false); err == nil || !strings.Contains(err.Error(), "properties/a") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	// Where no rule of its own looks, what is not found counts as secret.
+	s := &schema{doc: map[string]any{"$ref": "#pin"}}
+	if _, secret := s.marked(s.doc); !secret {
+		t.Error("what is not found is shown")
 	}
 }
 
