@@ -62,6 +62,12 @@ func TestMessagesNameWhatInstead(t *testing.T) {
 		"const m = await import('fs')":                          "no modules",
 		"for await (const x of [1]) {}":                         "for...of",
 		"const x: number = 1":                                   "leave it out",
+		"async function f() { await if (1) {} }":                "leave it out before if",
+		"const f = (a?: number) => a":                           "if a type follows",
+		"const f = ({ a }: Props) => a":                         "if a type follows",
+		"function f(a): number { return a }":                    "if a type follows",
+		"\ufeff```js\nreturn 1\n```":                            "fence of Markdown",
+		"\ufeff \n":                                             "empty",
 		"interface A { x: number }":                             "leave the types out",
 		"const a = 1; const b = a as string":                    "leave the types out",
 		"\n```js\nreturn 1\n```":                                "fence of Markdown",
@@ -74,6 +80,21 @@ func TestMessagesNameWhatInstead(t *testing.T) {
 		}
 		if !strings.Contains(said, want) {
 			t.Errorf("%s: says %q, want %q", src, said, want)
+		}
+	}
+}
+
+// TestNothingIsGuessedWrong: a message that sends somebody the wrong way is worse than none.
+func TestNothingIsGuessedWrong(t *testing.T) {
+	for _, src := range []string{"const a = {c:: 2}", "const a = 1 ? 1 : : 2", "const a = 1 ? 1 :: 2", "const a = 1 : 2", "async function f() { await return 1 }", "async function f() { await const a = 1 }"} {
+		code, findings := one(src, Strict)
+		if code != "SYNTAX" {
+			t.Errorf("%q: %s", src, code)
+		}
+		for _, f := range findings {
+			if strings.Contains(f.Message, "type") || strings.Contains(f.Message, "async functions only") {
+				t.Errorf("%q: %s", src, f.Message)
+			}
 		}
 	}
 }

@@ -13,11 +13,13 @@ func repair(src string, offset int) string {
 		return "there are no modules: call tools, and return the value"
 	case here == "await" && before == "for":
 		return "there is no for await: await the list first, then loop over it with for...of"
+	case before == "await" && statementWords[here]:
+		return "await takes a value: leave it out before " + here
 	case before == "await" && here != "":
 		return "await works in async functions only: write async before the function around it; for each of a list: await parallel(items, async item => ...)"
 	case typeWords[before] && here != "", here == "as", here == "satisfies":
 		return "scripts are JavaScript: leave the types out"
-	case strings.HasPrefix(src[offset:], ":"):
+	case typed(src, offset):
 		return "if a type follows, leave it out: scripts are JavaScript"
 	}
 	return ""
@@ -25,6 +27,24 @@ func repair(src string, offset int) string {
 
 // typeWords begin declarations of TypeScript. The parser takes them for names.
 var typeWords = map[string]bool{"interface": true, "type": true, "enum": true, "namespace": true, "declare": true, "abstract": true}
+
+// statementWords begin what has no value, within an async function or not.
+var statementWords = map[string]bool{"if": true, "for": true, "while": true, "do": true, "switch": true, "try": true, "return": true, "throw": true, "break": true, "continue": true,
+	"const": true, "let": true, "var": true}
+
+// typed reports whether there is one colon, behind what could be declared: a name, one that
+// may be left out, a pattern, or parameters.
+func typed(src string, offset int) bool {
+	if rest := src[offset:]; !strings.HasPrefix(rest, ":") || strings.HasPrefix(strings.TrimLeft(rest[1:], " \t\r\n"), ":") {
+		return false
+	}
+	before := strings.TrimRight(src[:offset], " \t\r\n")
+	if before == "" {
+		return false
+	}
+	name := lastWord(strings.TrimSuffix(before, "?"))
+	return strings.ContainsRune(")]}", rune(before[len(before)-1])) || name != "" && !('0' <= name[0] && name[0] <= '9')
+}
 
 func firstWord(s string) string {
 	n := 0

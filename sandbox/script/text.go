@@ -3,6 +3,7 @@ package script
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -66,12 +67,13 @@ func (s *textScan) refuse(offset, length int, code, format string, args ...any) 
 func checkText(x lineIndex, lim TextLimits, report, warn func(offset, length int, rule, code, message string)) bool {
 	src := x.src
 	s := &textScan{src: src, lim: lim, report: report, warn: warn}
+	shown := strings.TrimLeftFunc(src, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
 	switch {
 	case len(src) > lim.Bytes:
 		s.refuse(0, 1, "INPUT_TOO_LARGE", "the script has %d bytes, more than the %d of this level; hand large data over as a tool's result instead", len(src), lim.Bytes)
-	case strings.TrimSpace(src) == "":
+	case shown == "":
 		s.refuse(0, 1, "EMPTY", "the script is empty; write at least an expression, such as: 1 + 1")
-	case strings.HasPrefix(strings.TrimSpace(src), "```"):
+	case strings.HasPrefix(shown, "```"):
 		// It would parse, as a template that an empty one tags, and fail when it runs.
 		s.refuse(strings.Index(src, "```"), 3, "SYNTAX", "this is a fence of Markdown, no script; leave the lines with ``` out")
 	case len(x.starts) > lim.Lines:
