@@ -86,7 +86,10 @@ func (r *reloader) reload(ctx context.Context) {
 		return
 	}
 	var reg *tools.Registry
-	err := readable(r.tools)
+	text, err := textOf(r.tools)
+	if err == nil {
+		err = readable(r.named(text)...)
+	}
 	if err == nil {
 		reg, err = r.open(ctx)
 	}
@@ -113,6 +116,31 @@ func readable(names ...string) error {
 	return nil
 }
 
+// textOf is the text of a file, cut behind what one of tools may have.
+func textOf(name string) ([]byte, error) {
+	f, _, err := session.OpenRegular(name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, tools.MaxFile+1))
+}
+
+// named are the files that one of tools names: secrets and documents.
+func (r *reloader) named(text []byte) []string {
+	f, err := tools.Load(text)
+	if err != nil {
+		return nil
+	}
+	names := f.Files()
+	for i, name := range names {
+		if !filepath.IsAbs(name) {
+			names[i] = filepath.Join(filepath.Dir(r.tools), name)
+		}
+	}
+	return names
+}
+
 // maxMistakes is how many a log tells of; "sandbox tools" shows all.
 const maxMistakes = 10
 
@@ -133,14 +161,8 @@ func mistakesIn(err error) []string {
 func (r *reloader) sum() (out [sha256.Size]byte) {
 	h := sha256.New()
 	add := func(name string) []byte {
-		f, _, err := session.OpenRegular(name)
-		if err != nil {
-			io.WriteString(h, err.Error()) //nolint:errcheck // a hash takes everything
-			return nil
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, tools.MaxFile+1))
-		io.WriteString(h, errors.Join(err, errors.New(name)).Error()) //nolint:errcheck // as above
+		b, err := textOf(name)
+		io.WriteString(h, errors.Join(err, errors.New(name)).Error()) //nolint:errcheck // a hash takes everything
 		h.Write(b)                                                    //nolint:errcheck // as above
 		return b
 	}
@@ -149,13 +171,8 @@ func (r *reloader) sum() (out [sha256.Size]byte) {
 		add(r.cert.key)
 	}
 	if r.tools != "" {
-		if f, err := tools.Load(add(r.tools)); err == nil {
-			for _, name := range f.Files() {
-				if !filepath.IsAbs(name) {
-					name = filepath.Join(filepath.Dir(r.tools), name)
-				}
-				add(name)
-			}
+		for _, name := range r.named(add(r.tools)) {
+			add(name)
 		}
 	}
 	return [sha256.Size]byte(h.Sum(nil))
