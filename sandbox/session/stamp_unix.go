@@ -12,8 +12,9 @@ import (
 // noWait opens a pipe without waiting for who writes into it.
 const noWait = unix.O_NONBLOCK
 
-// stamp tells a file from what it was. Nobody but the kernel sets when its inode changed
-// last: by it, who puts the old time of the content back is noticed as well.
+// stamp tells a file from what it was. On most file systems nobody but the kernel sets when an
+// inode changed last: by it, who puts the old time of the content back is noticed as well. FAT
+// and file systems in user space may say what they like, which readAnyway bounds.
 type stamp struct {
 	dev, ino uint64
 	size     int64

@@ -28,6 +28,7 @@ type watched struct {
 	judged [32]byte  // what it said when it was acted upon
 	last   [32]byte  // what it said at the look before
 	seen   stamp     // of the file that said what is in force; zero: it is read in any case
+	read   time.Time // when it was read last
 	told   time.Time // when its operator was told that it cannot be taken
 }
 
@@ -62,7 +63,7 @@ func (s *Server) keepTokens(ctx context.Context) {
 // look reads the file, and acts when what it says has changed.
 func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce bool) {
 	before := w.seen
-	if w.seen = (stamp{}); atOnce {
+	if w.seen = (stamp{}); atOnce || now.Sub(w.read) >= readAnyway {
 		before = stamp{}
 	}
 	t, seen, err := readAgain(s.cfg.TokenFile, now, before)
@@ -70,6 +71,7 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 		w.seen = seen
 		return
 	}
+	w.read = now
 	sum := said(t, err)
 	changed := sum != w.judged
 	if changed && sum != w.last && !atOnce {
@@ -110,6 +112,10 @@ func (s *Server) look(ctx context.Context, w *watched, now time.Time, atOnce boo
 // settled is how long ago a file must have changed for its stamp to show the next change: the
 // clocks of file systems tick up to two seconds apart.
 const settled = 5 * time.Second
+
+// readAnyway is how long a file is believed to be the same by its stamp: some file systems, such as
+// FAT and those of a program's own, let who changes a file leave its stamp as it was.
+const readAnyway = 30 * time.Second
 
 // readAgain is readTokens for a file that has been one. It is errSame if the file has the stamp of
 // before: to read and parse a large one takes as long as many requests.

@@ -60,3 +60,29 @@ func TestATokenFileIsReadWhenItChanged(t *testing.T) {
 		t.Errorf("it says another token: the old one %d, the new one %d", a, b)
 	}
 }
+
+// TestATokenFileIsReadEvenWhenItSeemsTheSame: on some file systems a change may leave no trace
+// but the content.
+func TestATokenFileIsReadEvenWhenItSeemsTheSame(t *testing.T) {
+	g := gateOf(t, aliceToken+" alice\n", nil)
+	w := watched{judged: g.cfg.Tokens.sum, last: g.cfg.Tokens.sum}
+	now := time.Now().Add(time.Hour)
+	g.look(t.Context(), &w, now, false)
+	g.write(bobToken + " alice\n")
+	f, _, err := OpenRegular(g.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.seen = stampOf(f, now)
+	f.Close()
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{readAnyway - 1, 200}, {readAnyway, 401}} {
+		g.look(t.Context(), &w, now.Add(c.after), false)
+		g.look(t.Context(), &w, now.Add(c.after), false)
+		if got := g.status(aliceToken, "/tools"); got != c.want {
+			t.Errorf("after %v the old token has %d, want %d", c.after, got, c.want)
+		}
+	}
+}
