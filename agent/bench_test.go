@@ -46,7 +46,7 @@ func BenchmarkIdlePeers(b *testing.B) {
 		go func() { ended <- p.link.Run(ctx) }()
 		apply := func(peers []wire.Peer) time.Duration {
 			start := time.Now()
-			if err := p.apply(&m, peers, "bench", now); err != nil {
+			if err := p.apply(&m, peers, "bench", now, now); err != nil {
 				b.Fatal(err)
 			}
 			return time.Since(start)

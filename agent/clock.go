@@ -35,9 +35,7 @@ func (l *looper) wake() time.Time {
 	if l.st.MapAt.After(l.clock.at) { // a state of before the time was remembered
 		l.clock.at = l.st.MapAt.Round(0)
 	}
-	now := l.look()
-	l.plane.set(now)
-	return now
+	return l.look()
 }
 
 // look is the time for everything that ends. What the wall clock shows stays in l.wall.

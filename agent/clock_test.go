@@ -83,7 +83,8 @@ func TestClockSetBackMeanwhile(t *testing.T) {
 // costs no more than the way back to control.
 func TestClockSetForward(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
-		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), always)), time.Hour))
+		hours := span{until: time.Now().Add(5 * time.Hour)}
+		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), hours)), time.Hour))
 		ahead := time.Duration(0)
 		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
 		b.start(t)
@@ -96,6 +97,70 @@ func TestClockSetForward(t *testing.T) {
 		after(2 * wire.HeartbeatEvery)
 		b.wantPeers(t, "bbbbb")
 		b.wantState(t, api.AgentRunning)
+		if !b.plane.passes("bbbbb", time.Now()) {
+			t.Error("the filter stays ahead")
+		}
+	})
+}
+
+// TestClockSetBackALittle: while the time is ahead of the wall clock, the loop still sleeps.
+func TestClockSetBackALittle(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), always)), time.Hour))
+		b.Agent.wall = func() time.Time { return time.Now().Add(wire.MaxClockSkew - time.Second) }
+		b.start(t)
+		after(time.Minute)
+		b.script.cut(true)
+		b.stop(t)
+		b.start(t)
+		looked := b.plane.looked()
+		after(2 * time.Minute)
+		b.wantPeers(t, "bbbbb")
+		if n := b.plane.looked() - looked; n > 120 {
+			t.Errorf("the loop went round %d times in two minutes", n)
+		}
+	})
+}
+
+// TestClockSetForwardBetweenLooks: a packet saw the clock ahead and the loop did not.
+func TestClockSetForwardBetweenLooks(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		hours := span{until: time.Now().Add(5 * time.Hour)}
+		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), hours)), time.Hour))
+		b.start(t)
+		after(time.Minute)
+		if b.plane.passes("bbbbb", time.Now().Add(6*time.Hour)) || b.plane.passes("bbbbb", time.Now()) {
+			t.Error("the filter follows the clock back by itself")
+		}
+		after(2 * wire.HeartbeatEvery)
+		if !b.plane.passes("bbbbb", time.Now()) {
+			t.Error("the filter stays ahead")
+		}
+	})
+}
+
+// TestClockSetForwardBeforeTheFirstMap: the plane that is made then goes by the time that
+// the loop goes by.
+func TestClockSetForwardBeforeTheFirstMap(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		m := mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), span{from: time.Now().Add(2 * time.Hour)}))
+		b.onStream(func(say func(wire.Message), gone <-chan struct{}) {
+			time.Sleep(30 * time.Second)
+			say(wire.Message{Map: &m})
+			<-gone
+		})
+		ahead := time.Duration(0)
+		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		b.start(t)
+		after(time.Second)
+		ahead = 3 * time.Hour
+		after(15 * time.Second)
+		ahead = 0
+		after(15 * time.Second)
+		b.wantPeers(t, "bbbbb")
+		if !b.plane.passes("bbbbb", time.Now()) {
+			t.Error("the filter is behind the loop")
+		}
 	})
 }
 

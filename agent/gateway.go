@@ -61,7 +61,7 @@ func (o *overlay) named(proto wire.Proto, src, dst netip.AddrPort) (n gateway.Na
 	if all == nil || (*all)[src.Addr()] == nil {
 		return n, false
 	}
-	p, now, stand := (*all)[src.Addr()], time.Now(), netip.PrefixFrom(dst.Addr(), dst.Addr().BitLen())
+	p, now, stand := (*all)[src.Addr()], o.filter.Time(time.Now()), netip.PrefixFrom(dst.Addr(), dst.Addr().BitLen())
 	for i := range p.Grants {
 		g := &p.Grants[i]
 		if g.From != p.ID || len(g.Names) == 0 || !g.ActiveAt(now) || !slices.Contains(g.Subnets, stand) ||

@@ -14,8 +14,9 @@ import (
 // plane is the data plane as the loop sees it.
 type plane interface {
 	// apply makes peers the ones in force. What they are not granted passes no more
-	// when it returns, also when it returns an error.
-	apply(m *wire.Map, peers []wire.Peer, cause string, now time.Time) error
+	// when it returns, also when it returns an error. at is the time by which grants
+	// end for a plane that comes into being with it.
+	apply(m *wire.Map, peers []wire.Peer, cause string, now, at time.Time) error
 	// expire cuts flows whose time has come and returns when to look again; zero is
 	// not until the next apply.
 	expire(now time.Time) time.Time
@@ -157,7 +158,7 @@ func (l *looper) revoked(now time.Time) {
 		return
 	}
 	l.ended = true
-	if err := l.plane.apply(l.chart.told, nil, "this system was revoked", l.wall); err != nil {
+	if err := l.plane.apply(l.chart.told, nil, "this system was revoked", l.wall, now); err != nil {
 		l.log.Error("the data plane does not end with the identity", "error", err)
 	}
 }
@@ -218,7 +219,7 @@ func (l *looper) settle(cause string, now time.Time) {
 		l.remember(now) // also that their time has come
 	}
 	if l.stale || !same {
-		err := l.plane.apply(l.chart.told, peers, cause, l.wall)
+		err := l.plane.apply(l.chart.told, peers, cause, l.wall, now)
 		if l.stale = err != nil; err != nil && (l.trouble == nil || l.trouble.Error() != err.Error()) {
 			l.log.Error("the data plane does not follow the map; trying again", "revision", l.chart.told.Revision, "error", err)
 		}

@@ -25,7 +25,6 @@ type parts struct {
 	agent   *Agent
 	link    *link.Link
 	overlay atomic.Pointer[overlay]
-	at, on  time.Time // last set, and when that was; the loop's
 }
 
 var _ plane = (*parts)(nil)
@@ -103,8 +102,8 @@ func (p *parts) closeOverlay() {
 // apply makes the data plane follow m, of whose peers those given are in force. The
 // filter comes first: when apply has taken that step, nothing that they are not
 // granted passes any more, whatever the rest still does.
-func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Time) error {
-	o, err := p.overlayFor(m)
+func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now, at time.Time) error {
+	o, err := p.overlayFor(m, at)
 	if err != nil || o == nil {
 		return err
 	}
@@ -129,9 +128,9 @@ func (p *parts) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Tim
 	return o.tunnel.SetPeers(tunnels)
 }
 
-// overlayFor returns the data plane, made on first use. Nil means that this system
-// has no addresses yet.
-func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
+// overlayFor returns the data plane, made on first use with the time that is given. Nil
+// means that this system has no addresses yet.
+func (p *parts) overlayFor(m *wire.Map, at time.Time) (*overlay, error) {
 	if o := p.overlay.Load(); o != nil {
 		if m.Self.IPv4 != o.addrs[0] || m.Self.IPv6 != o.addrs[1] {
 			return nil, fmt.Errorf("this system's addresses have changed from %s to %s and %s: restart the agent", o.addrs, m.Self.IPv4, m.Self.IPv6)
@@ -144,9 +143,7 @@ func (p *parts) overlayFor(m *wire.Map) (*overlay, error) {
 	o := &overlay{addrs: []netip.Addr{m.Self.IPv4, m.Self.IPv6}}
 	o.died.init()
 	o.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: o.addrs})
-	if !p.at.IsZero() {
-		o.filter.SetClock(p.at, p.on)
-	}
+	o.filter.SetClock(at, time.Now())
 	var err error
 	o.tunnel, err = tunnel.New(tunnel.Config{
 		Addrs: o.addrs, MTU: p.agent.cfg.MTU, PrivateKey: [32]byte(p.agent.st.WireGuard), Bind: p.link,
@@ -176,9 +173,8 @@ func (p *parts) expire(now time.Time) time.Time {
 
 // set makes wall the time by which grants end.
 func (p *parts) set(wall time.Time) {
-	p.at, p.on = wall, time.Now()
 	if o := p.overlay.Load(); o != nil {
-		o.filter.SetClock(p.at, p.on)
+		o.filter.SetClock(wall, time.Now())
 	}
 }
 

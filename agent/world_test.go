@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"enclave/agent/filter"
 	"enclave/agent/link"
 	"enclave/control/enrol"
 	"enclave/wire"
@@ -280,15 +281,18 @@ func (p *pipes) cut() {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// recorder is a data plane that writes down what it is told.
+// recorder is a data plane that writes down what it is told. Its filter is a real one,
+// through which each peer in force opens a connection again whenever it is looked at.
 type recorder struct {
 	mu     sync.Mutex
 	peers  []wire.Peer
 	causes []string
 	fail   error
+	filter *filter.Table // nil before the first apply
+	looks  int           // calls of expire
 }
 
-func (r *recorder) apply(m *wire.Map, peers []wire.Peer, cause string, now time.Time) error {
+func (r *recorder) apply(m *wire.Map, peers []wire.Peer, cause string, now, at time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.causes = append(r.causes, cause)
@@ -296,10 +300,75 @@ func (r *recorder) apply(m *wire.Map, peers []wire.Peer, cause string, now time.
 		return r.fail
 	}
 	r.peers = slices.Clone(peers)
+	now = unshifted(now)
+	if r.filter == nil {
+		r.filter = filter.New(filter.Config{Self: m.Self.ID, Addrs: []netip.Addr{m.Self.IPv4, m.Self.IPv6}})
+		r.filter.SetClock(at, now)
+	}
+	var rules []filter.Peer
+	for _, p := range peers {
+		rules = append(rules, filter.Peer{ID: p.ID, Addrs: []netip.Addr{p.IPv4, p.IPv6}, Grants: p.Grants})
+	}
+	r.filter.Update(rules, cause, now)
 	return nil
 }
-func (r *recorder) expire(time.Time) time.Time { return time.Time{} }
-func (r *recorder) set(time.Time)              {}
+
+func (r *recorder) expire(now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.looks++; r.filter == nil {
+		return time.Time{}
+	}
+	now = unshifted(now)
+	for _, p := range r.peers {
+		r.filter.In(dial(p.IPv4), now)
+	}
+	_, next := r.filter.Expire(now)
+	return next
+}
+
+func (r *recorder) set(wall time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.filter != nil {
+		r.filter.SetClock(wall, unshifted(wall))
+	}
+}
+
+// unshifted is wall, or what the bubble's clock shows where wall was set back: a test that
+// shifts a time.Time shifts its monotonic reading too, which would stand still.
+func unshifted(wall time.Time) time.Time {
+	if now := time.Now(); wall.Before(now) {
+		return now
+	}
+	return wall
+}
+
+// passes reports whether the filter lets a peer connect to us.
+func (r *recorder) passes(id wire.SystemID, wall time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := slices.IndexFunc(r.peers, func(p wire.Peer) bool { return p.ID == id })
+	return at >= 0 && r.filter.In(dial(r.peers[at].IPv4), wall) == filter.Accept
+}
+
+// looked is how often the plane was asked to expire.
+func (r *recorder) looked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.looks
+}
+
+// dial is the first segment of a connection to our tcp/80: IPv4 and TCP without options.
+func dial(from netip.Addr) []byte {
+	b := make([]byte, 40)
+	b[0], b[3], b[8], b[9] = 0x45, 40, 64, 6
+	copy(b[12:], from.AsSlice())
+	copy(b[16:], []byte{100, 64, 0, 1})
+	b[20], b[21], b[22], b[23] = 200, 0, 0, 80
+	b[32], b[33] = 5<<4, 2 // SYN
+	return b
+}
 
 func (r *recorder) now() string {
 	r.mu.Lock()
@@ -345,7 +414,7 @@ func (b *bench) make(t testing.TB) {
 // start runs what Run runs, on the recorder.
 func (b *bench) start(t testing.TB) {
 	ctx, cancel := context.WithCancel(t.Context())
-	b.cancel, b.done = cancel, make(chan error, 1)
+	b.cancel, b.done, b.plane.filter = cancel, make(chan error, 1), nil
 	go func() {
 		err := b.enrol(ctx)
 		if err == nil {

@@ -165,6 +165,14 @@ func (t *Table) SetClock(wall, now time.Time) {
 	t.clock.wall = wall.UnixNano()
 }
 
+// Time is what grants are judged by at now: the wall clock, or later where that was set back.
+func (t *Table) Time(now time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tick(now)
+	return time.Unix(0, t.clock.wall)
+}
+
 // judge finds the flow of a packet, or lets it open one. A live flow implies known
 // addresses, so the common case is one lookup.
 func (t *Table) judge(p *packet, d direction, last *run) Verdict {

@@ -472,4 +472,7 @@ func TestExpireFollowsTheTablesTime(t *testing.T) {
 	if _, next := b.Expire(b.now); !next.After(ahead) {
 		t.Errorf("look again at %v, which is not after %v", next, ahead)
 	}
+	if got := b.Time(b.now.Add(time.Second)); !got.Equal(ahead.Add(time.Second)) {
+		t.Errorf("a second later it is %v", got)
+	}
 }

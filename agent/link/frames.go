@@ -1,8 +1,10 @@
 package link
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -209,13 +211,26 @@ func (rc *relayConn) hear(t frame.Type, body []byte) error {
 		}
 		rc.hearDrain(grace)
 	case frame.Note:
-		if rc.words.Allow() {
-			rc.l.log.Info("relay says", "relay", rc.id, "note", string(body))
-		}
+		rc.tell(slog.LevelInfo, "relay says", "note", string(body))
 	default:
 		return fmt.Errorf("relay sent %v", t)
 	}
 	return nil
+}
+
+// tell logs what the relay did. All that it may cause shares one limit; the next line
+// says how many more there would have been.
+func (rc *relayConn) tell(level slog.Level, what string, args ...any) {
+	if !rc.words.Allow() {
+		rc.unsaid++
+		return
+	}
+	args = append([]any{"relay", rc.id}, args...)
+	if rc.unsaid > 0 {
+		args = append(args, "more", rc.unsaid)
+	}
+	rc.unsaid = 0
+	rc.l.log.Log(context.Background(), level, what, args...)
 }
 
 func (rc *relayConn) hearPresence(id frame.ID, here bool) {
@@ -251,8 +266,8 @@ func (rc *relayConn) hearRefused(id frame.ID, code frame.Code) {
 		return // it has not read the one that it misses
 	} else if code == frame.NoTicket {
 		delete(rc.opened, p.id) // presented again by the next step
-	} else if rc.words.Allow() {
-		l.log.Warn("relay refuses the pair", "relay", rc.id, "peer", p.id, "why", code)
+	} else {
+		rc.tell(slog.LevelWarn, "relay refuses the pair", "peer", p.id, "why", code)
 	}
 	if code != frame.NoTicket {
 		p.setAway(rc.id, now)
@@ -270,9 +285,7 @@ func (rc *relayConn) hearDrain(grace time.Duration) {
 	if now.Sub(rc.drains) < drainAgain {
 		return
 	}
-	if rc.words.Allow() {
-		l.log.Info("relay drains", "relay", rc.id, "grace", grace)
-	}
+	rc.tell(slog.LevelInfo, "relay drains", "grace", grace)
 	rc.drains, rc.drained = now, now.Add(grace+drainHold)
 	l.relays.chooseLocked(l, now)
 	l.allDueLocked(now) // pairs look for each other elsewhere while this one still carries them

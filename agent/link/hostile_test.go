@@ -2,9 +2,12 @@ package link
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"enclave/wire/frame"
 )
@@ -42,14 +45,22 @@ func TestRelayMakesNobodyHold(t *testing.T) {
 			rc.openLocked(p) // as the next step does
 			l.mu.Unlock()
 		}
+		said := bytes.Count(log.Bytes(), []byte("\n"))
+		rc.words = rate.NewLimiter(rate.Inf, 1)
+		rc.tell(slog.LevelInfo, "later")
+		rc.tell(slog.LevelInfo, "last")
 		l.mu.Lock()
 		l.log = was
 		l.mu.Unlock()
+		if later := fmt.Sprintf("msg=later relay=evil more=%d\n", 2001-said); !bytes.Contains(log.Bytes(), []byte(later)) ||
+			!bytes.HasSuffix(log.Bytes(), []byte("msg=last relay=evil\n")) {
+			t.Errorf("no %q in %s", later, log)
+		}
 		if pongs := 1000 * len(frame.AppendPong(nil, [8]byte{})); len(rc.ctl) != once+pongs {
 			t.Errorf("%d bytes wait, want one ticket of %d and %d of pongs", len(rc.ctl), once, pongs)
 		}
-		if n := bytes.Count(log.Bytes(), []byte("\n")); n > wordsBurst || n == 0 || bytes.ContainsRune(log.Bytes(), 0x1b) {
-			t.Errorf("%d lines in the log after %d words of a relay:\n%.300s", n, spoke, log)
+		if said > wordsBurst || said == 0 || bytes.ContainsRune(log.Bytes(), 0x1b) {
+			t.Errorf("%d lines in the log after %d words of a relay:\n%.300s", said, spoke, log)
 		}
 		// Once it can have read the ticket, it is told again.
 		rc.ctlMu.Lock()

@@ -29,7 +29,8 @@ type relayConn struct {
 
 	// ctl are frames about the connection. They go before what waits in out, so that
 	// an Open is never overtaken by the Send it is for. Its length is bounded by the
-	// peers' tickets, one each, and by ctlMax for what the relay makes us say.
+	// peers' tickets, each as often as control renews it while the writer is stuck, at
+	// most writeIn, and by ctlMax for what the relay makes us say.
 	ctlMu  sync.Mutex
 	ctl    []byte
 	taken  uint64        // times that ctl was taken
@@ -37,7 +38,8 @@ type relayConn struct {
 
 	way passage.Way // the shape in which it is reached
 
-	words *rate.Limiter // lines of the log that are the relay's to cause
+	words  *rate.Limiter // lines of the log that are the relay's to cause
+	unsaid int           // left out since the last; the reader's
 
 	lag    atomic.Int64  // round trip, as far as known; nanoseconds
 	heard  atomic.Int64  // when a frame last came, like counter.last

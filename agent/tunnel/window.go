@@ -42,7 +42,8 @@ func (w *window) carried(t *tcpIO, n int) {
 
 // isNear reports whether the round trip takes less than nearBy: that of the handshake, if
 // nothing was sent since. The side that was called counts whole milliseconds, so that none
-// is the nearest of all.
+// is the nearest of all. None is also what it has where TCP has no timestamps, however far
+// the other is; such a connection has its share of nearSum, and loses no more.
 func isNear(ep tcpip.Endpoint) bool {
 	var info tcpip.TCPInfoOption
 	ep.GetSockOpt(&info)
