@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,12 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// offset is a wall clock that somebody sets while it is read.
+type offset struct{ by atomic.Int64 }
+
+func (o *offset) set(d time.Duration) { o.by.Store(int64(d)) }
+func (o *offset) now() time.Time      { return time.Now().Add(time.Duration(o.by.Load())) }
+
 // TestClockSetBackMeanwhile: with control away, who sets the clock back brings back
 // nothing that has ended, neither at once nor by a restart; the life of the map ends in
 // its time. Control's word makes the clock count again.
@@ -53,12 +60,13 @@ func TestClockSetBackMeanwhile(t *testing.T) {
 		after(2 * time.Hour)
 		b.wantPeers(t, "ccccc")
 		b.stop(t)
-		back := 2 * time.Minute // so little is not noticed
-		b.Agent.wall = func() time.Time { return time.Now().Add(-back) }
+		var off offset
+		off.set(-2 * time.Minute) // so little is not noticed
+		b.Agent.wall = off.now
 		b.start(t)
 		after(time.Minute)
 		b.wantPeers(t, "ccccc")
-		back = 100 * time.Minute
+		off.set(-100 * time.Minute)
 		after(time.Minute)
 		b.wantPeers(t, "ccccc")
 		if !strings.Contains(b.log.String(), "what has ended stays so") {
@@ -68,12 +76,12 @@ func TestClockSetBackMeanwhile(t *testing.T) {
 		b.wantState(t, api.AgentClosed)
 		b.wantPeers(t, "")
 		b.stop(t)
-		b.Agent.wall = func() time.Time { return time.Now().Add(-back) }
+		b.Agent.wall = off.now
 		b.start(t)
 		after(time.Minute)
 		b.wantPeers(t, "") // its map is not even read
 		b.script.cut(false)
-		back = 0
+		off.set(0)
 		after(backoffMost + 2*wire.HeartbeatEvery)
 		b.wantState(t, api.AgentRunning)
 	})
@@ -85,15 +93,15 @@ func TestClockSetForward(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		hours := span{until: time.Now().Add(5 * time.Hour)}
 		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), hours)), time.Hour))
-		ahead := time.Duration(0)
-		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		var off offset
+		b.Agent.wall = off.now
 		b.start(t)
 		after(time.Minute)
 		b.wantPeers(t, "bbbbb")
-		ahead = 10 * 365 * 24 * time.Hour
+		off.set(10 * 365 * 24 * time.Hour)
 		after(time.Minute)
 		b.wantPeers(t, "")
-		ahead = 0
+		off.set(0)
 		after(2 * wire.HeartbeatEvery)
 		b.wantPeers(t, "bbbbb")
 		b.wantState(t, api.AgentRunning)
@@ -149,13 +157,13 @@ func TestClockSetForwardBeforeTheFirstMap(t *testing.T) {
 			say(wire.Message{Map: &m})
 			<-gone
 		})
-		ahead := time.Duration(0)
-		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		var off offset
+		b.Agent.wall = off.now
 		b.start(t)
 		after(time.Second)
-		ahead = 3 * time.Hour
+		off.set(3 * time.Hour)
 		after(15 * time.Second)
-		ahead = 0
+		off.set(0)
 		after(15 * time.Second)
 		b.wantPeers(t, "bbbbb")
 		if !b.plane.passes("bbbbb", time.Now()) {
@@ -169,11 +177,12 @@ func TestClockSetForwardBeforeTheFirstMap(t *testing.T) {
 func TestClockWasAheadWhenSaved(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.onStream(steadyStream(mapOf(3, time.Time{}, b.org.peer("bbbbb", 2, time.Now(), always)), 24*time.Hour))
-		ahead := 12 * time.Hour
-		b.Agent.wall = func() time.Time { return time.Now().Add(ahead) }
+		var off offset
+		off.set(12 * time.Hour)
+		b.Agent.wall = off.now
 		b.start(t)
 		after(time.Minute)
-		ahead = 0
+		off.set(0)
 		after(2 * wire.HeartbeatEvery)
 		if s := b.stored(t); s.Latest.After(time.Now()) || s.MapAt.After(time.Now()) {
 			t.Errorf("stored latest %v, map at %v; now %v", s.Latest, s.MapAt, time.Now())

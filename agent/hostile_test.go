@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,15 +46,17 @@ func TestAHostileControl(t *testing.T) {
 			[]byte(`{"bye":{"code":"restart","message":"` + strings.Repeat("x", 1<<16) + `"}}` + "\n"),
 			nil, // a trickle
 		}
-		refused := 0
+		var refused atomic.Int64
 		b.script.raw = func(w http.ResponseWriter, r *http.Request, body []byte) bool {
 			if r.URL.Path != wire.PathStream {
-				w.WriteHeader([]int{200, 301, 403, 410, 500}[b.asked[r.URL.Path]%5])
+				b.mu.Lock()
+				asked := b.asked[r.URL.Path]
+				b.mu.Unlock()
+				w.WriteHeader([]int{200, 301, 403, 410, 500}[asked%5])
 				fmt.Fprintf(w, `{"code":%q,"title":%q,"detail":%q}`, esc, esc, esc)
 				return true
 			}
-			n := refused
-			refused++
+			n := int(refused.Add(1)) - 1
 			if n == 0 {
 				w.Write(line(wire.Message{Map: &good}))
 				w.(http.Flusher).Flush()
@@ -78,8 +81,8 @@ func TestAHostileControl(t *testing.T) {
 		b.wantPeers(t, "bbbbb ccccc")
 		after(20 * time.Minute)
 		b.wantPeers(t, "bbbbb")
-		if refused < 2*len(said) {
-			t.Errorf("%d lies only", refused)
+		if n := int(refused.Load()); n < 2*len(said) {
+			t.Errorf("%d lies only", n)
 		}
 		after(life)
 		b.wantPeers(t, "")

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,15 +30,15 @@ func TestSaves(t *testing.T) {
 		})
 		b.start(t)
 		after(10 * time.Second)
-		if k.saves > 12 || b.stored(t).Seen != 500 {
-			t.Errorf("%d writes in 10 s, revision %d", k.saves, b.stored(t).Seen)
+		if k.saves.Load() > 12 || b.stored(t).Seen != 500 {
+			t.Errorf("%d writes in 10 s, revision %d", k.saves.Load(), b.stored(t).Seen)
 		}
 		after(10 * time.Second)
-		k.fail = true
+		k.fail.Store(true)
 		b.events.post(&wire.Reach{})
 		after(time.Second)
 		b.wantState(t, api.AgentRunning)
-		k.fail = false
+		k.fail.Store(false)
 		b.cancel()
 		<-b.done
 		b.done <- nil
@@ -64,20 +65,20 @@ func TestAFailedSaveIsTriedAgain(t *testing.T) {
 		})
 		b.start(t)
 		after(4 * time.Second)
-		k.fail = true
+		k.fail.Store(true)
 		after(time.Minute)
 		if seen := b.stored(t).Seen; seen != 1 {
 			t.Fatalf("stored revision %d on a disk that fails", seen)
 		}
-		tries := k.saves
-		k.fail = false
+		tries := k.saves.Load()
+		k.fail.Store(false)
 		after(saveRetry + saveGap)
 		if seen := b.stored(t).Seen; seen != 2 {
 			t.Errorf("revision %d is stored once there is room, want 2", seen)
 		}
 		after(time.Minute)
-		if k.saves > tries+1 || tries > 10 {
-			t.Errorf("%d writes while it failed, %d after", tries, k.saves-tries)
+		if k.saves.Load() > tries+1 || tries > 10 {
+			t.Errorf("%d writes while it failed, %d after", tries, k.saves.Load()-tries)
 		}
 	})
 }
@@ -97,13 +98,13 @@ func steadyBeat(say func(wire.Message), gone <-chan struct{}, h wire.Heartbeat) 
 
 type countingKeeper struct {
 	*MemoryKeeper
-	saves int
-	fail  bool
+	saves atomic.Int32
+	fail  atomic.Bool
 }
 
 func (k *countingKeeper) Save(b []byte) error {
-	k.saves++
-	if k.fail {
+	k.saves.Add(1)
+	if k.fail.Load() {
 		return errors.New("disk full")
 	}
 	return k.MemoryKeeper.Save(b)
