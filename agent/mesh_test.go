@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
@@ -146,13 +145,4 @@ func (m *mesh) echoes(c net.Conn, err error) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		m.t.Fatalf("echoed %q, %v", b, err)
 	}
-}
-
-func freePort(t *testing.T) netip.AddrPort {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
 }

@@ -18,6 +18,7 @@ import (
 
 	"enclave/agent"
 	"enclave/agent/proxy"
+	"enclave/e2e/freeport"
 	"enclave/wire"
 	"enclave/wire/api"
 )
@@ -198,8 +199,8 @@ func services(t *testing.T, m *mesh, a, b *agent.Agent) {
 	})
 	// A port that is taken: nothing half-starts.
 	taken := netip.MustParseAddrPort(target.Addr().String())
-	free := freePort(t)
-	err = a.Serve(m.ctx, agent.Services{SOCKS: free, HTTPProxy: taken, Forwards: []proxy.Forward{{Network: "udp", Listen: freePort(t), Target: "bob:53"}}})
+	free := freeport.Loopback(t)
+	err = a.Serve(m.ctx, agent.Services{SOCKS: free, HTTPProxy: taken, Forwards: []proxy.Forward{{Network: "udp", Listen: freeport.Loopback(t), Target: "bob:53"}}})
 	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "HTTP proxy") {
 		t.Errorf("a taken port: %v", err)
 	}

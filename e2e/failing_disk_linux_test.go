@@ -65,7 +65,7 @@ func TestFailingDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	fail, mend := failingDisk(t, l.path("up"))
-	l.startUp("127.0.0.1:0")
+	l.startUp(freePort(t))
 	u, err := url.Parse(l.up.URL)
 	if err != nil {
 		t.Fatal(err)

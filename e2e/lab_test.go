@@ -34,7 +34,7 @@ type firstLine struct {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := emptyLab(t)
-	l.startUp("127.0.0.1:0")
+	l.startUp(freePort(t))
 	return l
 }
 

@@ -34,7 +34,7 @@ func (l *lab) relay(name, listen string, more ...string) []string {
 // its state, then each ended with Ctrl-C.
 func TestControlAndRelayApart(t *testing.T) {
 	l := emptyLab(t)
-	l.startControl("127.0.0.1:0")
+	l.startControl(freePort(t))
 	u, _ := url.Parse(l.up.URL)
 	relayAt, stunAt := freePort(t), freePort(t)
 	relayArgs := l.relay("relay", relayAt, "--stun", stunAt)

@@ -8,16 +8,14 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"enclave/e2e/freeport"
 )
 
+// freePort is an address for a process that the test starts.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return freeport.Loopback(t).String()
 }
 
 func through(proxy string) *http.Client {

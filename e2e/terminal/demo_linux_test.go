@@ -2,10 +2,11 @@ package terminal
 
 import (
 	"os/exec"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"enclave/e2e/freeport"
 )
 
 // demo starts `enclave demo` and waits for its tour.
@@ -72,9 +73,9 @@ func TestTheServerIsLostAndFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
-	server := run(t, 100, 30, "up", "--listen", "127.0.0.1:0", "--stun", "127.0.0.1:0")
-	must(t, server.WaitFor(`https://127.0.0.1:(\d+)`, soon))
-	port := regexp.MustCompile(`https://127.0.0.1:(\d+)`).FindStringSubmatch(server.Text())[1]
+	at := freeport.Loopback(t).String()
+	server := run(t, 100, 30, "up", "--listen", at, "--stun", "127.0.0.1:0")
+	must(t, server.WaitFor("https://"+at, soon))
 	state := ""
 	for _, v := range server.Cmd.Env {
 		if name, ok := strings.CutPrefix(v, "ENCLAVE_STATE="); ok {
@@ -84,7 +85,7 @@ func TestTheServerIsLostAndFound(t *testing.T) {
 	ui := run(t, 80, 24, "tui", "--state", state)
 	must(t, ui.WaitFor("● live", soon), ui.Press("2", "/"), ui.Type("half a na"))
 	must(t, server.Cmd.Process.Signal(syscall.SIGTERM), server.Wait(soon), ui.WaitFor("✗ no answer", soon), ui.Type("me"), ui.WaitFor("search: half a name", soon))
-	again := exec.Command(server.Cmd.Path, "up", "--listen", "127.0.0.1:"+port, "--stun", "127.0.0.1:0")
+	again := exec.Command(server.Cmd.Path, "up", "--listen", at, "--stun", "127.0.0.1:0")
 	again.Env = server.Cmd.Env
 	back, err := Start(again, 100, 30)
 	must(t, err)
