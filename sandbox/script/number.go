@@ -78,30 +78,11 @@ func (w *walk) taintTarget(e ast.Expression) {
 	w.eachName(e, func(b *binding) { b.tool = true })
 }
 
-func (w *walk) eachName(e ast.Expression, f func(*binding)) {
-	switch e := e.(type) {
-	case *ast.Identifier:
-		if b := w.scope.lookup(e.Name.String()); b != nil {
-			f(b)
+// eachName visits what is known of each name of a pattern.
+func (w *walk) eachName(e ast.Expression, visit func(*binding)) {
+	eachIdentifier(e, func(id *ast.Identifier) {
+		if b := w.scope.lookup(id.Name.String()); b != nil {
+			visit(b)
 		}
-	case *ast.Binding:
-		w.eachName(e.Target, f)
-	case *ast.AssignExpression:
-		w.eachName(e.Left, f)
-	case *ast.ArrayPattern:
-		for _, x := range e.Elements {
-			w.eachName(x, f)
-		}
-		w.eachName(e.Rest, f)
-	case *ast.ObjectPattern:
-		for _, p := range e.Properties {
-			switch p := p.(type) {
-			case *ast.PropertyShort:
-				w.eachName(&p.Name, f)
-			case *ast.PropertyKeyed:
-				w.eachName(p.Value, f)
-			}
-		}
-		w.eachName(e.Rest, f)
-	}
+	})
 }

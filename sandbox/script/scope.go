@@ -134,28 +134,33 @@ func (w *walk) hoistBlock(list []ast.Statement) {
 
 // declareTarget declares every name of a pattern.
 func (w *walk) declareTarget(e ast.Expression, constant bool) {
+	eachIdentifier(e, func(id *ast.Identifier) { w.declareName(id, constant) })
+}
+
+// eachIdentifier visits the names that a pattern gives values to.
+func eachIdentifier(e ast.Expression, visit func(*ast.Identifier)) {
 	switch e := e.(type) {
 	case *ast.Identifier:
-		w.declareName(e, constant)
+		visit(e)
 	case *ast.Binding:
-		w.declareTarget(e.Target, constant)
+		eachIdentifier(e.Target, visit)
 	case *ast.AssignExpression:
-		w.declareTarget(e.Left, constant)
+		eachIdentifier(e.Left, visit)
 	case *ast.ArrayPattern:
 		for _, x := range e.Elements {
-			w.declareTarget(x, constant)
+			eachIdentifier(x, visit)
 		}
-		w.declareTarget(e.Rest, constant)
+		eachIdentifier(e.Rest, visit)
 	case *ast.ObjectPattern:
 		for _, p := range e.Properties {
 			switch p := p.(type) {
 			case *ast.PropertyShort:
-				w.declareName(&p.Name, constant)
+				visit(&p.Name)
 			case *ast.PropertyKeyed:
-				w.declareTarget(p.Value, constant)
+				eachIdentifier(p.Value, visit)
 			}
 		}
-		w.declareTarget(e.Rest, constant)
+		eachIdentifier(e.Rest, visit)
 	}
 }
 
