@@ -49,6 +49,10 @@ func (e *estate) change() (of []wire.SystemID) {
 		e.view.Relays = []wire.Relay{{ID: "r1", Addr: "relay:443"}, {ID: "r2", STUN: []string{"relay:3478"}}}[:e.IntN(3)]
 		return nil
 	}
+	if e.IntN(8) == 0 {
+		e.view.Zones = []string{"enclave", "corp"}[:e.IntN(3)]
+		return nil
+	}
 	id := names[e.IntN(len(names))]
 	if e.IntN(3) == 0 {
 		delete(e.peers, id)
@@ -145,21 +149,18 @@ func TestLedgerLaw(t *testing.T) {
 	}
 }
 
-// TestEveryFieldCounts sets each field of each shape in turn: a field added to wire
-// and forgotten in a comparison or in the digest would change in silence.
+// TestEveryFieldCounts gives each shape every value of a few, field by field and down to
+// the fields of what its lists hold: a field that is forgotten in a comparison or in the
+// digest would change in silence, and a system would keep a right that it has lost.
 func TestEveryFieldCounts(t *testing.T) {
 	var h hasher
 	same := func(a, b *wire.Peer) bool { return h.peer(a, nil) == h.peer(b, nil) }
 	everyField(t, func(a, b *wire.Self) bool { return equalSelf(a, b) })
 	everyField(t, func(a, b *wire.Relay) bool { return equalRelay(*a, *b) })
 	everyField(t, func(a, b *wire.Reach) bool { return EqualReach(a, b) })
-	everyField(t, func(a, b *wire.Peer) bool { return same(a, b) && bytes.Equal(a.Ticket, b.Ticket) }) // counts by its end
-	everyField(t, func(a, b *wire.Reach) bool { return same(&wire.Peer{Reach: *a}, &wire.Peer{Reach: *b}) })
-	everyField(t, func(a, b *wire.Candidate) bool {
-		return same(&wire.Peer{Reach: wire.Reach{Candidates: []wire.Candidate{*a}}}, &wire.Peer{Reach: wire.Reach{Candidates: []wire.Candidate{*b}}})
-	})
-	everyField(t, func(a, b *wire.Grant) bool { // a new name of a policy is no reason to send its pairs
-		return a.Name == b.Name && same(&wire.Peer{Grants: []wire.Grant{*a}}, &wire.Peer{Grants: []wire.Grant{*b}})
+	everyField(t, func(a, b *wire.Peer) bool { // a ticket counts by its end; a policy's new name is no reason to send its pairs
+		named := func(a, b wire.Grant) bool { return a.Name == b.Name }
+		return same(a, b) && bytes.Equal(a.Ticket, b.Ticket) && slices.EqualFunc(a.Grants, b.Grants, named)
 	})
 	everyField(t, func(a, b *System) bool { // what only its own map shows aside
 		return SameToPeers(a, b) && a.State == b.State && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Routes, b.Routes)
@@ -168,52 +169,77 @@ func TestEveryFieldCounts(t *testing.T) {
 	if h.peer(&wire.Peer{}, a) == h.peer(&wire.Peer{}, b) {
 		t.Error("another ticket makes no difference")
 	}
+	all, none := wire.Peer{Grants: []wire.Grant{{}}}, wire.Peer{Grants: []wire.Grant{{Ports: wire.Ports{}}}}
+	if same(&all, &none) {
+		t.Error("all ports and none read the same")
+	}
+	if same(&wire.Peer{Names: []string{"\x00"}}, &wire.Peer{Forwards: []wire.Forward{{}}}) {
+		t.Error("a name that looks like the list behind it is taken for one")
+	}
 }
 
 func everyField[T any](t *testing.T, equal func(a, b *T) bool) {
 	t.Helper()
-	typ := reflect.TypeFor[T]()
-	for i := range typ.NumField() {
-		var a, b T
-		if !equal(&a, &b) {
-			t.Fatalf("%v: two empty values differ", typ)
-		}
-		fill(t, reflect.ValueOf(&b).Elem().Field(i))
-		if equal(&a, &b) {
-			t.Errorf("%v: field %s is not compared", typ, typ.Field(i).Name)
+	all := append([]reflect.Value{reflect.Zero(reflect.TypeFor[T]())}, variants(t, reflect.TypeFor[T]())...)
+	for i := range all {
+		for j := range all {
+			a, b := all[i].Interface().(T), all[j].Interface().(T)
+			if equal(&a, &b) != (i == j) {
+				t.Errorf("%T: compared as equal: %v\n%+v\n%+v", a, i != j, a, b)
+			}
 		}
 	}
 }
 
-// fill gives v a value other than zero.
-func fill(t *testing.T, v reflect.Value) {
+// variants returns values of a type other than zero and from each other, each of which
+// differs from zero in one leaf.
+func variants(t *testing.T, typ reflect.Type) (all []reflect.Value) {
 	t.Helper()
-	switch x := v.Addr().Interface().(type) {
-	case *time.Time:
-		*x = epoch
-		return
-	case *netip.AddrPort:
-		*x = netip.MustParseAddrPort("100.64.0.1:1")
-		return
-	case *netip.Addr:
-		*x = netip.MustParseAddr("100.64.0.1")
-		return
-	case *wire.Reach:
-		x.NAT = "easy"
-		return
+	of := func(vs ...any) []reflect.Value {
+		for _, v := range vs {
+			all = append(all, reflect.ValueOf(v).Convert(typ))
+		}
+		return all
 	}
-	switch v.Kind() {
+	addr, other := netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd00::1%eth0")
+	switch typ {
+	case reflect.TypeFor[time.Time]():
+		return of(epoch, epoch.Add(1))
+	case reflect.TypeFor[netip.AddrPort]():
+		return of(netip.AddrPortFrom(addr, 1), netip.AddrPortFrom(addr, 2), netip.AddrPortFrom(other, 1))
+	case reflect.TypeFor[netip.Addr]():
+		return of(addr, addr.Next(), other, other.WithZone(""))
+	case reflect.TypeFor[netip.Prefix]():
+		return of(netip.PrefixFrom(addr, 32), netip.PrefixFrom(addr, 31), netip.PrefixFrom(addr.Next(), 32))
+	}
+	with := func(set func(reflect.Value)) {
+		v := reflect.New(typ).Elem()
+		set(v)
+		all = append(all, v)
+	}
+	switch typ.Kind() {
 	case reflect.String:
-		v.SetString("x")
-	case reflect.Int:
-		v.SetInt(1)
-	case reflect.Uint8:
-		v.SetUint(1)
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		return of("x", "xx")
+	case reflect.Int, reflect.Uint8, reflect.Uint16:
+		return of(1, 2)
 	case reflect.Array:
-		fill(t, v.Index(0))
+		with(func(v reflect.Value) { v.Index(0).Set(variants(t, typ.Elem())[0]) })
+		with(func(v reflect.Value) { v.Index(v.Len() - 1).Set(variants(t, typ.Elem())[0]) })
+	case reflect.Slice:
+		zero := reflect.Zero(typ.Elem())
+		with(func(v reflect.Value) { v.Set(reflect.Append(v, zero)) })
+		with(func(v reflect.Value) { v.Set(reflect.Append(v, zero, zero)) })
+		for _, e := range variants(t, typ.Elem()) {
+			with(func(v reflect.Value) { v.Set(reflect.Append(v, e)) })
+		}
+	case reflect.Struct:
+		for i := range typ.NumField() {
+			for _, f := range variants(t, typ.Field(i).Type) {
+				with(func(v reflect.Value) { v.Field(i).Set(f) })
+			}
+		}
 	default:
-		t.Fatalf("the test does not know how to fill a %v", v.Type())
+		t.Fatalf("the test does not know values of a %v", typ)
 	}
+	return all
 }
