@@ -52,6 +52,46 @@ func TestSealOpen(t *testing.T) {
 	}
 }
 
+// TestNothingIsSealedTwiceAlike: a nonce that came twice would give both texts away, and a
+// transaction that can be guessed a pong without its ping.
+func TestNothingIsSealedTwiceAlike(t *testing.T) {
+	a, _ := pairs()
+	nonces, txs := make(map[string]bool), make(map[TxID]bool)
+	for range 8 {
+		nonces[string(a.Seal(nil, Ping{})[headerLen-nonceLen:headerLen])], txs[NewTxID()] = true, true
+	}
+	if len(nonces) != 8 || len(txs) != 8 {
+		t.Errorf("8 packets with %d nonces, 8 transactions of %d kinds", len(nonces), len(txs))
+	}
+	if a.self == (wire.DiscoKey{}) || a.shared == ([32]byte{}) {
+		t.Error("a key of zeros")
+	}
+}
+
+// TestWhoseIsAskedOfPacketsOnly: nobody is looked up for what no system sends.
+func TestWhoseIsAskedOfPacketsOnly(t *testing.T) {
+	a, _ := pairs()
+	p := a.Seal(nil, Ping{})
+	for name, c := range map[string]struct {
+		b  []byte
+		ok bool
+	}{
+		"whole":         {p, true},
+		"the least":     {p[:MinPacket], true},
+		"cut":           {p[:MinPacket-1], false},
+		"magic alone":   {[]byte(magic), false},
+		"the largest":   {append(bytes.Clone(p), make([]byte, MaxPadded-len(p))...), true},
+		"one byte more": {append(bytes.Clone(p), make([]byte, MaxPadded-len(p)+1)...), false},
+	} {
+		if _, ok := Sender(c.b); ok != c.ok {
+			t.Errorf("%s: %t", name, ok)
+		}
+	}
+	if Sendable(netip.AddrPortFrom(netip.Addr{}, 1)) {
+		t.Error("a packet for no address")
+	}
+}
+
 func TestEveryBitIsAuthenticated(t *testing.T) {
 	a, b := pairs()
 	p := a.Seal(nil, Ping{Tx: NewTxID()})

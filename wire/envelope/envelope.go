@@ -135,9 +135,6 @@ func Accept(h *Hello, session string, identity ed25519.PrivateKey) (*Welcome, *S
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if len(h.Nonce) != nonceLen {
-		return nil, nil, nil, ErrHandshake
-	}
 	w := &Welcome{Session: session, Key: key.PublicKey().Bytes(), Nonce: make([]byte, nonceLen), Identity: identity.Public().(ed25519.PublicKey)}
 	rand.Read(w.Nonce)
 	sum := transcript(h, w)

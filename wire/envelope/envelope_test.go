@@ -1,7 +1,13 @@
 package envelope
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
 	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -123,6 +129,13 @@ func TestAnActiveMiddlemanIsFound(t *testing.T) {
 			return &n
 		},
 		"moves the session": func(_ *Hello, w *Welcome) *Welcome { n := *w; n.Session = "s_2"; return &n },
+		"names another identity": func(h *Hello, w *Welcome) *Welcome {
+			n := *w
+			n.Identity = evil.Public().(ed25519.PublicKey)
+			sum := transcript(h, &n)
+			n.Signature = ed25519.Sign(priv, sum[:])
+			return &n
+		},
 		"answers another hello": func(h *Hello, _ *Welcome) *Welcome {
 			c, _ := NewClient()
 			w, _, _, _ := Accept(&c.Hello, "s_1", priv)
@@ -136,6 +149,52 @@ func TestAnActiveMiddlemanIsFound(t *testing.T) {
 		}
 		if _, _, err := c.Finish(meddle(&c.Hello, w), pub); !errors.Is(err, ErrIdentity) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestNobodyIsNoIdentity: who has pinned nothing believes nobody.
+func TestNobodyIsNoIdentity(t *testing.T) {
+	c, _ := NewClient()
+	if _, _, err := c.Finish(&Welcome{Session: "s_1"}, nil); !errors.Is(err, ErrIdentity) {
+		t.Error(err)
+	}
+}
+
+// TestTheLayoutIsThatOfItsPage makes by hand what docs/format/sandbox-envelope.md says, as
+// another client would.
+func TestTheLayoutIsThatOfItsPage(t *testing.T) {
+	pub, priv, _ := ed25519.GenerateKey(nil)
+	c, _ := NewClient()
+	w, down, _, err := Accept(&c.Hello, "s_1", priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := "enclave sandbox handshake v1\x00" + "\x00\x00\x00\x03s_1" +
+		"\x00\x00\x00\x41" + string(c.Hello.Key) + "\x00\x00\x00\x20" + string(c.Hello.Nonce) +
+		"\x00\x00\x00\x41" + string(w.Key) + "\x00\x00\x00\x20" + string(w.Nonce) + "\x00\x00\x00\x20" + string(pub)
+	sum := sha256.Sum256([]byte(seen))
+	if !ed25519.Verify(pub, sum[:], w.Signature) {
+		t.Fatal("the signature is not of the transcript")
+	}
+	theirs, err := ecdh.P256().NewPublicKey(w.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, _ := c.key.ECDH(theirs)
+	key, _ := hkdf.Key(sha256.New, shared, sum[:], "enclave sandbox v1 server to client", 32)
+	block, _ := aes.NewCipher(key)
+	gcm, _ := cipher.NewGCM(block)
+	for _, n := range []string{"\x01", "\x02"} {
+		box, _, err := down.Seal("enc", []byte("text"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, _ := base64.StdEncoding.DecodeString(box.Ciphertext)
+		seq := strings.Repeat("\x00", 7) + n
+		text, err := gcm.Open(nil, []byte("\x00\x00\x00\x00"+seq), sealed, []byte("enclave envelope v1\x00\x02"+seq+"\x03enc\x03s_1"))
+		if err != nil || string(text) != "text" {
+			t.Errorf("number %x: %q, %v", n, text, err)
 		}
 	}
 }

@@ -156,6 +156,50 @@ func TestReaderGrowsToTheLargestFrameOnly(t *testing.T) {
 	}
 }
 
+// TestReadyIsAskedBeforeAReadThatWaits: who flushes only when it is not must not be told
+// that a frame is there of which the end is still to come.
+func TestReadyIsAskedBeforeAReadThatWaits(t *testing.T) {
+	whole := must(AppendSend(nil, bob, []byte("sealed")))
+	for n := range whole {
+		r := NewReader(io.MultiReader(bytes.NewReader(append(bytes.Clone(whole), whole[:n]...)), iotest.ErrReader(io.EOF)))
+		if r.Ready() {
+			t.Error("ready before anything was read")
+		}
+		if _, _, err := r.Next(); err != nil || r.Ready() || r.Buffered() != n {
+			t.Errorf("%d bytes of the next: ready %t, %d buffered, %v", n, r.Ready(), r.Buffered(), err)
+		}
+	}
+	r := NewReader(bytes.NewReader(append(bytes.Clone(whole), whole...)))
+	if _, _, err := r.Next(); err != nil || !r.Ready() {
+		t.Errorf("a whole one is there: ready %t, %v", r.Ready(), err)
+	}
+}
+
+// TestEmptyReadsAreForgiven that bring nothing now and then: only many in a row are none.
+func TestEmptyReadsAreForgiven(t *testing.T) {
+	r := NewReader(&haltingReader{from: every()})
+	for range Note {
+		if _, _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// haltingReader brings a byte, and then many times nothing.
+type haltingReader struct {
+	from  []byte
+	empty int
+}
+
+func (h *haltingReader) Read(b []byte) (int, error) {
+	if h.empty++; h.empty%(maxEmptyReads-1) != 0 {
+		return 0, nil
+	}
+	n := copy(b[:1], h.from)
+	h.from = h.from[n:]
+	return n, nil
+}
+
 func TestReaderGivesUpOnNoProgress(t *testing.T) {
 	if _, _, err := NewReader(emptyReader{}).Next(); err != io.ErrNoProgress {
 		t.Errorf("got %v", err)
@@ -256,6 +300,11 @@ func TestBodiesAreReadWhole(t *testing.T) {
 		"hello without a version": second(ParseHello(nil)),
 		"peer cut":                second(ParsePeer(bob[:4])),
 		"peer of other letters":   second(ParsePeer([]byte("BOB00"))),
+		"peer of a letter behind": second(ParsePeer([]byte("bob0{"))),
+		"opened cut":              third(ParseOpened(bob[:])),
+		"refused cut":             third(ParseRefused(bob[:])),
+		"ping of seven":           second(ParsePing(make([]byte, 7))),
+		"drain of one":            second(ParseDrain([]byte{1})),
 		"refused for code 0":      third(ParseRefused(refused)),
 		"refused nobody known":    third(ParseRefused([]byte("BOB00\x01"))),
 		"packet without payload":  third(ParsePacket(bob[:])),
@@ -263,6 +312,12 @@ func TestBodiesAreReadWhole(t *testing.T) {
 		if !errors.Is(err, ErrBody) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if peer, here, err := ParseOpened(AppendOpened(nil, bob, false)[HeaderLen:]); peer != bob || here || err != nil {
+		t.Errorf("opened for one who is not here: %v, %t, %v", peer, here, err)
+	}
+	if peer, code, err := ParseRefused(AppendRefused(nil, NoPeer, BadTicket)[HeaderLen:]); peer != NoPeer || code != BadTicket || err != nil {
+		t.Errorf("refused without a name: %v, %v, %v", peer, code, err)
 	}
 	if Type(0).String() != "type(0)" || (Note+1).String() != "type(12)" || Code(0).String() != "code(0)" || Code(200).String() != "code(200)" {
 		t.Error("what has no name is named")

@@ -77,6 +77,8 @@ func TestKnock(t *testing.T) {
 		"a browser":   {"h2", "http/1.1"},
 		"other order": {string(sealed), ALPN},
 		"three":       {ALPN, string(sealed), string(sealed)},
+		"a stranger":  {"h2", string(sealed)},
+		"too long":    {ALPN, string(sealed) + strings.Repeat("x", maxKnock+1-len(sealed))},
 		"noise":       {ALPN, strings.Repeat("x", 200)},
 	} {
 		if Knock(list) != nil {

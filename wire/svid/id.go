@@ -96,7 +96,7 @@ func label(s string) bool {
 // escape or trailing slash, so one identity has one spelling.
 func ParseID(s string) (ID, error) {
 	rest, ok := strings.CutPrefix(s, "spiffe://")
-	if !ok || len(rest) > maxOrgLen+maxNameLen+16 {
+	if !ok {
 		return ID{}, fmt.Errorf("SPIFFE ID %.80q: %w", s, ErrBadID)
 	}
 	org, path, _ := strings.Cut(rest, "/")

@@ -198,7 +198,11 @@ func TestVerifyPeer(t *testing.T) {
 		"no signature":          {func(p *wire.Peer) { p.KeySignature = nil }, ErrKeyStatement},
 		"somebody else's name":  {func(p *wire.Peer) { p.ID = "aaaaa" }, ErrWrongPeer},
 		"somebody else's SVID":  {func(p *wire.Peer) { p.SVID = [][]byte{ca.issue(t, System(org, "k3j9x"), newKey(t), nil)} }, ErrKeyStatement},
-		"a relay's SVID":        {func(p *wire.Peer) { p.SVID = [][]byte{ca.issue(t, Relay(org, "k3j9x"), key, nil)} }, ErrWrongPeer},
+		"an SVID that is over": {func(p *wire.Peer) {
+			p.SVID = [][]byte{ca.issue(t, System(org, "k3j9x"), key, func(c *x509.Certificate) { c.NotAfter = start.Add(-time.Second) })}
+		}, ErrExpired},
+		"no SVID at all": {func(p *wire.Peer) { p.ID, p.SVID = "", nil }, ErrMalformed},
+		"a relay's SVID": {func(p *wire.Peer) { p.SVID = [][]byte{ca.issue(t, Relay(org, "k3j9x"), key, nil)} }, ErrWrongPeer},
 	} {
 		p := peer
 		tc.spoil(&p)
@@ -287,6 +291,7 @@ func TestTLS(t *testing.T) {
 	old := func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = start.Add(-48*time.Hour), start.Add(-24*time.Hour)
 	}
+	early := func(c *x509.Certificate) { c.NotBefore = start.Add(time.Hour) }
 	want := ID{Kind: KindControl}
 	for _, tc := range []struct {
 		name             string
@@ -303,6 +308,7 @@ func TestTLS(t *testing.T) {
 		{"expired", ClientOptional, ClientConfig(at(start), ca.source(t, me, false, old), want), ErrExpired, errAny, nil},
 		{"expired, to renew", ClientOptionalExpired, ClientConfig(at(start), ca.source(t, me, false, old), want), nil, nil, ErrExpired},
 		{"expired and foreign, to renew", ClientOptionalExpired, ClientConfig(at(start), other.source(t, me, false, old), want), ErrUnknownRoot, errAny, nil},
+		{"not begun, to renew", ClientOptionalExpired, ClientConfig(at(start), ca.source(t, me, false, early), want), ErrNotYetValid, errAny, nil},
 		{"client's clock behind", ClientRequired, ClientConfig(at(start.Add(-time.Hour)), mine, want), errAny, ErrNotYetValid, nil},
 		{"wrong kind", ClientRequired, ClientConfig(at(start), mine, ID{Kind: KindRelay}), errAny, ErrWrongPeer, nil},
 		{"wrong name", ClientRequired, ClientConfig(at(start), mine, ID{Kind: KindControl, Name: "two"}), errAny, ErrWrongPeer, nil},
@@ -387,6 +393,7 @@ func TestParseID(t *testing.T) {
 		"spiffe://o/system/a/", "spiffe://o/system/a/b", "spiffe://O/system/a", "spiffe://o/system/A", "spiffe://o/System/a",
 		"SPIFFE://o/system/a", "https://o/system/a", "spiffe://o:1/system/a", "spiffe://u@o/system/a", "spiffe://o/system/a?x",
 		"spiffe://o/system/a#x", "spiffe://o/system/%61", "spiffe://o/system/..", "spiffe://o/user/a", "spiffe://o/system/-a",
+		"o/system/a", "spiffe://o/system/a-", "spiffe://o-/system/a", "spiffe://o/system/{", "spiffe://o/system/a:",
 		"spiffe://" + strings.Repeat("o", maxOrgLen+1) + "/system/a", "spiffe://o/system/" + strings.Repeat("a", maxNameLen+1),
 	} {
 		if id, err := ParseID(s); !errors.Is(err, ErrBadID) {
@@ -396,6 +403,17 @@ func TestParseID(t *testing.T) {
 	id, err := ParseID("spiffe://o/system/k3j9x")
 	if err != nil || id != System("o", "k3j9x") || id.SystemID() != "k3j9x" || id.RelayID() != "" {
 		t.Fatalf("got %v, %v", id, err)
+	}
+	for want, names := range map[ID]struct {
+		system wire.SystemID
+		relay  wire.RelayID
+	}{
+		Run("o", "k3j9x"): {"k3j9x", ""}, Relay("o", "r-1"): {"", "r-1"}, Control("o"): {"", ""},
+		System(wire.OrgID(strings.Repeat("o", maxOrgLen)), wire.SystemID(strings.Repeat("a", maxNameLen))): {wire.SystemID(strings.Repeat("a", maxNameLen)), ""},
+	} {
+		if id, err := ParseID(want.String()); err != nil || id != want || id.SystemID() != names.system || id.RelayID() != names.relay {
+			t.Errorf("%v reads as %v, of system %q and relay %q, %v", want, id, id.SystemID(), id.RelayID(), err)
+		}
 	}
 }
 
