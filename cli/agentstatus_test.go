@@ -80,7 +80,7 @@ func TestPingVerdicts(t *testing.T) {
 		{"all", []api.PingResult{direct, relayed}, 0, false, "2 probes, 2 answered, min/avg/max 2ms/21ms/40ms", ""},
 		{"some", []api.PingResult{direct}, 2, false, "3 probes, 1 answered, min/avg/max 2ms/2ms/2ms", ""},
 		{"none", nil, 2, false, "2 probes, none answered", "timeout"},
-		{"none, until direct", nil, 1, true, "1 probes, none answered", "timeout"},
+		{"none, until direct", nil, 1, true, "1 probe, none answered", "timeout"},
 		{"until direct", []api.PingResult{relayed, direct}, 0, true, "2 probes, 2 answered, min/avg/max 2ms/21ms/40ms", ""},
 		{"never direct", []api.PingResult{relayed, relayed}, 0, true, "2 probes, 2 answered, min/avg/max 40ms/40ms/40ms", "not_direct"},
 		{"interrupted at once", nil, 0, true, "0 probes, none answered", ""},

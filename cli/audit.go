@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/cli/client"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -209,7 +210,7 @@ has, and the root of the Merkle tree over them. Who keeps it can tell later, wit
 					fmt.Fprint(w, cp.Checkpoint)
 					return
 				}
-				fmt.Fprintf(w, "%s: %d records of %s\n", out, cp.Size, cp.Root)
+				fmt.Fprintf(w, "%s: %s of %s\n", out, wire.Count(cp.Size, "record"), cp.Root)
 			})
 		}}
 	c.Flags().Int64Var(&size, "size", 0, "the state when there were `N` records (default all)")
@@ -310,7 +311,7 @@ backups keep what they have. It cannot be undone.`,
 			}
 			return a.print(e, func(w io.Writer) {
 				word := map[bool]string{false: "erased", true: "would erase"}[dryRun]
-				fmt.Fprintf(w, "%s the details of %d records about %s\n", word, e.Records, clean(e.Subject))
+				fmt.Fprintf(w, "%s the details of %s about %s\n", word, wire.Count(e.Records, "record"), clean(e.Subject))
 			})
 		}}
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what it would do and change nothing")

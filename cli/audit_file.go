@@ -20,6 +20,7 @@ import (
 	"enclave/cli/client"
 	"enclave/store/audit"
 	"enclave/store/seal"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -63,7 +64,7 @@ Details stand in it in clear, with proof that they are those that were recorded;
 				return err
 			}
 			return a.print(map[string]any{"file": out, "bytes": n}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %d bytes; check it with: enclave audit verify %s --key KEY\n", out, n, out)
+				fmt.Fprintf(w, "%s: %s; check it with: enclave audit verify %s --key KEY\n", out, wire.Count(n, "byte"), out)
 			})
 		}}
 	fl := c.Flags()
@@ -274,29 +275,29 @@ func (a *app) verdict(r audit.Report) error {
 	}
 	var proven []string
 	if r.Proven >= r.First {
-		proven = append(proven, fmt.Sprintf("records %d to %d are as they were signed", r.First, r.Proven))
+		proven = append(proven, span(r.First, r.Proven, "is as it was signed", "are as they were signed"))
 	}
 	if from := max(r.Proven+1, r.First); r.Finding.Seq > from {
-		proven = append(proven, fmt.Sprintf("records %d to %d fit together", from, r.Finding.Seq-1))
+		proven = append(proven, span(from, r.Finding.Seq-1, "fits", "fit together"))
 	}
 	return &failure{exit: exitDamaged, Code: "audit_" + strings.ReplaceAll(r.Finding.Kind, " ", "_"), Message: r.Finding.Why, Finding: r.Finding, Hint: strings.Join(proven, "; ")}
 }
 
 func verified(w io.Writer, r *audit.Report) {
-	fmt.Fprintf(w, "verified: records %d to %d of %s\n", r.First, r.Last, r.Origin)
+	fmt.Fprintf(w, "verified: %s %s\n", span(r.First, r.Last, "of", "of"), r.Origin)
 	fmt.Fprintf(w, "  from %s to %s\n  root %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339), r.Root)
 	if r.First > 1 {
-		fmt.Fprintf(w, "  records 1 to %d are archived: give their segments before this file\n", r.First-1)
+		fmt.Fprintf(w, "  %s archived: give the segments before this file\n", span(1, r.First-1, "is", "are"))
 	}
 	if r.Sealed > 0 {
-		fmt.Fprintf(w, "  %d details are sealed or erased; their records are verified all the same\n", r.Sealed)
+		fmt.Fprintf(w, "  %s sealed or erased; the records are verified all the same\n", wire.Count(r.Sealed, "detail"))
 	}
 	for _, x := range r.Witnessed {
 		word := "the same history"
 		if x.Skipped {
 			word = "of archived records: give their segments before this file"
 		}
-		fmt.Fprintf(w, "  %s: %d records, %s\n", x.Name, x.Size, word)
+		fmt.Fprintf(w, "  %s: %s, %s\n", x.Name, wire.Count(x.Size, "record"), word)
 	}
 }
 
@@ -387,7 +388,7 @@ func (a *app) archive(ctx context.Context, cl *client.Client, before time.Time, 
 		return a.verdict(report)
 	}
 	if dryRun {
-		return a.print(in, func(w io.Writer) { fmt.Fprintf(w, "would archive records %d to %d\n", report.First, in.Last) })
+		return a.print(in, func(w io.Writer) { fmt.Fprintf(w, "would archive %s\n", span(report.First, in.Last, "", "")) })
 	}
 	if err := keepSegment(part, out, to); err != nil {
 		return err
@@ -397,7 +398,7 @@ func (a *app) archive(ctx context.Context, cl *client.Client, before time.Time, 
 		return err
 	}
 	return a.print(seg, func(w io.Writer) {
-		fmt.Fprintf(w, "%s has records %d to %d now; keep it: they are nowhere else\n", out, seg.First, seg.Last)
+		fmt.Fprintf(w, "%s has %s; keep it: nothing else has what is in it\n", out, span(seg.First, seg.Last, "now", "now"))
 	})
 }
 
@@ -446,4 +447,12 @@ func keepSegment(part, out string, to []seal.Recipient) error {
 	_, err = copyNew(out, r)
 	r.Close()
 	return err
+}
+
+// span names the records from first to last, and what one of them or several do.
+func span(first, last int64, one, several string) string {
+	if first == last {
+		return strings.TrimSpace(fmt.Sprintf("record %d %s", first, one))
+	}
+	return strings.TrimSpace(fmt.Sprintf("records %d to %d %s", first, last, several))
 }

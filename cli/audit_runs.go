@@ -10,6 +10,7 @@ import (
 
 	"enclave/sandbox/tools"
 	"enclave/store/audit"
+	"enclave/wire"
 )
 
 // runsMagic is how a file of "sandbox … --audit" begins.
@@ -50,14 +51,14 @@ func (a *app) verifyRuns(name, head string) error {
 	case errors.Is(err, tools.ErrAuditTorn):
 		return found(audit.Truncated, r.Records+1, 0, "a crash leaves that, or a sandbox that writes just now; the next one that opens the file moves the rest of the line to "+name+".torn")
 	case errors.Is(err, tools.ErrAuditHead):
-		return found(audit.Truncated, r.Records+1, 0, fmt.Sprintf("its %d records fit together, but records at its end were cut off or changed, or it was made anew", r.Records))
+		return found(audit.Truncated, r.Records+1, 0, fmt.Sprintf("what it has (%s) fits together, but records at its end were cut off or changed, or it was made anew", wire.Count(r.Records, "record")))
 	case errors.Is(err, tools.ErrAuditChain):
 		return found(audit.Changed, max(r.Records, 1), r.Records+1, "")
 	case err != nil:
 		return err
 	}
 	return a.print(r, func(w io.Writer) {
-		fmt.Fprintf(w, "verified: %d records of a sandbox's file fit together\n", r.Records)
+		fmt.Fprintf(w, "verified: %s of a sandbox's file; the chain is whole\n", wire.Count(r.Records, "record"))
 		if r.Records > 0 {
 			fmt.Fprintf(w, "  from %s to %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
 		}

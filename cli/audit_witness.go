@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/agent"
+	"enclave/wire"
 )
 
 func (a *app) auditWitness() *cobra.Command {
@@ -55,7 +56,7 @@ was restored with --accept-rollback.`,
 				}
 			}
 			return a.print(w, func(o io.Writer) {
-				fmt.Fprintf(o, "%d records at %s\nkey %s\n%s", w.Size, w.At.UTC().Format(time.RFC3339), w.Key, w.Checkpoint)
+				fmt.Fprintf(o, "%s at %s\nkey %s\n%s", wire.Count(w.Size, "record"), w.At.UTC().Format(time.RFC3339), w.Key, w.Checkpoint)
 				if w.Alarm != "" {
 					fmt.Fprintf(o, "\nREFUSED at %s: %s\n%s", when(w.RefusedAt), clean(w.Alarm), w.Refused)
 				}

@@ -78,7 +78,7 @@ func (a *app) completeTags() completion {
 func tagWords(ctx context.Context, cl *client.Client) (out []string) {
 	tags, _ := cl.Tags(ctx)
 	for _, t := range tags {
-		out = append(out, string(t.Name)+"\t"+num(t.Systems)+" systems, "+num(t.Policies)+" policies")
+		out = append(out, string(t.Name)+"\t"+wire.Count(t.Systems, "system")+", "+wire.Count(t.Policies, "policy"))
 	}
 	return out
 }

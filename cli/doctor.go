@@ -18,6 +18,7 @@ import (
 	"enclave/store"
 	"enclave/store/migrate"
 	"enclave/store/seal"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -116,7 +117,7 @@ when none does and what would open the state was not given: then nobody has look
 				return err
 			}
 			if failed > 0 {
-				return &failure{exit: exitDamaged, Code: "unwell", Message: fmt.Sprintf("%d of %d checks failed", failed, len(list))}
+				return &failure{exit: exitDamaged, Code: "unwell", Message: fmt.Sprintf("%d of %s failed", failed, wire.Count(len(list), "check"))}
 			}
 			return p.closed
 		}})
@@ -228,7 +229,7 @@ func checkKeyring(ctx context.Context, p *patient) finding {
 	case st.Unfinished:
 		return found(warn, "enclave seal rotate", "a rotation was interrupted")
 	}
-	return found(fine, "", "root %d of %s for %d recipients", st.Root, st.Made.Format(time.DateOnly), len(st.Recipients))
+	return found(fine, "", "root %d of %s for %s", st.Root, st.Made.Format(time.DateOnly), wire.Count(len(st.Recipients), "recipient"))
 }
 
 func checkIdentity(_ context.Context, p *patient) finding {
@@ -311,7 +312,7 @@ func (p *patient) deep(text, ok string, args ...any) finding {
 }
 
 func checkPages(_ context.Context, p *patient) finding {
-	return p.deep(p.health.PagesErr, "%d pages deciphered, every MAC right", p.health.Pages)
+	return p.deep(p.health.PagesErr, "%s deciphered, every MAC right", wire.Count(p.health.Pages, "page"))
 }
 
 func checkIntegrity(_ context.Context, p *patient) finding {
@@ -319,7 +320,7 @@ func checkIntegrity(_ context.Context, p *patient) finding {
 }
 
 func checkTrail(_ context.Context, p *patient) finding {
-	return p.deep(p.health.ChainErr, "%d records, chain and tree followed", p.health.Records)
+	return p.deep(p.health.ChainErr, "%s, chain and tree followed", wire.Count(p.health.Records, "record"))
 }
 
 // staleBackup is how old the last backup may be; a schedule may be late by half.
@@ -337,7 +338,7 @@ func checkBackups(_ context.Context, p *patient) finding {
 		case b.Last == nil || p.now.Sub(*b.Last) > every+every/2:
 			return found(bad, "look at the log of the control plane", "the last of a schedule of %s is missing", b.Every)
 		default:
-			return found(fine, "", "%s, %s old, %d bytes", b.File, p.now.Sub(*b.Last).Round(time.Second), b.Size)
+			return found(fine, "", "%s, %s old, %s", b.File, p.now.Sub(*b.Last).Round(time.Second), wire.Count(b.Size, "byte"))
 		}
 	}
 	last, err := node.LastBackup(filepath.Join(p.dir, store.BackupDir))

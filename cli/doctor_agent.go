@@ -166,9 +166,9 @@ func lookAtGateway(s *api.AgentStatus) finding {
 	case g == nil || len(g.Routes) == 0:
 		return found(blank, "", "it is no gateway")
 	case g.Failed > 0 && g.Opened == 0:
-		return found(warn, "is what lies behind it up?", "%d routes; nothing behind it has answered, %d times", len(g.Routes), g.Failed)
+		return found(warn, "is what lies behind it up?", "%s; nothing behind it has answered, %s", wire.Count(len(g.Routes), "route"), wire.Count(g.Failed, "time"))
 	}
-	return found(fine, "", "%d routes, %d flows now; %d opened, %d refused, %d not answered", len(g.Routes), g.TCP+g.UDP, g.Opened, g.Refused, g.Failed)
+	return found(fine, "", "%s, %s now; %d opened, %d refused, %d not answered", wire.Count(len(g.Routes), "route"), wire.Count(g.TCP+g.UDP, "flow"), g.Opened, g.Refused, g.Failed)
 }
 
 // checkDNS has the agent resolve a name: a peer's, which must be known, or else its own.

@@ -104,7 +104,7 @@ func (a *app) forecast() *cobra.Command {
 			}
 			return a.print(list, func(w io.Writer) {
 				if len(list) == 0 {
-					fmt.Fprintf(w, "nothing changes by itself in the next %d days\n", days)
+					fmt.Fprintf(w, "nothing changes by itself in the next %s\n", wire.Count(days, "day"))
 					return
 				}
 				rows := [][]string{{"AT", "WHAT", "OBJECT", "NAME", "DETAIL", "WARNING"}}

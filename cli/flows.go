@@ -117,7 +117,7 @@ allowed may be opened again at once, so disable the policy first to keep it clos
 			return a.print(out, func(o io.Writer) {
 				flowTable(o, out.Flows)
 				if wish.DryRun {
-					fmt.Fprintf(o, "%d flows would be cut\n", len(out.Flows))
+					fmt.Fprintf(o, "%s would be cut\n", wire.Count(len(out.Flows), "flow"))
 					return
 				}
 				fmt.Fprintf(o, "%d cut; %d of %d ends have said so. What is still allowed may be opened again.\n", len(out.Flows), out.Ends, 2*len(out.Flows))

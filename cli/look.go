@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"runtime"
 	"runtime/debug"
@@ -95,9 +94,9 @@ func (a *app) status() *cobra.Command {
 
 // olderMaps tells of systems that a change has not reached, because they are not there.
 func olderMaps(n int, until *time.Time) string {
-	what := fmt.Sprintf("%d systems that are not connected may go on among themselves by older maps", n)
-	if n == 1 {
-		what = "1 system that is not connected may have an older map"
+	what := wire.Count(n, "system") + " that is not connected may have an older map"
+	if n != 1 {
+		what = wire.Count(n, "system") + " that are not connected may go on among themselves by older maps"
 	}
 	if until == nil {
 		return what + ", for ever: see --map-life"

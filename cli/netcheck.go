@@ -78,7 +78,7 @@ func (a *app) runNetcheck(ctx context.Context, f *netcheckFlags) error {
 	cfg := netcheck.Config{Network: link.System(), Relays: t.relays, Trust: t.trust,
 		PortalURL: f.portal, Proxy: proxies.ProxyFunc(), ProxySet: redacted(proxies.HTTPSProxy)}
 	if !a.json && a.ErrTerminal {
-		fmt.Fprintf(a.Err, "asking %d relays…\n", len(t.relays))
+		fmt.Fprintf(a.Err, "asking %s…\n", wire.Count(len(t.relays), "relay"))
 	}
 	r, err := netcheck.Run(ctx, cfg)
 	if err != nil {

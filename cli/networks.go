@@ -22,7 +22,7 @@ func networksText(w io.Writer, s api.AgentStatus) {
 		for i, r := range g.Routes {
 			routes[i] = r.String()
 		}
-		fmt.Fprintf(w, "gateway for %s: %d TCP and %d UDP flows now, %d ever; %d refused, %d not answered\n",
+		fmt.Fprintf(w, "gateway for %s: flows now: %d TCP, %d UDP; ever: %d; %d refused, %d not answered\n",
 			first(strings.Join(routes, ", "), "nothing"), g.TCP, g.UDP, g.Opened, g.Refused, g.Failed)
 	}
 	said := map[string]bool{}

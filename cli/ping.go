@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/agent"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -140,9 +141,9 @@ func (t *pingTally) lost() { t.sent++ }
 
 func (t *pingTally) line() string {
 	if t.heard == 0 {
-		return fmt.Sprintf("%d probes, none answered", t.sent)
+		return fmt.Sprintf("%s, none answered", wire.Count(t.sent, "probe"))
 	}
-	return fmt.Sprintf("%d probes, %d answered, min/avg/max %s/%s/%s", t.sent, t.heard,
+	return fmt.Sprintf("%s, %d answered, min/avg/max %s/%s/%s", wire.Count(t.sent, "probe"), t.heard,
 		ms(t.least), ms(t.sum/time.Duration(t.heard)), ms(t.most))
 }
 
@@ -153,7 +154,7 @@ func (t *pingTally) verdict(name string, f *pingFlags) error {
 		return timedOut("%s does not answer within %s", name, f.timeout)
 	case f.untilDirect && t.heard > 0 && t.last.Route != "direct":
 		why := first(t.last.Why, "the path goes by "+t.last.Route)
-		return (&failure{exit: exitTryAgain, Code: "not_direct", Message: fmt.Sprintf("%s is not direct after %d probes: %s", name, t.sent, why)}).
+		return (&failure{exit: exitTryAgain, Code: "not_direct", Message: fmt.Sprintf("%s is not direct after %s: %s", name, wire.Count(t.sent, "probe"), why)}).
 			hint("\"enclave netcheck\" on both sides shows what the networks let through")
 	}
 	return nil

@@ -196,7 +196,7 @@ the others; the exit code is 2 when there was one. FILE may be - for standard in
 				return err
 			}
 			if refused > 0 {
-				return usage("%d of the questions have mistakes; each is answered with all of its own", refused)
+				return usage("%s with mistakes; each is answered with all of its own", wire.Count(refused, "question"))
 			}
 			return nil
 		}}

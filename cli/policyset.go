@@ -37,7 +37,7 @@ in time: a change that locks you out mends itself.`,
 			if err != nil {
 				return a.trial(err)
 			}
-			said := fmt.Sprintf("applied %d policies: %d accesses gained, %d lost", len(set.Policies), out.Impact.GainedCount, out.Impact.LostCount)
+			said := fmt.Sprintf("applied %s: %s gained, %d lost", wire.Count(len(set.Policies), "policy"), wire.Count(out.Impact.GainedCount, "access"), out.Impact.LostCount)
 			if out.ConfirmBy != nil {
 				said += "; reverts at " + out.ConfirmBy.Format(time.RFC3339) + " unless \"enclave policy confirm\" comes"
 			}
@@ -96,8 +96,8 @@ func impactText(w io.Writer, im *api.Impact) {
 	if gap := im.Asked.Gap(); gap != "" {
 		fmt.Fprintf(w, "! %s\n", gap)
 	}
-	fmt.Fprintf(w, "%d gained, %d lost, %d pairs introduced, %d forgotten, %d live flows cut, %d tests flipped\n",
-		im.GainedCount, im.LostCount, len(im.Introduced), len(im.Forgotten), len(im.Flows), len(im.Tests))
+	fmt.Fprintf(w, "%d gained, %d lost, %s introduced, %d forgotten, %s cut, %s flipped\n", im.GainedCount, im.LostCount,
+		wire.Count(len(im.Introduced), "pair"), len(im.Forgotten), wire.Count(len(im.Flows), "live flow"), wire.Count(len(im.Tests), "test"))
 }
 
 func testName(t *wire.Assertion) string { return first(t.Name, policy.FormatAssertion(t)) }
@@ -160,7 +160,7 @@ when one fails. The API refuses a change that would break a kept one.`,
 				fmt.Fprintf(w, "%d passed, %d failed\n", len(results)-failed, failed)
 			})
 			if err == nil && failed > 0 {
-				err = &failure{exit: exitRefused, Code: "test_failed", Message: fmt.Sprintf("%d of %d tests failed", failed, len(results))}
+				err = &failure{exit: exitRefused, Code: "test_failed", Message: fmt.Sprintf("%d of %s failed", failed, wire.Count(len(results), "test"))}
 			}
 			return err
 		}}

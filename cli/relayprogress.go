@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"enclave/cli/node"
+	"enclave/wire"
 )
 
 // relayProgress prints the steps of a relay as they happen.
@@ -40,16 +41,13 @@ func relayText(p node.RelayProgress, addr string) string {
 	case p.State == node.RelayDrains && p.Clients == 0:
 		return "draining: nobody is connected any more"
 	case p.State == node.RelayDrains:
-		return fmt.Sprintf("draining: %s connected, %s left to move to another relay", clientCount(p.Clients), briefly(p.Grace))
+		return fmt.Sprintf("draining: %s connected, %s left to move to another relay", wire.Count(p.Clients, "system"), briefly(p.Grace))
 	case p.Clients > 0:
-		return fmt.Sprintf("relay %s ended; %s had no other relay and were cut", p.Relay, clientCount(p.Clients))
+		were := "were"
+		if p.Clients == 1 {
+			were = "was"
+		}
+		return fmt.Sprintf("relay %s ended; %s had no other relay and %s cut", p.Relay, wire.Count(p.Clients, "system"), were)
 	}
 	return fmt.Sprintf("relay %s ended; everybody had moved", p.Relay)
-}
-
-func clientCount(n int) string {
-	if n == 1 {
-		return "1 system"
-	}
-	return fmt.Sprintf("%d systems", n)
 }

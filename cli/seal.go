@@ -16,6 +16,7 @@ import (
 	"enclave/cli/node"
 	"enclave/store"
 	"enclave/store/seal"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -137,7 +138,7 @@ func printSeal(w io.Writer, st node.SealState) {
 		fmt.Fprintf(w, "Running     %s\n", st.Running)
 	}
 	if r := st.Rotation; r != nil && r.Ended == nil {
-		fmt.Fprintf(w, "Rotation    under way, %d of %d pages\n", r.Done, r.Total)
+		fmt.Fprintf(w, "Rotation    under way, %d of %s\n", r.Done, wire.Count(r.Total, "page"))
 	} else if st.Unfinished {
 		fmt.Fprintln(w, "Rotation    was interrupted; run \"enclave seal rotate\" again")
 	}
@@ -396,7 +397,7 @@ moment: the state opens, and running it again ends what was begun.`,
 				return err
 			}
 			return a.print(r, func(w io.Writer) {
-				fmt.Fprintf(w, "sealed under root %d; %d pages encrypted again\n", r.Root, r.Pages)
+				fmt.Fprintf(w, "sealed under root %d; %s encrypted again\n", r.Root, wire.Count(r.Pages, "page"))
 				if r.PauseMicros > 0 {
 					fmt.Fprintf(w, "writers waited %s\n", time.Duration(r.PauseMicros)*time.Microsecond)
 				}

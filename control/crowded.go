@@ -41,7 +41,7 @@ func (h *hub) tooCrowded() []string {
 	p := slices.MinFunc(slices.Collect(maps.Keys(h.crowded)), func(a, b pairKey) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	more := ""
 	if n := len(h.crowded) - 1; n > 0 {
-		more = fmt.Sprintf(", as do %d more pairs", n)
+		more = ", as do " + wire.Count(n, "more pair")
 	}
 	return []string{fmt.Sprintf("systems %s and %s do not know each other%s: policies have %d rules between them, and a map carries %d; "+
 		"let a rule have several ports, or take policies out", p[0], p[1], more, h.crowded[p], wire.MaxGrantsPerPeer)}

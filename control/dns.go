@@ -110,7 +110,7 @@ func (h *hub) whyName(r *api.Resolution, counts bool, people *people) string {
 				met++
 			}
 		}
-		s = append(s, fmt.Sprintf("record %s targets %d %s; %s is connected to %d of them", rec.Name, len(targets), plural("system", len(targets)), r.AsName, met))
+		s = append(s, fmt.Sprintf("record %s targets %s; %s is connected to %d of them", rec.Name, wire.Count(len(targets), "system"), r.AsName, met))
 	case auto != "":
 		s = append(s, auto)
 	}
@@ -137,13 +137,6 @@ func (h *hub) whyName(r *api.Resolution, counts bool, people *people) string {
 	return strings.Join(s, "; ")
 }
 
-func plural(what string, n int) string {
-	if n == 1 {
-		return what
-	}
-	return what + "s"
-}
-
 // recordFor is the record that an answer comes from, or would for another asker; else a
 // sentence about the automatic name.
 func (h *hub) recordFor(r *api.Resolution) (*wire.Record, string) {
@@ -164,7 +157,7 @@ func (h *hub) recordFor(r *api.Resolution) (*wire.Record, string) {
 			return nil, "the name that system " + id + " always has"
 		}
 		if len(h.named[label]) > 0 && (rest == h.zone || slices.Contains(h.dns.table.Ours, rest)) {
-			return nil, fmt.Sprintf("automatic name of %d %s called %s", len(h.named[label]), plural("system", len(h.named[label])), label)
+			return nil, fmt.Sprintf("automatic name of %s called %s", wire.Count(len(h.named[label]), "system"), label)
 		}
 	}
 	for ; rest != ""; _, rest, _ = strings.Cut(rest, ".") {

@@ -23,7 +23,7 @@ func (h *hub) dnsWarnings() []string {
 			carried[t] = true
 		}
 		if n.unnamed > 0 {
-			list.add("system %s has %d names more than the %d that a map carries: those are not answered", n.sys.ID, n.unnamed, wire.MaxNamesPerPeer)
+			list.add("system %s has %s more than the %d that a map carries: not all are answered", n.sys.ID, wire.Count(n.unnamed, "name"), wire.MaxNamesPerPeer)
 		}
 		if name := n.sys.Name + "." + h.zone; names.Owner(h.dns.table.Ours, name) != h.zone {
 			list.add("zone %s takes the automatic name of system %s (%s): give the zone or the system another name", name, n.sys.Name, n.sys.ID)

@@ -9,6 +9,7 @@ import (
 	"enclave/tui/keys"
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire"
 )
 
 // help is what is known of the keys: it is made of the bindings that count now.
@@ -50,7 +51,7 @@ func (m *Model) helpView(w, h int) string {
 	lines = lines[from:]
 	if len(lines) > h {
 		over := len(lines) - h + 1
-		lines = append(lines[:h-1:h-1], t.Paint(theme.Dim, fmt.Sprintf("  ↓ %d more lines", over)))
+		lines = append(lines[:h-1:h-1], t.Paint(theme.Dim, "  ↓ "+wire.Count(over, "more line")))
 	}
 	return theme.Box(lines, w, h)
 }

@@ -3,7 +3,6 @@ package screen
 import (
 	"cmp"
 	"slices"
-	"strconv"
 
 	tea "github.com/charmbracelet/bubbletea"
 
@@ -107,12 +106,4 @@ func Search[T any](search string, rows []T, as func(*T) find.Thing) []*T {
 		slices.SortStableFunc(out, func(a, b *T) int { return cmp.Compare(ranks[b], ranks[a]) })
 	}
 	return out
-}
-
-// Count writes how many things of a name there are.
-func Count(n int, name string) string {
-	if n != 1 {
-		name += "s"
-	}
-	return strconv.Itoa(n) + " " + name
 }

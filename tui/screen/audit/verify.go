@@ -10,6 +10,7 @@ import (
 	"enclave/tui/keys"
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire"
 )
 
 // verification is one reading of the whole trail. done and total are written by the
@@ -79,7 +80,7 @@ func (v *verification) view(s *screen.State, w int) []string {
 	if r.Wrong != "" {
 		lines = append(lines, t.Paint(theme.Bad, "✗ the trail is not what was signed"), "")
 		add("wrong", r.Wrong)
-		add("proven", fmt.Sprintf("records up to %d are as they were signed", r.Proven))
+		add("proven", fmt.Sprintf("all up to record %d is as it was signed", r.Proven))
 	} else {
 		lines = append(lines, t.Paint(theme.Good, fmt.Sprintf("● records %d to %d are as they were signed", r.First, r.Last)), "")
 	}
@@ -87,10 +88,10 @@ func (v *verification) view(s *screen.State, w int) []string {
 	add("root", r.Root)
 	add("key", r.Key)
 	if r.Sealed > 0 {
-		add("erased", fmt.Sprintf("%d details, whose hashes stay", r.Sealed))
+		add("erased", wire.Count(r.Sealed, "detail")+", whose hashes stay")
 	}
 	if r.Since > 0 {
-		add("continues", fmt.Sprintf("the trail of %d records that this program saw before", r.Since))
+		add("continues", "the trail that this program saw before, of "+wire.Count(r.Since, "record"))
 	} else {
 		add("beware", "the key is what this server told. Who has it from elsewhere proves more: \"enclave audit verify --key-file\"")
 	}

@@ -52,7 +52,9 @@ func New() *Model {
 		Words: func(k *api.Key) find.Thing {
 			return find.Thing{Names: []string{k.Name}, Texts: []string{k.Kind, tags(k.Tags)}, IDs: []string{string(k.ID)}}
 		},
-		Head:  func(_ *screen.State, shown, of int) string { return fmt.Sprintf("%d of %d enrolment keys", shown, of) },
+		Head: func(_ *screen.State, shown, of int) string {
+			return fmt.Sprintf("%d of %s", shown, wire.Count(of, "enrolment key"))
+		},
 		Empty: "no key: n makes one", Detail: detail,
 	})}
 }

@@ -7,6 +7,7 @@ import (
 
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire"
 	"enclave/wire/api"
 )
 
@@ -32,7 +33,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 			heads[i] += " ↓"
 		}
 	}
-	lines := []string{top(m, s, &m.live, len(rows), "live flows", w), t.Paint(theme.Dim, "  "+theme.Row(widths, heads...))}
+	lines := []string{top(m, s, &m.live, len(rows), wire.Plural(m.live.total, "live flow"), w), t.Paint(theme.Dim, "  "+theme.Row(widths, heads...))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
 	for i := from; i < to; i++ {
@@ -52,7 +53,7 @@ func (m *Model) viewDenied(s *screen.State, w, h int) []string {
 		return deniedDetails(s, rows[m.list.At], w)
 	}
 	widths := theme.Widths(refusal, w-2)
-	lines := []string{top(m, s, &m.refused, len(rows), "kinds of packets denied of late", w), t.Paint(theme.Dim, "  "+theme.Row(widths, "from", "to", "service", "why", "count", "last", "at"))}
+	lines := []string{top(m, s, &m.refused, len(rows), wire.Plural(m.refused.total, "kind")+" of packets denied of late", w), t.Paint(theme.Dim, "  "+theme.Row(widths, "from", "to", "service", "why", "count", "last", "at"))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
 	for i := from; i < to; i++ {

@@ -56,7 +56,7 @@ func New() *Model {
 		},
 		Words: func(e *entry) find.Thing { return find.Thing{Names: []string{e.name}, Texts: []string{what(e)}} },
 		Head: func(_ *screen.State, shown, of int) string {
-			return fmt.Sprintf("%d of %d zones and records", shown, of)
+			return fmt.Sprintf("zones and records: %d of %d", shown, of)
 		},
 		Empty: "nothing here", Detail: detail,
 	})}

@@ -421,7 +421,7 @@ func (f *form) outlook(t theme.Theme, w int) string {
 	if len(i.Warnings) > 0 && w < 110 {
 		return fmt.Sprintf("  +%d -%d, %d cut, %d flip", i.GainedCount, i.LostCount, len(i.Flows), len(i.Tests)) + t.Paint(theme.Warn, "  ! "+theme.Clean(i.Warnings[0]))
 	}
-	line := fmt.Sprintf("  saved now: +%d gained, -%d lost, %s cut, %s flipped", i.GainedCount, i.LostCount, screen.Count(len(i.Flows), "flow"), screen.Count(len(i.Tests), "test"))
+	line := fmt.Sprintf("  saved now: +%d gained, -%d lost, %s cut, %s flipped", i.GainedCount, i.LostCount, wire.Count(len(i.Flows), "flow"), wire.Count(len(i.Tests), "test"))
 	if len(i.Warnings) > 0 {
 		line += t.Paint(theme.Warn, "  ! "+theme.Clean(i.Warnings[0]))
 	}

@@ -140,7 +140,7 @@ func undo(s *screen.State) tea.Cmd {
 			}
 		}
 		if over := len(p.What) - shownChanges; over > 0 {
-			p.What = append(p.What[:shownChanges], fmt.Sprintf("and %d changes more; h compares", over))
+			p.What = append(p.What[:shownChanges], "and "+wire.Count(over, "change")+" more; h compares")
 		}
 		return p
 	})
@@ -163,7 +163,7 @@ func (h *history) view(s *screen.State, w, height int) []string {
 	case !h.loaded:
 		return []string{"reading the history…"}
 	}
-	top := fmt.Sprintf("the newest %d revisions of the policy set", len(h.all))
+	top := "the newest " + wire.Count(len(h.all), "revision") + " of the policy set"
 	if h.marked != 0 {
 		top += fmt.Sprintf("  %d is marked", h.marked)
 	}
@@ -206,7 +206,7 @@ func (h *history) diffLines(s *screen.State) []string {
 	if h.marked == 0 {
 		to = "now, " + to
 	}
-	lines := []string{t.Paint(theme.Title, fmt.Sprintf("From revision %d to %s: %s", d.From, to, screen.Count(len(d.Changes), "change")))}
+	lines := []string{t.Paint(theme.Title, fmt.Sprintf("From revision %d to %s: %s", d.From, to, wire.Count(len(d.Changes), "change")))}
 	if len(d.Changes) == 0 {
 		return append(lines, "the two policy sets are the same")
 	}

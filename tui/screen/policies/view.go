@@ -73,7 +73,7 @@ func tagWords(tags []wire.Tag) string {
 
 func who(p *api.Policy) string {
 	if p.Kind == wire.Gateway {
-		return fmt.Sprintf("%s → %d gateways", tagWords(p.SenderTags), len(p.Gateways))
+		return tagWords(p.SenderTags) + " → " + wire.Count(len(p.Gateways), "gateway")
 	}
 	return tagWords(p.SenderTags) + " → " + tagWords(p.ReceiverTags)
 }

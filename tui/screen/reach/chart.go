@@ -117,12 +117,12 @@ func ofTags(g *api.TagGraph) *chart {
 		e := &g.Edges[i]
 		a := may{proto: e.Proto, ports: e.Ports, by: by(e.PolicyName, e.Policy, e.Rule)}
 		if e.Senders < size[e.From] {
-			a.some = fmt.Sprintf("%d of %d senders", e.Senders, size[e.From])
+			a.some = fmt.Sprintf("%d of %s", e.Senders, wire.Count(size[e.From], "sender"))
 		}
 		to := string(e.To)
 		if e.Gateway == "" {
 			if n := size[e.To]; e.Receivers < n {
-				a.some = strings.TrimPrefix(a.some+fmt.Sprintf(", %d of %d receivers", e.Receivers, n), ", ")
+				a.some = strings.TrimPrefix(a.some+fmt.Sprintf(", %d of %s", e.Receivers, wire.Count(n, "receiver")), ", ")
 			}
 		} else {
 			to = "gateway:" + string(e.Gateway)
@@ -135,7 +135,7 @@ func ofTags(g *api.TagGraph) *chart {
 		c.put(string(e.From), to, a)
 	}
 	if g.Untagged > 0 {
-		c.note = fmt.Sprintf("%d systems carry no tag and are in none of these", g.Untagged)
+		c.note = wire.Count(g.Untagged, "system") + " without a tag: in none of these"
 	}
 	return c
 }

@@ -6,6 +6,7 @@ import (
 
 	"enclave/tui/screen"
 	"enclave/tui/theme"
+	"enclave/wire"
 )
 
 // seen is the chart as it is filtered, made once an answer and filter.
@@ -72,7 +73,7 @@ func (m *Model) top(s *screen.State, w int) string {
 	if m.asked.byTag {
 		what = "tag"
 	}
-	line := fmt.Sprintf("%s to %d", screen.Count(len(c.rows), what), len(c.cols))
+	line := fmt.Sprintf("%s to %d", wire.Count(len(c.rows), what), len(c.cols))
 	if m.within != nil || m.asked.from != "" {
 		line += ": " + theme.Clean(c.note) + ", esc goes back"
 	}

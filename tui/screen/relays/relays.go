@@ -41,9 +41,9 @@ func New() *Model {
 					lost++
 				}
 			}
-			text := fmt.Sprintf("%d of %d relays", shown, of)
+			text := fmt.Sprintf("%d of %s", shown, wire.Count(of, "relay"))
 			if lost > 0 {
-				text += s.Theme.Paint(theme.Warn, fmt.Sprintf("  ! %d connected systems listen at none", lost))
+				text += s.Theme.Paint(theme.Warn, fmt.Sprintf("  ! connected, but at no relay: %s", wire.Count(lost, "system")))
 			}
 			return text
 		},

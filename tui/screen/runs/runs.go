@@ -21,6 +21,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/tui/screen/listing"
 	"enclave/tui/theme"
+	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/find"
 )
@@ -60,7 +61,9 @@ func New() *Model {
 		Words: func(r *run) find.Thing {
 			return find.Thing{Names: []string{r.user}, Texts: []string{r.level, r.state, r.tools()}, IDs: []string{r.id}}
 		},
-		Head:  func(_ *screen.State, shown, of int) string { return fmt.Sprintf("%d of the newest %d runs", shown, of) },
+		Head: func(_ *screen.State, shown, of int) string {
+			return fmt.Sprintf("%d of the newest %s", shown, wire.Count(of, "run"))
+		},
 		Empty: "no run is in the audit trail: \"enclave sandbox run --join\" makes one", Detail: detail,
 	})}
 }

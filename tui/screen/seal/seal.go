@@ -14,6 +14,7 @@ import (
 	"enclave/tui/screen"
 	"enclave/tui/screen/listing"
 	"enclave/tui/theme"
+	"enclave/wire"
 	"enclave/wire/api"
 	"enclave/wire/find"
 )
@@ -242,13 +243,13 @@ func rotation(t theme.Theme, r *api.Rotation, w int) string {
 	case r.Error != "":
 		return t.Paint(theme.Bad, "✗ encrypting anew ended: "+theme.Clean(r.Error))
 	case r.Ended != nil:
-		return t.Paint(theme.Good, fmt.Sprintf("✓ encrypted anew: %d pages in %.1f s, writers waited %.1f ms", r.Pages, r.Ended.Sub(r.Began).Seconds(), float64(r.PauseMicros)/1000))
+		return t.Paint(theme.Good, fmt.Sprintf("✓ encrypted anew: %s in %.1f s, writers waited %.1f ms", wire.Count(r.Pages, "page"), r.Ended.Sub(r.Began).Seconds(), float64(r.PauseMicros)/1000))
 	}
 	room, done := max(8, min(30, w-40)), int64(0)
 	if r.Total > 0 {
 		done = min(int64(room), r.Done*int64(room)/r.Total)
 	}
-	return "encrypting anew " + strings.Repeat("█", int(done)) + strings.Repeat("░", room-int(done)) + fmt.Sprintf(" %d of %d pages", r.Done, r.Total)
+	return "encrypting anew " + strings.Repeat("█", int(done)) + strings.Repeat("░", room-int(done)) + fmt.Sprintf(" %d of %s", r.Done, wire.Count(r.Total, "page"))
 }
 
 // Click puts the cursor on a row.

@@ -94,7 +94,7 @@ func name(list []*api.System) string {
 	if len(list) == 1 {
 		return list[0].Name
 	}
-	return fmt.Sprintf("%d systems", len(list))
+	return wire.Count(len(list), "system")
 }
 
 // typed follows a key in the line for tags or an expiry. What is wrong is said while it

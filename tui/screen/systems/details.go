@@ -173,7 +173,7 @@ func (m *Model) asked(s *screen.State, sys *api.System, p *page) {
 		if f.To == sys.ID {
 			other = "← " + f.Names[0]
 		}
-		p.lines = append(p.lines, fmt.Sprintf("  %s %s  %d bytes  by %s", theme.Clean(other), service(f.Proto, f.Dst.Port()), f.Bytes, theme.Clean(f.PolicyName)))
+		p.lines = append(p.lines, fmt.Sprintf("  %s %s  %s  by %s", theme.Clean(other), service(f.Proto, f.Dst.Port()), wire.Count(f.Bytes, "byte"), theme.Clean(f.PolicyName)))
 	}
 }
 

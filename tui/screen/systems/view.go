@@ -23,7 +23,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 		from := min(m.scroll.At, m.most)
 		out := lines[from:]
 		if from < m.most { // readable without colour: there is more below
-			out = append(slices.Clone(out[:h-1]), s.Theme.Paint(theme.Dim, fmt.Sprintf("  ↓ %d more lines", m.most-from+1)))
+			out = append(slices.Clone(out[:h-1]), s.Theme.Paint(theme.Dim, "  ↓ "+wire.Count(m.most-from+1, "more line")))
 		}
 		return theme.Box(out, w, h)
 	}
@@ -114,7 +114,7 @@ func ago(d time.Duration) string {
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%d h", int(d.Hours()))
 	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
+	return wire.Count(int(d.Hours()/24), "day")
 }
 
 func list(tags []wire.Tag) string {

@@ -45,7 +45,7 @@ func New() *Model {
 			return find.Thing{Names: []string{r.ID}, Texts: []string{string(r.Kind), r.Authority, r.Description, asks(r)}}
 		},
 		Head: func(_ *screen.State, shown, of int) string {
-			return fmt.Sprintf("%d of %d trust requirements", shown, of)
+			return fmt.Sprintf("%d of %s", shown, wire.Count(of, "trust requirement"))
 		},
 		Empty: "none: n makes one", Detail: detail,
 	})}
