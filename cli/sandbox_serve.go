@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"enclave/cli/node"
+	"enclave/passage"
 	"enclave/sandbox/script"
 	"enclave/sandbox/session"
 	"enclave/sandbox/tools"
@@ -147,7 +148,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	l, err := net.Listen("tcp", f.listen)
+	l, err := passage.ListenTCP(f.listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}

@@ -59,19 +59,19 @@ func (f *serverFlags) open() (net.Listener, string, error) {
 	if f.url == "" && everyAddress(host) {
 		return nil, "", usage(noAddressToTell, f.listen).hint("add --advertise https://HOST:PORT")
 	}
-	l, err := net.Listen("tcp", f.listen)
+	told, flag := host, "--listen"
+	if f.url != "" {
+		u, _ := url.Parse(f.url) // as above
+		told, flag = u.Hostname(), "--advertise"
+	}
+	if err := toldOthers(flag, told); err != nil {
+		return nil, "", err
+	}
+	l, err := passage.ListenTCP(f.listen)
 	if err != nil || f.url != "" {
 		return l, f.url, err
 	}
 	return l, "https://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
-}
-
-const noAddressToTell = "--listen %s takes every address, so agents cannot be told one"
-
-// everyAddress reports whether who listens at host does so at all addresses.
-func everyAddress(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // hostPort splits the value of a flag; the port may be 0, for any.
@@ -140,7 +140,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 			Dial:  (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
 	}
 	cfg.Relay.Info.Addr = url[len("https://"):]
-	cfg.Relay.Info.STUN = addresses(stun)
+	cfg.Relay.Info.STUN = addresses(stun, cfg.Relay.Info.Addr)
 	if err := notEmptied(dir); err != nil {
 		return err
 	}
@@ -310,17 +310,22 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	if f.advertise == "" && everyAddress(host) {
 		return usage(noAddressToTell, f.listen).hint("add --advertise HOST:PORT")
 	}
+	told, flag := host, "--listen"
 	if f.advertise != "" {
-		if _, _, err := hostPort("--advertise", f.advertise); err != nil {
+		if told, _, err = hostPort("--advertise", f.advertise); err != nil {
 			return err
 		}
+		flag = "--advertise"
+	}
+	if err := toldOthers(flag, told); err != nil {
+		return err
 	}
 	lock, err := store.LockDir(dir, "relay")
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	l, err := net.Listen("tcp", f.listen)
+	l, err := passage.ListenTCP(f.listen)
 	if err != nil {
 		return err
 	}
@@ -339,7 +344,7 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 		Dial: passage.Through((&net.Dialer{}).DialContext, a.proxies().ProxyFunc()), Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
 	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
-		cfg.Info.STUN = addresses(stun)
+		cfg.Info.STUN = addresses(stun, cfg.Info.Addr)
 	}
 	if f.metrics != "" {
 		if _, _, err := hostPort("--metrics", f.metrics); err != nil {
@@ -366,7 +371,7 @@ func listenSTUN(addrs []string) ([]relay.PacketConn, error) {
 		at, err := net.ResolveUDPAddr("udp", text)
 		if err == nil {
 			var pc *net.UDPConn
-			if pc, err = net.ListenUDP("udp", at); err == nil {
+			if pc, err = passage.ListenUDP(at); err == nil {
 				out = append(out, pc)
 				continue
 			}
@@ -375,14 +380,6 @@ func listenSTUN(addrs []string) ([]relay.PacketConn, error) {
 		return nil, fmt.Errorf("STUN: %w", err)
 	}
 	return out, nil
-}
-
-// addresses are those of sockets that listenSTUN opened.
-func addresses(conns []relay.PacketConn) (out []string) {
-	for _, c := range conns {
-		out = append(out, c.(*net.UDPConn).LocalAddr().String())
-	}
-	return out
 }
 
 func closeAll(conns []relay.PacketConn) {

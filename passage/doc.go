@@ -8,6 +8,8 @@
 // root of its own, as the middleboxes of companies do, sees the same ciphertext as any
 // router. The outer TLS is therefore not verified and nothing is believed because of it.
 //
+// ListenTCP and ListenUDP open the sockets at which both families arrive.
+//
 // Below that TLS is a Bulk, with which both ends move many records at once.
 //
 // It refuses what is no binary stream, requests of browsers (those carry an Origin), and

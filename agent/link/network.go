@@ -51,7 +51,7 @@ func System() Network { return system{} }
 type system struct{}
 
 func (system) ListenUDP(port uint16) (PacketConn, error) {
-	c, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(port)})
+	c, err := passage.ListenUDP(&net.UDPAddr{Port: int(port)})
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (system) ListenUDP(port uint16) (PacketConn, error) {
 }
 
 // ListenTCP implements StreamListener.
-func (system) ListenTCP(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+func (system) ListenTCP(addr string) (net.Listener, error) { return passage.ListenTCP(addr) }
 
 func (system) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
