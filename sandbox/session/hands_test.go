@@ -51,6 +51,27 @@ func TestGreetingsAreEachTenantsOwn(t *testing.T) {
 	}
 }
 
+// shakeHands agrees with a server on the keys of a session.
+func shakeHands(t *testing.T, s http.Handler, identity ed25519.PrivateKey) (w envelope.Welcome, _ *envelope.Sealer, _ *envelope.Opener) {
+	t.Helper()
+	c, err := envelope.NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello, err := json.Marshal(c.Hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(do(t, s, "POST", "/handshake", aliceToken, string(hello)).Body.Bytes(), &w); err != nil {
+		t.Fatal(err)
+	}
+	sealer, opener, err := c.Finish(&w, identity.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, sealer, opener
+}
+
 // TestAHandshakeEnds: what was agreed and not used is of no use to whoever finds it later.
 func TestAHandshakeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -60,19 +81,7 @@ func TestAHandshakeEnds(t *testing.T) {
 		}
 		s := server(t, one, func(c *Config) { c.Identity = identity }).Handler()
 		for wait, want := range map[time.Duration]int{handshakeLife: http.StatusOK, handshakeLife + 1: http.StatusForbidden} {
-			c, err := envelope.NewClient()
-			if err != nil {
-				t.Fatal(err)
-			}
-			hello, _ := json.Marshal(c.Hello)
-			var w envelope.Welcome
-			if err := json.Unmarshal(do(t, s, "POST", "/handshake", aliceToken, string(hello)).Body.Bytes(), &w); err != nil {
-				t.Fatal(err)
-			}
-			sealer, _, err := c.Finish(&w, identity.Public().(ed25519.PublicKey))
-			if err != nil {
-				t.Fatal(err)
-			}
+			w, sealer, _ := shakeHands(t, s, identity)
 			box, seq, err := sealer.Seal(TypeSealed, []byte(`{"code":"1"}`))
 			if err != nil {
 				t.Fatal(err)
@@ -96,19 +105,7 @@ func TestAHandshakeServesOnce(t *testing.T) {
 	s := server(t, one, func(c *Config) { c.Identity, c.Sealed = identity, true }).Handler()
 	// greet returns how to send a text, and how to read an event.
 	greet := func() (id string, send func(text string) *httptest.ResponseRecorder, open func(Event) string) {
-		c, err := envelope.NewClient()
-		if err != nil {
-			t.Fatal(err)
-		}
-		hello, _ := json.Marshal(c.Hello)
-		var w envelope.Welcome
-		if err := json.Unmarshal(do(t, s, "POST", "/handshake", aliceToken, string(hello)).Body.Bytes(), &w); err != nil {
-			t.Fatal(err)
-		}
-		sealer, opener, err := c.Finish(&w, identity.Public().(ed25519.PublicKey))
-		if err != nil {
-			t.Fatal(err)
-		}
+		w, sealer, opener := shakeHands(t, s, identity)
 		send = func(text string) *httptest.ResponseRecorder {
 			box, seq, err := sealer.Seal(TypeSealed, []byte(text))
 			if err != nil {

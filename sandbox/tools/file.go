@@ -79,6 +79,10 @@ type Rules struct {
 	Retries    int         `json:"retries"`
 	Users      []string    `json:"users"`   // nil is everybody
 	Tenants    []string    `json:"tenants"` // nil is everybody
+
+	// UncheckedResult lets an imported tool in whose result's schema cannot be followed, so
+	// that nothing but the names of keys tells what of a result is secret.
+	UncheckedResult bool `json:"unchecked_result"`
 }
 
 // Attribute says what a tool does, in the operator's own words instead of a guess from

@@ -60,12 +60,6 @@ func (im *importer) add(name, description string, args, result json.RawMessage, 
 		im.registry.log.Warn("imported tool left out: the schema of its arguments cannot be used", "tool", t.name, "error", err)
 		return nil
 	}
-	// A foreign server's own word about the format of its answers is a note: few keep it.
-	if t.result, err = compileAs(result, true, nil); err != nil {
-		im.registry.log.Warn("the schema of an imported tool's result cannot be used; results are passed as they are", "tool", t.name, "error", err)
-		t.result, result = nil, nil
-	}
-	t.argsText, t.resultText = args, result
 	if im.rules.Rules != nil {
 		t.rules = *im.rules.Rules
 	}
@@ -75,7 +69,35 @@ func (im *importer) add(name, description string, args, result json.RawMessage, 
 	if t.rules.Attributes == nil {
 		t.rules.Attributes = kind
 	}
+	var unchecked error
+	if t.result, unchecked, err = foreignResult(result); err != nil {
+		if !t.rules.UncheckedResult {
+			im.registry.log.Warn("imported tool left out: what of its results is secret cannot be told from their schema; unchecked_result in tools.json lets it in", "tool", t.name, "error", err)
+			return nil
+		}
+		im.registry.log.Warn("results of an imported tool are passed unchecked, without what their keys give away", "tool", t.name, "error", err)
+		result = nil
+	}
+	if unchecked != nil {
+		im.registry.log.Warn("results of an imported tool are passed unchecked, without what their schema calls secret", "tool", t.name, "error", unchecked)
+	}
+	t.argsText, t.resultText = args, result
 	return im.registry.add(t)
+}
+
+// foreignResult reads what a foreign server says of its own answers. Whether they keep it
+// protects nobody, and few keep formats; what it calls secret does. So a schema that values
+// cannot be checked against, which unchecked tells, is used for redaction alone, and one that
+// cannot be followed is an error.
+func foreignResult(text json.RawMessage) (s *schema, unchecked, err error) {
+	if string(text) == "null" {
+		return nil, nil, nil
+	}
+	if s, err = readSchema(text); s == nil || err != nil {
+		return nil, nil, err
+	}
+	s.resolved, unchecked = judge(s.doc, true, nil)
+	return s, unchecked, nil
 }
 
 // toolName makes a foreign name one that a script can call.

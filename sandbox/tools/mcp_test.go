@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,87 @@ func TestOpenAPIOperations(t *testing.T) {
 	}
 	if _, err := s.Call(t.Context(), "pets:createPet", json.RawMessage(`{"body":{"tag":"no name"}}`)); codeOf(err) != InvalidArgs {
 		t.Errorf("a pet without a name: %v", err)
+	}
+}
+
+// TestReferencesOfADocument are followed as their generators write them, wherever in the
+// document they lead; what is secret there is hidden.
+func TestReferencesOfADocument(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"plain":"w","account":"v","deep":[{"pin":"v"}],"same":{"plain":"w","account":"v"}}`))
+	}))
+	defer srv.Close()
+	dir := t.TempDir()
+	doc := `{"openapi":"3.1.0","info":{"title":"x","version":"1"},"paths":{
+		"/a/{id}":{"get":{"operationId":"a","parameters":[{"$ref":"#/components/parameters/The%20Id"}],
+			"responses":{"200":{"$ref":"#/components/responses/A~1B"}}}},
+		"/b":{"get":{"operationId":"b","responses":{"200":{"content":{"application/json":{"schema":{"$ref":"#/paths/~1a~1%7Bid%7D/get/x-schema"}}}}}}},
+		"/c":{"get":{"operationId":"c","responses":{"200":{"content":{"application/json":{"schema":{"$ref":"#/properties/body"}}}}},
+			"requestBody":{"content":{"application/json":{"schema":{"$ref":"#/properties/id"}}}}}}},
+		"components":{"parameters":{"The Id":{"name":"id","in":"path","schema":{"$ref":"#/components/schemas/An%20Id"}}},
+		"responses":{"A/B":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Foo%20Bar%3CT%3E"}}}}},
+		"schemas":{"An Id":{"type":"integer"},"Foo Bar<T>":{"type":"object","properties":{"account":{"$ref":"#/components/schemas/%53ecret"},
+			"deep":{"items":{"properties":{"pin":{"$ref":"#/components/schemas/Foo%20Bar%3CT%3E/properties/account"}}}},"same":{"type":"object"}}},
+			"Secret":{"type":"string","x-secret":true}}}}`
+	doc = strings.Replace(doc, `"operationId":"a",`, `"operationId":"a","x-schema":{"$ref":"#/components/schemas/Foo Bar<T>"},`, 1)
+	if err := os.WriteFile(filepath.Join(dir, "d.json"), []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, `{"version":1,"openapi":[{"name":"d","document":"`+filepath.Join(dir, "d.json")+`","server":"`+srv.URL+`","allow_addresses":["127.0.0.0/8"]}]}`, nil)
+	s := r.Session(SessionConfig{})
+	defer s.Close()
+	const want = `{"account":"[REDACTED]","deep":[{"pin":"[REDACTED]"}],"plain":"w","same":{"account":"v","plain":"w"}}`
+	for tool, args := range map[string]string{"a": `{"id":7}`, "b": `{}`} {
+		if out, err := s.Call(t.Context(), tool, json.RawMessage(args)); string(out) != want {
+			t.Errorf("%s: %s, %v", tool, out, err)
+		}
+	}
+	if _, err := s.Call(t.Context(), "a", json.RawMessage(`{"id":"x"}`)); codeOf(err) != InvalidArgs {
+		t.Errorf("an ID that is none: %v", err)
+	}
+	if _, err := s.Call(t.Context(), "c", json.RawMessage(`{}`)); codeOf(err) != UnknownTool {
+		t.Errorf("a reference to nothing: %v", err)
+	}
+	if got := shape(r.tools["b"].resultText); got != `{ account?: string, deep?: any, same?: {} }` {
+		t.Errorf("a model is told %s", got)
+	}
+}
+
+// TestWhatAForeignResultHides: a schema that values cannot be checked against still tells what
+// is secret; a tool with one that cannot be followed takes the operator's word.
+func TestWhatAForeignResultHides(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"pin":"v","token":"v","next":{"pin":"v","n":"w"},"n":1}`))
+	}))
+	defer srv.Close()
+	doc := `{"openapi":"3.0.0","info":{"title":"x","version":"1"},"components":{"schemas":{"Node":{"properties":{"pin":{"x-secret":true},"next":{"$ref":"#/components/schemas/Node"}}}}},"paths":{`
+	for name, result := range map[string]string{
+		"tree":   `{"$ref":"#/components/schemas/Node"}`,
+		"ahead":  `{"properties":{"pin":{"x-secret":true},"n":{"pattern":"^(?!x)"}},"patternProperties":{"^(?=next)":{"properties":{"pin":{"writeOnly":true}}}}}`,
+		"old":    `{"properties":{"pin":{"x-secret":true},"n":{"minimum":0,"exclusiveMinimum":true},"next":{"properties":{"pin":{"x-secret":true}}}}}`,
+		"lost":   `{"properties":{"pin":{"$ref":"#/components/schemas/Gone"}}}`,
+		"broken": `{"properties":[{"x-secret":true}]}`,
+		"word":   `{"properties":{"pin":{"x-secret":"yes"}}}`,
+		"let-in": `{"properties":{"pin":{"$ref":"#pin"}}}`,
+	} {
+		doc += `"/` + name + `":{"get":{"operationId":"` + name + `","responses":{"200":{"content":{"application/json":{"schema":` + result + `}}}}}},`
+	}
+	file := filepath.Join(t.TempDir(), "d.json")
+	if err := os.WriteFile(file, []byte(strings.TrimSuffix(doc, ",")+"}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, `{"version":1,"openapi":[{"name":"d","document":"`+file+`","server":"`+srv.URL+`","allow_addresses":["127.0.0.0/8"],"tools":{"let-in":{"unchecked_result":true}}}]}`, nil)
+	s := r.Session(SessionConfig{Level: "PERMISSIVE"})
+	defer s.Close()
+	const hidden = `{"n":1,"next":{"n":"w","pin":"[REDACTED]"},"pin":"[REDACTED]","token":"[REDACTED]"}`
+	for tool, want := range map[string]string{"tree": hidden, "ahead": hidden, "old": hidden, "lost": "", "broken": "", "word": "",
+		"let-in": `{"n":1,"next":{"n":"w","pin":"v"},"pin":"v","token":"[REDACTED]"}`} {
+		out, err := s.Call(t.Context(), tool, json.RawMessage(`{}`))
+		if string(out) != want || want == "" && codeOf(err) != UnknownTool {
+			t.Errorf("%s: %s, %v", tool, out, err)
+		}
 	}
 }
 

@@ -161,21 +161,30 @@ func orAny(v any) any {
 	return v
 }
 
-// pruner makes a schema of a document stand alone: the components that it refers to
-// come along as definitions.
+// pruner makes a schema of a document stand alone: what it refers to comes along as
+// definitions.
 type pruner struct {
-	doc map[string]any
-	old bool // version 3.0, whose nullable JSON Schema does not know
+	doc  map[string]any
+	old  bool // version 3.0, whose nullable JSON Schema does not know
+	left int  // parts that it may still copy
 }
+
+// maxPruned bounds the parts of what stands alone. Each takes two bytes or more, so that
+// compile would refuse what is larger.
+const maxPruned = MaxSchema / 2
 
 func (p *pruner) schema(v map[string]any) json.RawMessage {
 	if v == nil {
 		return nil
 	}
+	p.left = maxPruned
 	found := make(map[string]any)
 	out, _ := p.walk(v, found).(map[string]any)
 	if len(found) > 0 {
 		out["$defs"] = found
+	}
+	if p.left < 0 {
+		out = map[string]any{"$ref": "#/what is too large"} // refused, whoever reads it
 	}
 	b, err := encode(out)
 	if err != nil {
@@ -185,6 +194,9 @@ func (p *pruner) schema(v map[string]any) json.RawMessage {
 }
 
 func (p *pruner) walk(v any, found map[string]any) any {
+	if p.left--; p.left < 0 {
+		return nil
+	}
 	switch v := v.(type) {
 	case map[string]any:
 		out := make(map[string]any, len(v))
@@ -213,17 +225,24 @@ func (p *pruner) walk(v any, found map[string]any) any {
 	return v
 }
 
-// follow takes a component along and returns the reference to it.
+// follow takes what a reference leads to along and returns the reference to it there. One
+// that leads nowhere in the document, or to all of it, leads nowhere after that.
 func (p *pruner) follow(ref string, found map[string]any) string {
-	at, ok := strings.CutPrefix(ref, "#/components/")
-	if !ok || strings.Count(at, "/") != 1 {
-		return ref
+	if !strings.HasPrefix(ref, "#") {
+		return ref // to another document, which is refused
 	}
-	name := strings.ReplaceAll(at, "/", ".")
 	target, ok := lookup(p.doc, ref)
-	if _, done := found[name]; !done && ok {
+	steps, _ := pointer(ref)
+	if !ok || len(steps) == 0 {
+		return refTo("not in this document", ref)
+	}
+	for i, step := range steps {
+		steps[i] = tildes.Replace(step)
+	}
+	name := strings.Join(steps, "/") // the same for all ways to write it
+	if _, done := found[name]; !done {
 		found[name] = nil // being made: a recursive one finds itself here
 		found[name] = p.walk(target, found)
 	}
-	return "#/$defs/" + name
+	return refTo("$defs", name)
 }

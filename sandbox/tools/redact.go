@@ -34,20 +34,49 @@ type redactor struct {
 // what a key's name gives away unless the schema says "x-secret": false there, and the
 // operator's own secrets wherever they stand. v is not changed.
 func (r *redactor) hide(v any, s *schema) any {
-	if s == nil {
-		return r.value(v, nil, nil, 0)
-	}
-	if _, secret := s.marked(s.doc); secret {
+	h := r.hiding(s)
+	if _, secret := h.top.marked(); secret {
 		return Redacted
 	}
-	return r.value(v, s, s.doc, 0)
+	return h.value(v, h.top, 0)
+}
+
+// hiding is the way through one value.
+type hiding struct {
+	*redactor
+	schema *schema
+	top    views // of the whole value
+	left   int   // steps
+}
+
+func (r *redactor) hiding(s *schema) *hiding {
+	h := &hiding{redactor: r, schema: s, left: maxFollowed}
+	if s != nil && s.speaks { // else it has nothing to say here, however large it is
+		h.top = h.views(s.doc)
+	}
+	return h
+}
+
+// views are those of the schema, until too many were asked for.
+func (h *hiding) views(at any) (out views) {
+	if at == nil {
+		return nil
+	}
+	if h.left > 0 {
+		out = h.schema.views(at)
+		h.left -= len(out)
+	}
+	if h.left <= 0 {
+		return views{unknown}
+	}
+	return out
 }
 
 // maxHide bounds the depth of schemas that are followed beside a value.
 const maxHide = 64
 
-// value is hide for a part of a value; at is what of the schema s speaks of it.
-func (r *redactor) value(v any, s *schema, at any, depth int) any {
+// value is hide for a part of a value, of which a schema says what all have.
+func (h *hiding) value(v any, all views, depth int) any {
 	if depth > maxHide {
 		return Redacted // nothing that was checked is this deep
 	}
@@ -55,35 +84,43 @@ func (r *redactor) value(v any, s *schema, at any, depth int) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for key, one := range v {
-			sub, hidden := r.member(s, at, key)
+			sub, hidden := h.member(all, key)
 			if hidden {
-				out[r.text(key)] = Redacted
+				out[h.text(key)] = Redacted
 			} else {
-				out[r.text(key)] = r.value(one, s, sub, depth+1)
+				out[h.text(key)] = h.value(one, sub, depth+1)
 			}
 		}
 		return out
 	case []any:
-		item := s.items(at)
-		if _, secret := s.marked(item); secret {
+		item := h.views(all.items())
+		if _, secret := item.marked(); secret {
 			return Redacted
 		}
 		out := make([]any, len(v))
 		for i, one := range v {
-			out[i] = r.value(one, s, item, depth+1)
+			out[i] = h.value(one, item, depth+1)
 		}
 		return out
 	case string:
-		return r.text(v)
+		return h.text(v)
 	}
 	return v
 }
 
 // member finds what a schema says of a member, and whether it is hidden.
-func (r *redactor) member(s *schema, at any, key string) (sub any, hidden bool) {
-	sub = s.property(at, key)
-	said, secret := s.marked(sub)
-	return sub, secret || !said && r.keys.MatchString(key)
+func (h *hiding) member(all views, key string) (sub views, hidden bool) {
+	switch {
+	case len(all) == 0:
+	case h.left <= 0:
+		return views{unknown}, true
+	default:
+		part, steps := h.schema.property(all, key)
+		h.left -= steps
+		sub = h.views(part)
+	}
+	said, secret := sub.marked()
+	return sub, secret || !said && h.keys.MatchString(key)
 }
 
 // text cuts the operator's secrets out.

@@ -196,6 +196,11 @@ func (r *Registry) add(t *tool) error {
 	if len(r.tools) >= MaxTools {
 		return fmt.Errorf("more than %d tools", MaxTools)
 	}
+	for _, s := range []*schema{t.args, t.result} {
+		if s != nil && s.speaks && s.crowded {
+			r.log.Warn("a union of this tool's schema has more branches than redaction follows: values there are hidden whole", "tool", t.name, "branches", maxViews)
+		}
+	}
 	r.tools[t.name] = t
 	r.order = append(r.order, t.name)
 	return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -17,9 +16,11 @@ import (
 // schema is a JSON Schema 2020-12 ready to check values, and the document it came from,
 // which redaction reads for its own keywords.
 type schema struct {
-	resolved *jsonschema.Resolved
+	resolved *jsonschema.Resolved // nil checks nothing
 	doc      any
 	patterns map[string]*regexp.Regexp // of patternProperties, wherever they stand
+	speaks   bool                      // it calls something secret, or not secret
+	crowded  bool                      // some union has more branches than redaction follows
 }
 
 // maxCost bounds how many times the validator may visit a part of a schema for one
@@ -35,6 +36,18 @@ func compile(text json.RawMessage, foreign bool) (*schema, error) {
 }
 
 func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*schema, error) {
+	s, err := readSchema(text)
+	if s == nil || err != nil {
+		return nil, err
+	}
+	if s.resolved, err = judge(s.doc, foreign, known); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// readSchema reads a schema whose every part redaction can follow. It checks no value.
+func readSchema(text json.RawMessage) (*schema, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
@@ -48,16 +61,24 @@ func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*sc
 	if err != nil {
 		return nil, err
 	}
+	if err := wellFormed(doc, doc, ""); err != nil {
+		return nil, err
+	}
+	s := &schema{doc: doc, patterns: make(map[string]*regexp.Regexp)}
+	s.ready(doc)
+	return s, nil
+}
+
+// judge makes the library ready to check values.
+func judge(doc any, foreign bool, known map[string]format) (*jsonschema.Resolved, error) {
 	if cost, cyclic := schemaCost(doc); cost > maxCost || (cyclic && foreign) {
 		return nil, errors.New("the schema is too involved to check values against")
 	}
 	if endless(doc) {
 		return nil, errors.New("a $ref leads back to itself, so that no value could ever be checked")
 	}
-	if err := wellFormed(doc, doc, ""); err != nil {
-		return nil, err
-	}
-	if text, err = encode(withFormats(doc, known)); err != nil {
+	text, err := encode(withFormats(doc, known))
+	if err != nil {
 		return nil, brief(err)
 	}
 	var s jsonschema.Schema
@@ -68,20 +89,19 @@ func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*sc
 	if err != nil {
 		return nil, brief(err)
 	}
-	out := &schema{resolved, doc, make(map[string]*regexp.Regexp)}
-	patternsIn(doc, out.patterns)
-	return out, nil
+	return resolved, nil
 }
 
 // Where schemas stand within a schema.
 var (
-	inMaps  = []string{"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}
+	inMaps  = []string{"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"}
 	inLists = []string{"allOf", "anyOf", "oneOf", "prefixItems"}
-	inOnes  = []string{"items", "contains", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "not", "if", "then", "else"}
+	inOnes  = []string{"items", "contains", "additionalItems", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties", "not", "if", "then", "else", "contentSchema"}
+	inRefs  = []string{"$ref", "$dynamicRef", "$recursiveRef"}
 	kinds   = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
 )
 
-// wellFormed finds what the library lets pass: unknown types, remote references, and those
+// wellFormed finds what the library lets pass, unknown types and remote references, and all
 // that redaction could not follow.
 func wellFormed(root, v any, at string) error {
 	m, ok := v.(map[string]any)
@@ -100,32 +120,55 @@ func wellFormed(root, v any, at string) error {
 			return fmt.Errorf("%s/type: %v is no type", at, name)
 		}
 	}
-	for _, word := range []string{"$ref", "$dynamicRef"} {
+	for _, word := range inRefs {
 		ref, ok := m[word].(string)
 		if ok && !strings.HasPrefix(ref, "#") {
 			return errRemote
 		}
 		if _, found := lookup(root, ref); ok && !found {
-			return fmt.Errorf("%s/%s: %.100q leads nowhere that can be followed: write a path such as #/$defs/name, without anchors and without %%", at, word, ref)
+			return fmt.Errorf("%s/%s: %.100q leads nowhere in this schema: write a path such as #/$defs/name, in which %%20 is a blank and ~1 a slash within a name; anchors are not followed", at, word, ref)
 		}
 	}
 	if _, ok := m["$id"].(string); ok && at != "" {
 		return fmt.Errorf("%s/$id: only the root of a schema may have one: references below would lead elsewhere", at)
 	}
+	for _, word := range inMarks {
+		if _, isBool := m[word].(bool); m[word] != nil && !isBool {
+			return fmt.Errorf("%s/%s: want true or false", at, word)
+		}
+	}
 	var errs []error
 	for _, word := range inMaps {
-		parts, _ := m[word].(map[string]any)
+		parts, isMap := m[word].(map[string]any)
+		if m[word] != nil && !isMap {
+			return fmt.Errorf("%s/%s: want an object of schemas", at, word)
+		}
 		for name, one := range parts {
-			errs = append(errs, wellFormed(root, one, at+"/"+word+"/"+name))
+			if word != "dependencies" || list(one) == nil { // there it may be a list of names
+				errs = append(errs, wellFormed(root, one, at+"/"+word+"/"+name))
+			}
 		}
 	}
 	for _, word := range inLists {
+		if _, isList := m[word].([]any); m[word] != nil && !isList {
+			return fmt.Errorf("%s/%s: want a list of schemas", at, word)
+		}
 		for _, one := range list(m[word]) {
 			errs = append(errs, wellFormed(root, one, at+"/"+word))
 		}
 	}
 	for _, word := range inOnes {
-		if one, ok := m[word]; ok {
+		one, ok := m[word]
+		if word == "items" && list(one) != nil {
+			if !draft7(root) {
+				return fmt.Errorf("%s/items: a list of schemas is called prefixItems since 2020", at)
+			}
+			for _, one := range list(one) {
+				errs = append(errs, wellFormed(root, one, at+"/items"))
+			}
+			continue
+		}
+		if ok {
 			errs = append(errs, wellFormed(root, one, at+"/"+word))
 		}
 	}
@@ -137,11 +180,19 @@ func wellFormed(root, v any, at string) error {
 	return nil
 }
 
+// draft7 reports whether a schema says that it is of JSON Schema's draft 7, which many
+// generators still write.
+func draft7(doc any) bool {
+	m, _ := doc.(map[string]any)
+	text, _ := m["$schema"].(string)
+	return strings.HasSuffix(strings.TrimSuffix(text, "#"), "://json-schema.org/draft-07/schema")
+}
+
 // check returns the mistakes of a value, each placed under path. The sentences name the
 // rules that were broken and never quote the value: it may hold what was expanded from
 // a reference, or what the schema calls secret.
 func (s *schema) check(path string, v any) []wire.Problem {
-	if s == nil {
+	if s == nil || s.resolved == nil {
 		return nil
 	}
 	err := s.resolved.Validate(native(v))
@@ -244,7 +295,7 @@ type refWalk struct {
 func (w *refWalk) all(v any) {
 	switch v := v.(type) {
 	case map[string]any:
-		for _, word := range []string{"$ref", "$dynamicRef"} {
+		for _, word := range inRefs {
 			if ref, ok := v[word].(string); ok {
 				w.follow(ref)
 			}
@@ -283,7 +334,7 @@ func (w *refWalk) here(v any) {
 	if !ok || w.looped {
 		return
 	}
-	for _, word := range []string{"$ref", "$dynamicRef"} {
+	for _, word := range inRefs {
 		if ref, ok := m[word].(string); ok {
 			w.follow(ref)
 		}
@@ -296,9 +347,11 @@ func (w *refWalk) here(v any) {
 	for _, word := range []string{"not", "if", "then", "else"} {
 		w.here(m[word])
 	}
-	parts, _ := m["dependentSchemas"].(map[string]any)
-	for _, one := range parts {
-		w.here(one)
+	for _, word := range []string{"dependentSchemas", "dependencies"} {
+		parts, _ := m[word].(map[string]any)
+		for _, one := range parts {
+			w.here(one)
+		}
 	}
 }
 
@@ -327,7 +380,7 @@ func (w *costs) of(v any) int {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, part := range v {
-			if ref, ok := part.(string); ok && (key == "$ref" || key == "$dynamicRef") {
+			if ref, ok := part.(string); ok && slices.Contains(inRefs, key) {
 				sum += w.ref(ref)
 				continue
 			}
@@ -363,31 +416,4 @@ func (w *costs) ref(ref string) int {
 	delete(w.open, ref)
 	w.done[ref] = c
 	return c
-}
-
-// lookup follows a JSON pointer fragment (RFC 6901) that has nothing escaped by percent
-// signs: of those it is not sure to read what others do.
-func lookup(doc any, ref string) (any, bool) {
-	rest, ok := strings.CutPrefix(ref, "#")
-	if !ok || rest != "" && rest[0] != '/' || strings.Contains(rest, "%") {
-		return nil, false
-	}
-	for _, part := range strings.Split(rest, "/")[1:] {
-		part = strings.ReplaceAll(strings.ReplaceAll(part, "~1", "/"), "~0", "~")
-		switch v := doc.(type) {
-		case map[string]any:
-			if doc, ok = v[part]; !ok {
-				return nil, false
-			}
-		case []any:
-			n, err := strconv.Atoi(part)
-			if err != nil || n < 0 || n >= len(v) || strconv.Itoa(n) != part {
-				return nil, false
-			}
-			doc = v[n]
-		default:
-			return nil, false
-		}
-	}
-	return doc, true
 }

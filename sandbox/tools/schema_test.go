@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"enclave/wire"
 )
@@ -133,6 +134,39 @@ func FuzzSchema(f *testing.F) {
 		bad := s.check("v", v)
 		if (s.resolved.Validate(native(v)) == nil) != (len(bad) == 0) {
 			t.Fatalf("%v", bad)
+		}
+	})
+}
+
+// FuzzPointer: where a reference is followed for redaction, the library is led to the same
+// place, and what is written as one is read back.
+func FuzzPointer(f *testing.F) {
+	for _, s := range [][2]string{{"#/$defs/Foo%20Bar", "Foo Bar"}, {"#/$defs/A~1B", "A/B"}, {"#/$defs/~01", "~1"}, {"#%2F$defs%2fother", "x"}, {"#/$defs/%7E1", "/"},
+		{"#/$defs/a%2Bb+c", "a+b+c"}, {"#/$defs/%C3%A9", "é"}, {"#/$defs/%", "%"}, {"#/$defs/a#b", "a#b"}, {"#/$defs/%23", "#"}, {"#/properties/a/allOf/0", ""}, {"#/$defs/?", "?"}} {
+		f.Add(s[0], s[1])
+	}
+	f.Fuzz(func(t *testing.T, ref, name string) {
+		if steps, ok := pointer(refTo("$defs", name)); utf8.ValidString(name) && len(name) < 200 && (!ok || len(steps) != 2 || steps[1] != name) {
+			t.Fatalf("%q is written as %s and read as %q, %v", name, refTo("$defs", name), steps, ok)
+		}
+		text, err := encode(map[string]any{"properties": map[string]any{"a": map[string]any{"$ref": ref}, "b": map[string]any{"allOf": []any{map[string]any{"const": "b"}}}},
+			"$defs": map[string]any{name: map[string]any{"const": "named"}, "other": map[string]any{"const": "other"}}})
+		if err != nil {
+			t.Skip()
+		}
+		s, err := compile(text, false)
+		if err != nil {
+			t.Skip()
+		}
+		target, ok := lookup(s.doc, ref)
+		m, isMap := target.(map[string]any)
+		if !ok || !isMap {
+			t.Fatalf("%q passes and leads to %v, %v", ref, target, ok)
+		}
+		for _, v := range []string{"named", "other", "b"} {
+			if c, ok := m["const"]; ok && (c == v) != (len(s.check("", map[string]any{"a": v})) == 0) {
+				t.Fatalf("%q leads to %v, and the library takes %q differently", ref, m, v)
+			}
 		}
 	})
 }

@@ -38,6 +38,21 @@ func TestEveryKeywordCanHide(t *testing.T) {
 		"any":                   {`{"properties":{"a":{"anyOf":[{},SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"one":                   {`{"properties":{"a":{"oneOf":[{"type":"string"},{"x-secret":true,"type":"number"}]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"if":                    {`{"if":{"properties":{"a":SECRET}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"an escaped one":        {`{"properties":{"a":{"$ref":"#/$defs/Foo%20Bar"}},"$defs":{"Foo Bar":SECRET,"Foo%20Bar":{}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"a slash in a name":     {`{"properties":{"a":{"$ref":"#/definitions/A~1B"}},"definitions":{"A/B":SECRET}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"a tilde in a name":     {`{"properties":{"a":{"$ref":"#/$defs/~01"}},"$defs":{"~1":SECRET,"/":{}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"both escapes":          {`{"properties":{"a":{"$ref":"#/$defs/%7E1x%25%c3%a9"}},"$defs":{"/x%é":SECRET}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"an escaped slash":      {`{"properties":{"a":{"$ref":"#/$defs%2Fs"}},"$defs":{"s":SECRET}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"a plus is a plus":      {`{"properties":{"a":{"$ref":"#/$defs/x+y"}},"$defs":{"x+y":SECRET,"x y":{}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"a name of nothing":     {`{"properties":{"a":{"$ref":"#/$defs/"}},"$defs":{"":SECRET}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"not":                   {`{"properties":{"a":{"not":{"x-secret":true,"type":"null"}}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
+		"with another, before":  {`{"$schema":"http://json-schema.org/draft-07/schema#","dependencies":{"b":{"properties":{"a":SECRET}},"c":["b"]}}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
+		"a list of entries":     {`{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"items":[{},SECRET]}}}`, `{"a":["w","v"]}`, `{"a":"[REDACTED]"}`},
+		"entries behind a list": {`{"$schema":"http://json-schema.org/draft-07/schema#","properties":{"a":{"items":[{}],"additionalItems":SECRET}}}`, `{"a":["w","v"]}`, `{"a":"[REDACTED]"}`},
+		"text with a schema":    {`{"properties":{"a":{"contentMediaType":"application/json","contentSchema":{"properties":{"pin":{"$ref":"#/$defs/s"}}}},"b":{"contentSchema":{}}},"$defs":{"s":SECRET}}`, `{"a":"{\"pin\":1}","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
+		"names of members":      {`{"properties":{"a":{"propertyNames":SECRET},"b":{"propertyNames":{"maxLength":3}}}}`, `{"a":{"v":1},"b":{"w":1}}`, `{"a":"[REDACTED]","b":{"w":1}}`},
+		"one of many":           {`{"properties":{"a":{"anyOf":[` + strings.Repeat("{},", 500) + `SECRET]},"b":{"anyOf":[` + strings.Repeat("{},", 500) + `{}]}}}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
+		"very many, no secret":  {`{"properties":{"a":{"anyOf":[` + strings.Repeat("{},", 2*maxViews) + `{}]}}}`, `{"a":"w"}`, `{"a":"w"}`},
 		"a reference to a list": {`{"properties":{"a":{"$ref":"#/$defs/s/anyOf/1"}},"$defs":{"s":{"anyOf":[{},SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"one of very many":      {`{"properties":{"a":{"anyOf":[` + strings.Repeat("{},", 2*maxViews) + `SECRET]}}}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"itself, many times":    {`{"allOf":[` + strings.Repeat(`{"properties":{"a":{"$ref":"#"}}},`, 20) + `{"properties":{"b":SECRET}}]}`, `{"a":{"a":{"a":{"a":"w","b":"v"}}}}`, `{"a":{"a":{"a":{"a":"w","b":"[REDACTED]"}}}}`},
@@ -65,6 +80,37 @@ func TestEveryKeywordCanHide(t *testing.T) {
 			t.Errorf("%s: the script has %s, %v; want %s", name, got, err, tc.want)
 		}
 		s.Close()
+	}
+}
+
+// TestNoSchemaMakesRedactionSlow: what is too much to follow is hidden, however many parts a
+// value has; the work is bounded for all of them together.
+func TestNoSchemaMakesRedactionSlow(t *testing.T) {
+	s, err := compile([]byte(`{"anyOf":[`+strings.Repeat(`{"patternProperties":{"^(a|b)*c":{},"x":{}}},`, maxViews-3)+`{"properties":{"pin":{"x-secret":true}}}]}`), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newRedactor("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := map[string]any{"pin": "v"}
+	for i := range 100_000 {
+		v[fmt.Sprintf("k%d", i)] = "w"
+	}
+	h := r.hiding(s)
+	out := h.value(v, h.top, 0).(map[string]any)
+	if out["pin"] != Redacted || h.left < -maxViews*(1+2*patternSteps) {
+		t.Errorf("%v, after %d steps more than there are", out["pin"], -h.left)
+	}
+	shown := 0
+	for _, one := range out {
+		if one == "w" {
+			shown++
+		}
+	}
+	if shown == 0 || shown > 1000 {
+		t.Errorf("%d members are shown", shown)
 	}
 }
 
@@ -222,8 +268,15 @@ func TestAReferenceThatIsNotFollowedIsRefused(t *testing.T) {
 	for _, text := range []string{
 		`{"properties":{"a":{"$ref":"#pin"}},"$defs":{"p":{"$anchor":"pin","x-secret":true}}}`,
 		`{"properties":{"a":{"$dynamicRef":"#pin"}},"$defs":{"p":{"$dynamicAnchor":"pin","x-secret":true}}}`,
-		`{"properties":{"a":{"$ref":"#/$defs/a%20b"}},"$defs":{"a b":{"x-secret":true}}}`,
-		`{"properties":{"a":{"$ref":"#/$defs/a%20b"}},"$defs":{"a b":{"x-secret":true},"a%20b":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/a%2"}},"$defs":{"a%2":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/a%zz"}},"$defs":{"a%zz":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/a%20b"}},"$defs":{"a%20b":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/%FF"}},"$defs":{"\ufffd":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/x~2"}},"$defs":{"x~2":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/x~"}},"$defs":{"x~":{}}}`,
+		`{"properties":{"a":{"$ref":"#/$defs/` + strings.Repeat("%61", maxPointer) + `"}},"$defs":{"` + strings.Repeat("a", maxPointer) + `":{}}}`,
+		`{"properties":{"a":{"$recursiveRef":"#pin"}}}`,
+		`{"properties":{"a":{"items":[{}]}}}`,
 		`{"properties":{"a":{"$ref":"#/$defs/s/anyOf/01"}},"$defs":{"s":{"anyOf":[{},{}]}}}`,
 		`{"properties":{"a":{"$ref":"#/$defs/none"}}}`,
 		`{"properties":{"a":{"$id":"https://a.example/","$ref":"#/$defs/s","$defs":{"s":{"x-secret":true}}}},"$defs":{"s":{}}}`,
@@ -234,7 +287,7 @@ func TestAReferenceThatIsNotFollowedIsRefused(t *testing.T) {
 	}
 	// Where no rule of its own looks, what is not found counts as secret.
 	s := &schema{doc: map[string]any{"$ref": "#pin"}}
-	if _, secret := s.marked(s.doc); !secret {
+	if _, secret := s.views(s.doc).marked(); !secret {
 		t.Error("what is not found is shown")
 	}
 }

@@ -218,7 +218,10 @@ func (s *strict) array(at string, v []any, r map[string]any) {
 		s.add(at, "has %v entries, at most %v", n, high)
 		return
 	}
-	first := list(r["prefixItems"])
+	first, more := list(r["prefixItems"]), "items"
+	if old := list(r["items"]); old != nil { // before 2020
+		first, more = old, "additionalItems"
+	}
 	seen := make(map[string]bool)
 	for i, one := range v {
 		here := at + "[" + strconv.Itoa(i) + "]"
@@ -231,7 +234,7 @@ func (s *strict) array(at string, v []any, r map[string]any) {
 		}
 		if i < len(first) {
 			s.value(here, one, first[i])
-		} else if rule, ok := r["items"]; ok {
+		} else if rule, ok := r[more]; ok {
 			s.value(here, one, rule)
 		}
 	}

@@ -130,20 +130,17 @@ func (s *Session) knowing(name string, args json.RawMessage) *redactor {
 		return red
 	}
 	var in trove
-	var at any
-	if t.args != nil {
-		at = t.args.doc
-	}
-	if _, secret := t.args.marked(at); secret {
+	h := red.hiding(t.args)
+	if _, secret := h.top.marked(); secret {
 		in.all(v)
 	} else {
-		red.found(v, t.args, at, 0, &in)
+		h.found(v, h.top, 0, &in)
 	}
 	return red.with(&in)
 }
 
-// found takes the strings of a value that hide would hide.
-func (r *redactor) found(v any, s *schema, at any, depth int, in *trove) {
+// found takes the strings of a value that value would hide.
+func (h *hiding) found(v any, all views, depth int, in *trove) {
 	if in.full {
 		return
 	}
@@ -154,20 +151,20 @@ func (r *redactor) found(v any, s *schema, at any, depth int, in *trove) {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, one := range v {
-			if sub, hidden := r.member(s, at, key); hidden {
+			if sub, hidden := h.member(all, key); hidden {
 				in.all(one)
 			} else {
-				r.found(one, s, sub, depth+1, in)
+				h.found(one, sub, depth+1, in)
 			}
 		}
 	case []any:
-		item := s.items(at)
-		_, secret := s.marked(item)
+		item := h.views(all.items())
+		_, secret := item.marked()
 		for _, one := range v {
 			if secret {
 				in.all(one)
 			} else {
-				r.found(one, s, item, depth+1, in)
+				h.found(one, item, depth+1, in)
 			}
 		}
 	}
