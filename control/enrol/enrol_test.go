@@ -164,7 +164,7 @@ func TestSecret(t *testing.T) {
 	if want := sha256.Sum256([]byte(s)); s.Hash() != want {
 		t.Error("the hash is not SHA-256 of the canonical text")
 	}
-	for _, bad := range []string{"", "abcde", plain + "a", plain[:24], plain[:24] + "u", plain[:24] + "é", strings.Repeat("-", 200)} {
+	for _, bad := range []string{"", "abcde", plain + "a", plain[:24], plain[:24] + "u", plain[:24] + "é", strings.Repeat("-", 200), strings.Repeat("-", 76) + plain} {
 		if _, err := ParseSecret(bad); !errors.Is(err, ErrBadSecret) {
 			t.Errorf("%q: %v", bad, err)
 		} else if len(bad) > 5 && strings.Contains(err.Error(), bad) {

@@ -43,7 +43,7 @@ func ParseSecret(s string) (Secret, error) {
 		case 'i', 'l':
 			c = '1'
 		}
-		if strings.IndexByte(alphabet, c) < 0 || len(b) == groups*groupLen {
+		if strings.IndexByte(alphabet, c) < 0 {
 			return "", ErrBadSecret
 		}
 		b = append(b, c)
