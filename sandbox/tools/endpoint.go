@@ -125,7 +125,11 @@ func (e *endpoint) request(ctx context.Context, args map[string]any, c callInfo)
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 		var payload any = rest
 		if e.body != "" {
-			payload = rest[e.body]
+			one, ok := rest[e.body]
+			if !ok {
+				break // it may be left out
+			}
+			payload = one
 		}
 		text, err := encode(payload)
 		if err != nil {

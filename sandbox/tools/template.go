@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -73,6 +74,9 @@ func parseTemplate(text string) (*template, error) {
 func parts(text string) (out []part, err error) {
 	at := 0
 	for _, m := range placeholder.FindAllStringSubmatchIndex(text, -1) {
+		if m[2] == m[3] {
+			return nil, errors.New("{} names no argument")
+		}
 		out = append(out, part{text: text[at:m[0]]}, part{name: text[m[2]:m[3]]})
 		at = m[1]
 	}
@@ -83,9 +87,6 @@ func parts(text string) (out []part, err error) {
 		}
 		if _, err := url.PathUnescape(p.text); err != nil {
 			return nil, errURL
-		}
-		if p.text == "" && p.name == "" && len(out) > 1 {
-			continue
 		}
 	}
 	return out, nil
@@ -113,11 +114,12 @@ func (t *template) expand(args map[string]any) (string, map[string]any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	// A segment of dots would climb out of the template's path at the server.
-	for _, seg := range strings.Split(path, "/") {
-		if plain, err := url.PathUnescape(seg); err != nil || plain == "." || plain == ".." {
-			return "", nil, failure(InvalidArgs, nil, "an argument would change the path of the request")
-		}
+	// A segment of dots would climb out of the template's path at the server. So it would
+	// behind an escaped slash: proxies unescape first and clean the path then.
+	whole, err := url.PathUnescape(path)
+	climbs := func(seg string) bool { return seg == "." || seg == ".." }
+	if err != nil || slices.ContainsFunc(strings.FieldsFunc(whole, isSlash), climbs) {
+		return "", nil, failure(InvalidArgs, nil, "an argument would change the path of the request")
 	}
 	b.WriteString(path)
 	query, err := fill(t.query, args, rest, url.QueryEscape)
@@ -150,6 +152,9 @@ func (t *template) expand(args map[string]any) (string, map[string]any, error) {
 	}
 	return b.String(), rest, nil
 }
+
+// isSlash is what servers take for the end of a segment, one of Windows among them.
+func isSlash(r rune) bool { return r == '/' || r == '\\' }
 
 func fill(list []part, args, rest map[string]any, escape func(string) string) (string, error) {
 	var b strings.Builder
