@@ -246,14 +246,18 @@ func local(t *testing.T, m *mesh, a *agent.Agent) {
 	if _, err := caller.Status(m.ctx); !errors.Is(err, agent.ErrNoAgent) {
 		t.Errorf("nobody there: %v", err)
 	}
-	stop := run(t, func(ctx context.Context) error { return a.ServeLocal(ctx, dir) })
 	var s api.AgentStatus
-	for m.ctx.Err() == nil {
-		if s, err = caller.Status(m.ctx); !errors.Is(err, agent.ErrNoAgent) {
-			break
+	serve := func() (stop func() error) {
+		stop = run(t, func(ctx context.Context) error { return a.ServeLocal(ctx, dir) })
+		for m.ctx.Err() == nil {
+			if s, err = caller.Status(m.ctx); !errors.Is(err, agent.ErrNoAgent) {
+				break
+			}
+			runtime.Gosched()
 		}
-		runtime.Gosched()
+		return stop
 	}
+	stop := serve()
 	if err != nil || s.Self.Name != "alice" || len(s.Peers) != 1 {
 		t.Fatalf("status %+v, %v", s, err)
 	}
@@ -278,16 +282,29 @@ func local(t *testing.T, m *mesh, a *agent.Agent) {
 			t.Errorf("timeout %s: %v", d, err)
 		}
 	}
-	// What is asked ends with it, and the socket goes.
-	waiting := make(chan error, 1)
-	go func() { _, err := caller.WaitFor(m.ctx, "carol", time.Minute); waiting <- err }()
-	time.Sleep(10 * time.Millisecond) // not needed: the race it opens is the test's
-	began := time.Now()
-	if err := stop(); err != nil || time.Since(began) > 900*time.Millisecond {
-		t.Errorf("ended after %s with %v", time.Since(began), err)
-	}
-	if err := <-waiting; err == nil {
-		t.Error("a waiting call ended well")
+	// What is asked ends with it, and the socket goes. Of several ends one is not held up by
+	// the machine.
+	var took []time.Duration
+	for {
+		waiting := make(chan error, 1)
+		go func() { _, err := caller.WaitFor(m.ctx, "carol", time.Minute); waiting <- err }()
+		time.Sleep(10 * time.Millisecond) // not needed: the race it opens is the test's
+		began := time.Now()
+		if err := stop(); err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		took = append(took, time.Since(began))
+		if err := <-waiting; err == nil {
+			t.Error("a waiting call ended well")
+		}
+		if took[len(took)-1] < 900*time.Millisecond {
+			break
+		}
+		if len(took) == 5 {
+			t.Errorf("ended after %s", took)
+			break
+		}
+		stop = serve()
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket stays: %v", err)

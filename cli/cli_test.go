@@ -53,7 +53,7 @@ func privateDir(t *testing.T) string {
 
 func (s *shell) run(args ...string) (stdout, stderr string, exit int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
 	exit = Main(ctx, args, Streams{In: strings.NewReader(s.in), Out: &out, Err: &errs, Getenv: func(k string) string { return s.env[k] },

@@ -165,7 +165,7 @@ func TestOneAddressHasItsShareOfConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer over.Close()
-	over.SetReadDeadline(time.Now().Add(10 * time.Second))
+	over.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := over.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("the fourth connection: %v, want it closed", err)
 	}

@@ -277,7 +277,7 @@ func clients(t *testing.T, l *lab, services, dir, socks, dns string, ports map[s
 	}
 
 	curl := func(url string) string {
-		out, err := exec.Command("curl", "-sS", "--max-time", "20", "--socks5-hostname", socks, url).CombinedOutput()
+		out, err := exec.Command("curl", "-sS", "--max-time", "60", "--socks5-hostname", socks, url).CombinedOutput()
 		if err != nil {
 			return fmt.Sprintf("%v: %s", err, out)
 		}

@@ -80,7 +80,7 @@ func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 // run is a verb to its end.
 func (l *lab) run(args ...string) (stdout, stderr string, exit int) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, l.bin, args...)
 	cmd.Env = append(os.Environ(), l.env...)
@@ -143,6 +143,23 @@ func (l *lab) introduce(rules ...string) {
 		args = append(args, "--allow", r)
 	}
 	l.ok(args...)
+}
+
+// expires lets a policy end soon, and later where this machine takes longer than that to
+// say so: an end that has passed is refused.
+func (l *lab) expires(policy string, soon time.Duration, layout string) time.Time {
+	l.t.Helper()
+	for {
+		end := time.Now().Add(soon).UTC()
+		_, errs, exit := l.run("policy", "update", policy, "--expires", end.Format(layout), "--wait")
+		if exit == 0 {
+			return end
+		}
+		if time.Now().Before(end.Add(-time.Second)) || soon > patience {
+			l.t.Fatalf("policy %s: exit %d: %s", policy, exit, errs)
+		}
+		soon *= 2
+	}
 }
 
 // key creates an enrolment key and returns the file of its secret.

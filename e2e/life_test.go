@@ -59,7 +59,7 @@ func TestAPendingSystemGetsNothing(t *testing.T) {
 		t.Fatal("a pending system reaches a service")
 	}
 	l.ok("system", "approve", "laptop", "--wait")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	if !reaches(socks, "http://web.enclave:8080/", "hello") {
 		t.Error("the approved system does not reach the service")
 	}
@@ -103,7 +103,7 @@ func TestRevokeEndsAnAgent(t *testing.T) {
 	l.ok("tag", "add", "web", "mesh")
 	l.ok("tag", "add", "laptop", "mesh")
 	l.ok("policy", "create", "p", "--from", "mesh", "--to", "mesh", "--allow", "any", "--wait")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	l.ok("system", "revoke", "web", "--wait")
 	if exit := web.exits(10 * time.Second); exit != 4 || !strings.Contains(web.stderr(), "revoked") {
 		t.Errorf("the revoked agent: exit %d\n%s", exit, web.stderr())
@@ -137,12 +137,12 @@ func TestDisableCutsADownload(t *testing.T) {
 		if cut.with[0] == "policy" {
 			l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--wait")
 		}
-		l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+		l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 		c, err := net.Dial("tcp", forward)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if _, err := io.CopyN(io.Discard, c, 1<<20); err != nil {
 			t.Fatalf("the download does not start: %v", err)
 		}
@@ -180,7 +180,7 @@ func TestRealClients(t *testing.T) {
 	l.agent("laptop", "--socks", socks, "--http-proxy", proxy)
 	systems := l.connected(2)
 	l.introduce("tcp/8080", "udp/53")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 
 	if got := overSOCKS(t, socks, "web.enclave", 53, "ping me"); got != "ping me" {
 		t.Errorf("UDP through SOCKS5: %q", got)
@@ -199,7 +199,7 @@ func TestRealClients(t *testing.T) {
 		{"--proxy", "http://" + proxy, "http://web.enclave:8080/"},
 		{"--proxy", "http://" + proxy, "--proxytunnel", "http://web.enclave:8080/"},
 	} {
-		out, err := exec.Command(curl, append([]string{"-sS", "--max-time", "20"}, args...)...).CombinedOutput()
+		out, err := exec.Command(curl, append([]string{"-sS", "--max-time", "60"}, args...)...).CombinedOutput()
 		if err != nil || string(out) != "hello" {
 			t.Errorf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 		}
@@ -208,9 +208,9 @@ func TestRealClients(t *testing.T) {
 		{"--socks5-hostname", socks, "http://web.enclave:8081/"},    // no rule
 		{"--socks5-hostname", socks, "http://nobody.enclave:8080/"}, // no such name
 	} {
-		began := time.Now()
-		if out, err := exec.Command(curl, append([]string{"-sS", "--max-time", "20"}, args...)...).CombinedOutput(); err == nil || time.Since(began) > 5*time.Second {
-			t.Errorf("curl %s: %v after %s: %s", strings.Join(args, " "), err, time.Since(began), out)
+		cmd := exec.Command(curl, append([]string{"-sS", "--max-time", "60"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err == nil || cmd.ProcessState.ExitCode() == 28 { // it waited for all of its time
+			t.Errorf("curl %s: %v: %s", strings.Join(args, " "), err, out)
 		}
 	}
 }
@@ -243,7 +243,7 @@ func overSOCKS(t *testing.T, proxy, host string, port byte, says string) string 
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	answer := make([]byte, 2+10)
 	fmt.Fprint(c, "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00") // no password; associate 0.0.0.0:0
 	if _, err := io.ReadFull(c, answer); err != nil || answer[1] != 0 || answer[3] != 0 || answer[5] != 1 {
@@ -256,7 +256,7 @@ func overSOCKS(t *testing.T, proxy, host string, port byte, says string) string 
 	defer u.Close()
 	packet := append([]byte{0, 0, 0, 3, byte(len(host))}, host+string([]byte{0, port})+says...)
 	b := make([]byte, 2048)
-	for range 20 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if _, err := u.Write(packet); err != nil {
 			t.Fatal(err)
 		}

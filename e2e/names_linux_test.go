@@ -42,7 +42,7 @@ func TestNamesForRealClients(t *testing.T) {
 	}
 	addr := r.Addresses[0]
 	asked := func(server, name string) string { // the status and the addresses
-		out, _ := exec.Command("dig", "+tries=1", "+time=2", "+noall", "+comments", "+answer", "@"+server, name).Output()
+		out, _ := exec.Command("dig", "+tries=1", "+time=30", "+noall", "+comments", "+answer", "@"+server, name).Output()
 		status := ""
 		for line := range strings.Lines(string(out)) {
 			if _, rest, ok := strings.Cut(line, "status: "); ok {
@@ -70,7 +70,7 @@ func TestNamesForRealClients(t *testing.T) {
 
 	// getent reads the configuration, which is this mount namespace's alone.
 	conf := l.path("resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions attempts:1 timeout:2\n"), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\noptions attempts:1 timeout:30\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	getent := func(name string) (string, error) {
@@ -88,7 +88,7 @@ func TestNamesForRealClients(t *testing.T) {
 	if !reaches(socks, "http://x.apps.corp.test:8080/", "hello") {
 		t.Error("a record's name is not reached through the proxy")
 	}
-	if out, err := exec.Command("curl", "-sS", "--max-time", "10", "--socks5-hostname", socks, "http://web.corp.test:8080/").CombinedOutput(); err != nil && len(out) > 0 || err == nil && strings.TrimSpace(string(out)) != "hello" {
+	if out, err := exec.Command("curl", "-sS", "--max-time", "60", "--socks5-hostname", socks, "http://web.corp.test:8080/").CombinedOutput(); err != nil && len(out) > 0 || err == nil && strings.TrimSpace(string(out)) != "hello" {
 		t.Errorf("curl: %v, %s", err, out)
 	}
 
@@ -104,8 +104,7 @@ func TestNamesForRealClients(t *testing.T) {
 
 	// The end of a policy takes its names along with control gone.
 	l.ok("policy", "enable", "p", "--wait")
-	ends := time.Now().Add(6 * time.Second)
-	l.ok("policy", "update", "p", "--expires", ends.UTC().Format(time.RFC3339), "--wait")
+	ends := l.expires("p", 6*time.Second, time.RFC3339)
 	l.upProcess.kill()
 	l.decode(&r, "resolve", "web.corp.test", "--state", l.path("laptop"))
 	if r.Kind != "found" && time.Now().Before(ends.Truncate(time.Second)) {

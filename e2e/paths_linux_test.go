@@ -145,7 +145,7 @@ func TestTwoHomes(t *testing.T) {
 	l.ok("tag", "add", "laptop", "laptops")
 	began := time.Now()
 	l.ok("policy", "create", "p", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--allow", "icmp", "--wait")
-	out := l.ok("ping", "web", "--until-direct", "--interval", "100ms", "--count", "100", "--state", l.path("laptop"))
+	out := l.ok("ping", "web", "--until-direct", "--interval", "100ms", "--count", "600", "--state", l.path("laptop"))
 	t.Logf("direct %s after the policy: %s", time.Since(began).Round(time.Millisecond), lastLine(out))
 	for name, want := range map[string]string{"laptop": homes[0].outside, "web": homes[1].outside} {
 		until(t, 10*time.Second, name+" reaches its peer directly at "+want, func() bool {
@@ -219,7 +219,7 @@ func TestSymmetricHomes(t *testing.T) {
 	homes[1].startIn(l, "laptop")
 	l.connected(2)
 	l.introduce("tcp/8080")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	until(t, 60*time.Second, "the reason is known", func() bool {
 		route, _, why := peerRoute(l, "laptop")
 		return route == "relay" && why == "hard-nat"

@@ -152,6 +152,21 @@ func (p *process) exits(within time.Duration) int {
 // for does not wait longer.
 const patience = time.Minute
 
+// within does what takes little time, and up to five times where something held it up: what
+// waits too long does so each time.
+func within(t *testing.T, limit time.Duration, what string, do func()) {
+	t.Helper()
+	var took []time.Duration
+	for range 5 {
+		began := time.Now()
+		do()
+		if took = append(took, time.Since(began)); took[len(took)-1] <= limit {
+			return
+		}
+	}
+	t.Errorf("%s takes %v, each time more than %s", what, took, limit)
+}
+
 // until polls ok; separate processes leave no one event to wait for.
 func until(t *testing.T, within time.Duration, what string, ok func() bool) {
 	t.Helper()

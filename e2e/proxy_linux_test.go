@@ -29,7 +29,7 @@ func TestBehindAnInterceptingProxy(t *testing.T) {
 	const addr = "10.9.9.1" // proxies are never asked about loopback
 	here(t).withoutUDP()
 	here(t).ip("addr add " + addr + "/32 dev lo")
-	at, upgrades, refused := interceptingProxy(t, addr, "ann:pw")
+	at, upgrades, refused := interceptingProxy(t, addr, "ann:sesame-open")
 	l := emptyLab(t)
 	l.serve(l.start("up", "up", "--json", "--state", l.path("up"), "--listen", addr+":0", "--stun", "127.0.0.1:0"))
 	plain := l.env
@@ -44,21 +44,21 @@ func TestBehindAnInterceptingProxy(t *testing.T) {
 		t.Errorf("a password in the log: %s", stuck.stderr())
 	}
 
-	env("http://ann:pw@" + at)
+	env("http://ann:sesame-open@" + at)
 	socks := freePort(t)
 	l.enrolling("web", key, "--expose", "8080="+greeter(t, "hello"))
 	l.enrolling("laptop", key, "--socks", socks)
 	l.env = plain
 	l.connected(2)
 	l.introduce("tcp/8080")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	if !reaches(socks, "http://web.enclave:8080/", "hello") {
 		t.Error("the service does not answer through the proxy")
 	}
 	if out := l.ok("ping", "web", "--state", l.path("laptop"), "--count", "1"); !strings.Contains(out, "via relay ") {
 		t.Errorf("ping says %q", out)
 	}
-	if out := l.ok("agent", "status", "--state", l.path("laptop")); strings.Count(out, "(by proxy "+at+", as a WebSocket)") != 2 || strings.Contains(out, "pw") {
+	if out := l.ok("agent", "status", "--state", l.path("laptop")); strings.Count(out, "(by proxy "+at+", as a WebSocket)") != 2 || strings.Contains(out, "sesame") {
 		t.Errorf("status says %q", out)
 	}
 	if n := upgrades.Load(); n < 4 { // control and relay, for each of the two

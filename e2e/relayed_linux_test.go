@@ -22,7 +22,7 @@ func TestWithoutUDP(t *testing.T) {
 	l.introduce("tcp/8080")
 	works := func() {
 		t.Helper()
-		l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+		l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 		if !reaches(socks, "http://web.enclave:8080/", "hello") {
 			t.Error("the service does not answer over the relay")
 		}

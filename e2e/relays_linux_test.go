@@ -46,7 +46,7 @@ func TestRelaysChange(t *testing.T) {
 	l.enrolling("laptop", key, "--forward", forward+"=web.enclave:8080")
 	l.connected(2)
 	l.introduce("tcp/8080")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	carrier := func() *relayProcess {
 		t.Helper()
 		var s struct{ Peers []struct{ Route, Via string } }
@@ -120,12 +120,12 @@ func TestARelayMoves(t *testing.T) {
 	l.enrolling("laptop", key)
 	l.connected(2)
 	l.introduce("icmp")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	first.cmd.Process.Signal(syscall.SIGTERM)
 	first.exits(10 * time.Second)
 	_, at := serve("moved")
 	until(t, 10*time.Second, "control knows where the relay is", func() bool { return strings.Contains(l.ok("relays", "list"), at) })
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "30s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	if out := l.ok("audit", "list"); strings.Count(out, "relay.move") != 1 {
 		t.Errorf("the audit trail says %q", out)
 	}

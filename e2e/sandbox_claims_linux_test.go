@@ -117,7 +117,7 @@ func TestAKilledHostLeavesNothingOfItsRuns(t *testing.T) {
 	select {
 	case conn = <-held:
 		defer conn.Close()
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("the run does not call\n%s", p.stderr())
 	}
 
@@ -175,7 +175,7 @@ func TestAKilledHostLeavesNothingOfItsRuns(t *testing.T) {
 		flows, err := e.api.Flows(t.Context())
 		return err == nil && len(flows) == 0
 	})
-	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(patience))
 	var end error
 	for b := make([]byte, 16); end == nil; {
 		_, end = conn.Read(b)

@@ -30,7 +30,7 @@ func TestOperatorsSession(t *testing.T) {
 	l.ok("tag", "add", "web", "servers")
 	l.ok("tag", "add", "laptop", "laptops")
 	l.ok("policy", "create", "Web for laptops", "--from", "laptops", "--to", "servers", "--allow", "tcp/8080", "--allow", "tcp/7", "--wait")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 
 	for _, proxy := range []string{"socks5h://" + socks, "http://" + httpProxy} {
 		status, body, err := fetch(through(proxy), "http://web.enclave:8080/")
@@ -56,7 +56,7 @@ func TestOperatorsSession(t *testing.T) {
 	// Everything is killed, and comes back from its state.
 	laptopProcess.kill()
 	l.agent("laptop", laptop...)
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	if _, body, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/"); err != nil || body != "hello over the overlay" {
 		t.Errorf("after kill -9 of the laptop: %q %v", body, err)
 	}

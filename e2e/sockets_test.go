@@ -20,7 +20,7 @@ func freePort(t *testing.T) string {
 
 func through(proxy string) *http.Client {
 	u, _ := url.Parse(proxy)
-	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Proxy: http.ProxyURL(u), DisableKeepAlives: true}}
+	return &http.Client{Timeout: patience, Transport: &http.Transport{Proxy: http.ProxyURL(u), DisableKeepAlives: true}}
 }
 
 func fetch(c *http.Client, url string) (int, string, error) {
@@ -73,7 +73,7 @@ func talk(t *testing.T, addr string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(15 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	fmt.Fprint(c, "there and back")
 	_ = c.(*net.TCPConn).CloseWrite()
 	if got, err := io.ReadAll(c); err != nil || string(got) != "there and back" {

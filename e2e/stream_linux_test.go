@@ -28,7 +28,7 @@ func TestStraightByTCP(t *testing.T) {
 	l.enrolling("laptop", key, "--forward", forward+"=web.enclave:8080")
 	l.connected(2)
 	l.introduce("tcp/8080")
-	out := l.ok("ping", "web", "--until-direct", "--count", "20", "--interval", "500ms", "--state", l.path("laptop"))
+	out := l.ok("ping", "web", "--until-direct", "--count", "120", "--interval", "500ms", "--state", l.path("laptop"))
 	if !strings.Contains(out, "direct (tcp) via "+listens) {
 		t.Errorf("ping says %q", out)
 	}

@@ -128,7 +128,7 @@ func (l *lab) pair() (reach func() error) {
 	l.agent("laptop", "--socks", socks)
 	l.connected(2)
 	l.introduce("tcp/8080")
-	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "20s")
+	l.ok("waitfor", "web", "--state", l.path("laptop"), "--timeout", "1m")
 	reach = func() error {
 		_, body, err := fetch(through("socks5h://"+socks), "http://web.enclave:8080/")
 		if err == nil && body != "still here" {

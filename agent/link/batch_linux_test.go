@@ -51,7 +51,7 @@ func many(n, size int) (sizes []int) {
 // take receives n datagrams and compares them.
 func take(t *testing.T, s *socket, want [][]byte) (messages int) {
 	t.Helper()
-	_ = s.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = s.SetReadDeadline(time.Now().Add(time.Minute))
 	for len(want) > 0 {
 		data, size, _, err := s.batch.receive()
 		if err != nil {

@@ -173,7 +173,7 @@ func dialUDP(t *testing.T, to string) net.Conn {
 
 func receive(t *testing.T, c *net.UDPConn) string {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 	b := make([]byte, 2000)
 	n, err := c.Read(b)
 	if err != nil {

@@ -59,7 +59,7 @@ func start(t testing.TB, run func(context.Context) error) (stop func()) {
 				if err != nil {
 					t.Errorf("run: %v", err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("run did not end with its context")
 			}
 		})
@@ -77,7 +77,7 @@ func noLeaks(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		buf := make([]byte, 1<<20)
-		for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
+		for end := time.Now().Add(time.Minute); ; runtime.Gosched() {
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			mine := 0
 			for g := range strings.SplitSeq(stacks, "\n\n") {
@@ -132,7 +132,7 @@ func accepted(t testing.TB, l net.Listener) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -143,7 +143,7 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c.(*net.TCPConn)
 }
 

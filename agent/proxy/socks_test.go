@@ -138,7 +138,7 @@ func TestUDPAssociate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	u.SetDeadline(time.Now().Add(10 * time.Second))
+	u.SetDeadline(time.Now().Add(time.Minute))
 	buf := make([]byte, 2000)
 	exchange := func(name, text string) {
 		t.Helper()

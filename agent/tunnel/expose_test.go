@@ -59,7 +59,7 @@ func TestForwardToExpose(t *testing.T) {
 			}
 			for _, x := range []net.Conn{c, s} {
 				t.Cleanup(func() { x.Close() })
-				x.SetDeadline(time.Now().Add(10 * time.Second))
+				x.SetDeadline(time.Now().Add(time.Minute))
 			}
 			return c.(*net.TCPConn), s.(*net.TCPConn)
 		}

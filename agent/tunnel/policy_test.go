@@ -60,7 +60,7 @@ func TestDeniedDialIsRefusedAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer u.Close()
-		u.SetDeadline(time.Now().Add(10 * time.Second))
+		u.SetDeadline(time.Now().Add(time.Minute))
 		io.WriteString(u, "query")
 		if _, err := u.Read(make([]byte, 10)); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("a denied datagram: %v", err)
@@ -83,8 +83,8 @@ func TestCutResetsBothEnds(t *testing.T) {
 			t.Fatalf("%d cuts", len(cuts))
 		}
 		r.b.Inject(cuts[0].Local, cuts[0].Remote)
-		client.SetReadDeadline(time.Now().Add(5 * time.Second))
-		server.SetReadDeadline(time.Now().Add(5 * time.Second))
+		client.SetReadDeadline(time.Now().Add(time.Minute))
+		server.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the receiver's end: %v", err)
 		}
@@ -102,7 +102,7 @@ func TestUnknownFlowIsReset(t *testing.T) {
 		r.tableB.Update(nil, "test", time.Now()) // its cuts are not injected
 		r.tableB.Update(r.ofPeer, "test", time.Now())
 		io.WriteString(client, "late")
-		client.SetReadDeadline(time.Now().Add(5 * time.Second))
+		client.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Error(err)
 		}

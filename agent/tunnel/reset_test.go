@@ -93,7 +93,7 @@ func TestStockResetEndsBothEnds(t *testing.T) {
 	client, server := connect(t, a, b, 80)
 	a.stack.(*stock).reset(tcpFlow{addrPort(client.LocalAddr()), addrPort(client.RemoteAddr())})
 	for name, c := range map[string]net.Conn{"own": client, "far": server} {
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("the %s end: %v", name, err)
 		}
@@ -132,7 +132,7 @@ func TestCloseEndsEverySocket(t *testing.T) {
 				if err == nil || errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("a wait ended with %v", err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("a wait outlives the tunnel")
 			}
 		}
@@ -230,7 +230,7 @@ func TestAResetIsNoEndAfterAWrite(t *testing.T) {
 		client.(*TCPConn).SetLinger(0)
 		client.Close()
 		var err error
-		for deadline := time.Now().Add(5 * time.Second); err == nil && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(time.Minute); err == nil && time.Now().Before(deadline); {
 			_, err = io.WriteString(server, "x")
 		}
 		if !errors.Is(err, syscall.ECONNRESET) {
@@ -277,7 +277,7 @@ func TestLingerZeroResetsInAnyState(t *testing.T) {
 				prepare(client, server)
 				client.(*TCPConn).SetLinger(0)
 				client.Close()
-				server.SetDeadline(time.Now().Add(5 * time.Second))
+				server.SetDeadline(time.Now().Add(time.Minute))
 				_, err := io.Copy(io.Discard, server)
 				if err == nil { // the end of data came before; a write tells the rest
 					for err == nil {
@@ -299,7 +299,7 @@ func TestAbortResetsPeers(t *testing.T) {
 		a, b := newPair(t, on)
 		_, server := connect(t, a, b, 80)
 		a.stack.Abort()
-		server.SetDeadline(time.Now().Add(5 * time.Second))
+		server.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatal(err)
 		}
@@ -313,7 +313,7 @@ func TestCloseResetsPeers(t *testing.T) {
 		a, b := newPair(t, on)
 		_, server := connect(t, a, b, 80)
 		a.Close()
-		server.SetDeadline(time.Now().Add(5 * time.Second))
+		server.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatal(err)
 		}
@@ -352,7 +352,7 @@ func TestInjectedResetAbortsBothEnds(t *testing.T) {
 		remote := craftReset(client.LocalAddr(), b.at(80), seq, ack)
 		a.Inject([][]byte{local}, [][]byte{remote})
 		for name, c := range map[string]net.Conn{"local": client, "remote": server} {
-			c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			c.SetReadDeadline(time.Now().Add(time.Minute))
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("%s end: %v, want a reset", name, err)
 			}

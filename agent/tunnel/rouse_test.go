@@ -55,7 +55,7 @@ func TestPeersAreRousedByWhoTalks(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := make([]byte, 5)
-		client.SetReadDeadline(now.Add(20 * time.Second))
+		client.SetReadDeadline(now.Add(time.Minute))
 		if _, err := io.ReadFull(client, got); err != nil || string(got) != "later" {
 			t.Fatalf("%q, %v", got, err)
 		}

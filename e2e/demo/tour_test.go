@@ -54,19 +54,19 @@ func TestTour(t *testing.T) {
 		}
 		do, own := persons[i]
 		if !own {
-			sight(i, "nothing to do in the lab", acts, 10*time.Second)
+			sight(i, "nothing to do in the lab", acts, time.Minute)
 			do = act
 		}
 		if err := do(t.Context()); err != nil {
 			t.Fatalf("%s: %v", step.Title, err)
 		}
 		if twice[i] {
-			sight(i, "nothing to mend", acts, 20*time.Second)
+			sight(i, "nothing to mend", acts, time.Minute)
 			if err := tr.Act(t.Context()); err != nil {
 				t.Fatalf("%s: %v", step.Title, err)
 			}
 		}
-		s := sight(i, "not noticed", done, 75*time.Second)
+		s := sight(i, "not noticed", done, 3*time.Minute)
 		t.Logf("%d. %s: %s", i+1, step.Title, strings.Join(s.Lines, " | "))
 	}
 	// Back to a step that another one has undone.

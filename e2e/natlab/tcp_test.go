@@ -45,7 +45,7 @@ func echo(t *testing.T, h *Host, port uint16) {
 
 // talk says text on c and wants it back.
 func talk(c net.Conn, text string) error {
-	c.SetDeadline(time.Now().Add(2 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, text); err != nil {
 		return err
 	}

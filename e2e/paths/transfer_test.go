@@ -43,7 +43,7 @@ func newTransfer(t *testing.T) *transfer {
 	if testing.Short() {
 		t.Skip("TCP over the simulated internet needs the wall clock")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	x := &transfer{t: t, ctx: ctx, net: natlab.New(natlab.Config{Seed: baseSeed()}).Start(),
 		stop: make(chan struct{}), sent: make(chan ending, 1), received: make(chan ending, 1)}

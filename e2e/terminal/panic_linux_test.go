@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"enclave/tui"
 	"enclave/tui/screen"
@@ -57,13 +56,13 @@ func TestAPanicLeavesTheTerminalAsItWas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := term.Wait(20 * time.Second); err != nil {
+		if err := term.Wait(soon); err != nil {
 			t.Error(err)
 		}
-		if err := term.WaitFor("it ended: the terminal UI broke", 5*time.Second); err != nil {
+		if err := term.WaitFor("it ended: the terminal UI broke", soon); err != nil {
 			t.Error(err)
 		}
-		if err := term.LeftAsFound(5 * time.Second); err != nil {
+		if err := term.LeftAsFound(soon); err != nil {
 			t.Errorf("%s: %v", how, err)
 		}
 		term.Close()

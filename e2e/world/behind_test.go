@@ -21,7 +21,7 @@ func TestHoursEndAFlowThroughAGateway(t *testing.T) {
 	t.Parallel() // it waits for the next minute
 	var edge time.Time
 	o := newOffice(t, 1, func(o *office, p *wire.Policy) {
-		edge = time.Now().UTC().Add(5 * time.Second).Truncate(time.Minute).Add(time.Minute)
+		edge = time.Now().UTC().Add(20 * time.Second).Truncate(time.Minute).Add(time.Minute)
 		clock := func(at time.Time) string { return at.Format("15:04") }
 		p.ActiveHours = wire.Windows{{Zone: "UTC", Days: []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, Start: clock(edge.Add(-2 * time.Hour)), End: clock(edge)}}
 	})
@@ -29,7 +29,7 @@ func TestHoursEndAFlowThroughAGateway(t *testing.T) {
 	o.must(err)
 	defer c.Close()
 	o.echoes(c)
-	c.SetReadDeadline(edge.Add(20 * time.Second))
+	c.SetReadDeadline(edge.Add(time.Minute))
 	_, err = c.Read(make([]byte, 1))
 	late := time.Since(edge)
 	if !errors.Is(err, syscall.ECONNRESET) || late < 0 {
@@ -69,7 +69,7 @@ func TestIPv6ThroughAGateway(t *testing.T) {
 	u, err := o.laptop.DialContext(o.ctx, "udp", netip.AddrPortFrom(at, 53).String())
 	o.must(err)
 	defer u.Close()
-	u.SetDeadline(time.Now().Add(20 * time.Second))
+	u.SetDeadline(time.Now().Add(time.Minute))
 	u.Write([]byte("x"))
 	buf := make([]byte, 100)
 	if n, err := u.Read(buf); err != nil || n == 0 {

@@ -41,7 +41,7 @@ func newOffice(t *testing.T, n int, edit func(o *office, p *wire.Policy)) *offic
 		t.Skip("TCP over the simulated internet needs the wall clock")
 	}
 	o := &office{t: t}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	o.ctx = ctx
 	lab := natlab.New(natlab.Config{Seed: 11}).Start()
@@ -151,7 +151,7 @@ func (o *office) open(addr string) (net.Conn, string, error) {
 // echoes reports whether a flow still carries.
 func (o *office) echoes(c net.Conn) {
 	o.t.Helper()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, 4)
 	if _, err := c.Write([]byte("ping")); err != nil {
 		o.t.Fatalf("the flow has ended: %v", err)
@@ -164,7 +164,7 @@ func (o *office) echoes(c net.Conn) {
 // wasReset wants the sender's end of a flow that was cut to be told so.
 func (o *office) wasReset(c net.Conn) {
 	o.t.Helper()
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		o.t.Errorf("the sender's end was told %v, want a reset", err)
 	}
@@ -217,7 +217,7 @@ func TestAGatewayCarries(t *testing.T) {
 	d, err := o.laptop.DialContext(o.ctx, "udp", o.addr(53))
 	o.must(err)
 	defer d.Close()
-	d.SetDeadline(time.Now().Add(20 * time.Second))
+	d.SetDeadline(time.Now().Add(time.Minute))
 	d.Write([]byte("query"))
 	buf := make([]byte, 100)
 	if n, err := d.Read(buf); err != nil || string(buf[:n]) != "query" {

@@ -40,7 +40,7 @@ func newRelayedAt(t *testing.T, listen string) *relayed {
 	}
 	s := &relayed{failed: make(chan error, 2)}
 	s.t = t
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	s.ctx = ctx
 	lab := natlab.New(natlab.Config{Seed: 11}).Start()

@@ -21,7 +21,7 @@ func TestAgentsFindARollback(t *testing.T) {
 	if testing.Short() {
 		t.Skip("TCP over the simulated internet needs the wall clock")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	lab := natlab.New(natlab.Config{Seed: 1}).Start()
 	defer lab.Close()
