@@ -150,14 +150,6 @@ func newSite(t *testing.T, seed func(*store.Store, store.Change)) *site {
 			t.Fatal(err)
 		}
 		by := store.Change{By: "test", At: time.Now()}
-		_, err = st.CreateKey(t.Context(), by, store.KeyParams{Name: "first key", Automatic: true, Secret: enrol.Secret(s.first.EnrolmentKey).Hash()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = st.CreateToken(t.Context(), by, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: admin.Token(s.first.Token).Hash()})
-		if err != nil {
-			t.Fatal(err)
-		}
 		seed(st, by)
 		if err := st.Close(); err != nil {
 			t.Fatal(err)

@@ -91,7 +91,7 @@ type firstLine struct {
 	URL          string `json:"url"`
 	TokenFile    string `json:"token_file"`
 	Fingerprint  string `json:"ca_fingerprint"`
-	EnrolmentKey string `json:"enrolment_key,omitempty"` // of the first start only
+	EnrolmentKey string `json:"enrolment_key,omitempty"` // the first, until somebody has enrolled with it
 	IdentityFile string `json:"identity_file,omitempty"` // opens the state, and lies in it
 	Converted    bool   `json:"sealed_now,omitempty"`    // the state was in clear until this start
 }
@@ -101,8 +101,9 @@ func (a *app) up() *cobra.Command {
 	c := f.flags(&cobra.Command{Use: "up", Short: "Run control plane and relay on this machine",
 		Long: `Runs the control plane and a relay in one process on one TCP port, and STUN on UDP. The
 first start makes the organisation, prints the fingerprint of its root and an enrolment
-key once, and leaves the administrator's token and a context file in --state, by which
-the other verbs find the API.`,
+key, and leaves the administrator's token and a context file in --state, by which the
+other verbs find the API. Later starts print that key again until somebody has enrolled
+with it, or it was deleted.`,
 		Example: "  enclave up --state lab --listen 127.0.0.1:8443 --stun 127.0.0.1:3478",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(c.Context())
@@ -182,10 +183,7 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 	if err := writeContext(dir, apiContext{URL: url, TokenFile: tokenFile, Fingerprint: c.Fingerprint()}); err != nil {
 		return err
 	}
-	line := firstLine{URL: url, TokenFile: filepath.Join(dir, tokenFile), Fingerprint: c.Fingerprint()}
-	if first := c.First(); first != nil {
-		line.EnrolmentKey = first.EnrolmentKey
-	}
+	line := firstLine{URL: url, TokenFile: filepath.Join(dir, tokenFile), Fingerprint: c.Fingerprint(), EnrolmentKey: c.EnrolmentKey()}
 	how := c.Sealed()
 	line.IdentityFile, line.Converted = besideState(dir, how.Opened), how.Converted
 	if a.json {
@@ -198,7 +196,7 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 		a.printf("Enrol more systems with a key: enclave key create --name NAME --state %s\n", dir)
 		return nil
 	}
-	a.printf("  first enrolment key     %s   (shown once; approves automatically)\n\n", line.EnrolmentKey)
+	a.printf("  first enrolment key     %s   (shown until it is used; approves automatically)\n\n", line.EnrolmentKey)
 	a.printf("Next, in other terminals, with that key in a file named key:\n")
 	for _, name := range []string{"web --expose 8080=127.0.0.1:9000", "laptop --socks 127.0.0.1:1080"} {
 		a.printf("  enclave agent --state %s --control %s --ca-fingerprint %s --key-file key --name %s\n", firstWord(name), line.URL, line.Fingerprint, name)
@@ -207,7 +205,7 @@ func (a *app) announce(dir, url string, c *node.Control) error {
 	a.printf("  enclave policy create \"Web for laptops\" --from laptops --to servers --allow tcp/8080 --wait --state %s\n", dir)
 	a.printf("  curl --socks5-hostname 127.0.0.1:1080 http://web.enclave:8080/\n")
 	if out, ok := a.Out.(*guard); ok {
-		return out.lost() // a key that nobody has seen does not come into force
+		return out.lost() // nobody has seen the key; the next start shows it again
 	}
 	return nil
 }

@@ -164,9 +164,9 @@ func eachSecret(ctx context.Context, conn *sql.Conn, f func(place string, value 
 	return nil
 }
 
-// eachAuditSecret does the same for the keys of the audit trail, which were never in
-// clear.
-func eachAuditSecret(ctx context.Context, conn *sql.Conn, f func(place string, value []byte) ([]byte, error)) error {
+// eachSealed does the same for what was never in clear: the keys of the audit trail and the
+// secrets of enrolment keys that are still shown.
+func eachSealed(ctx context.Context, conn *sql.Conn, f func(place string, value []byte) ([]byte, error)) error {
 	type secret struct {
 		place, query string
 		args         []any
@@ -190,6 +190,18 @@ func eachAuditSecret(ctx context.Context, conn *sql.Conn, f func(place string, v
 		x := secret{query: "UPDATE audit_subjects SET secret = ? WHERE org_id = ? AND key = ?"}
 		err := scan(&org, &key, &x.value)
 		x.place, x.args = subjectSecret(org, key), []any{org, key}
+		list = append(list, x)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = rows(ctx, conn, "SELECT org_id, id, secret FROM enrolment_keys WHERE secret IS NOT NULL", nil, func(scan func(...any) error) error {
+		var org wire.OrgID
+		var id wire.KeyID
+		x := secret{query: "UPDATE enrolment_keys SET secret = ? WHERE org_id = ? AND id = ?"}
+		err := scan(&org, &id, &x.value)
+		x.place, x.args = keySecret(org, id), []any{org, id}
 		list = append(list, x)
 		return err
 	})

@@ -174,7 +174,7 @@ func (w *writing) freeKeys(ctx context.Context, k *wire.Keys) error {
 // the update, however soon before, would let two machines share the last use.
 func (w *writing) useKey(ctx context.Context, secret SecretHash, admit Admit, kinds ...string) (k Key, err error) {
 	now := w.c.At.UnixNano()
-	err = w.QueryRowContext(ctx, `UPDATE enrolment_keys SET used = used + 1, uses_left = uses_left - 1, last_used = ?1
+	err = w.QueryRowContext(ctx, `UPDATE enrolment_keys SET used = used + 1, uses_left = uses_left - 1, last_used = ?1, secret = NULL
 		WHERE org_id = ?2 AND secret_hash = ?3 AND kind IN (?4, ?5) AND enabled
 		AND (uses_left IS NULL OR uses_left > 0) AND (expires_at IS NULL OR expires_at > ?1)
 		RETURNING id, kind, automatic, retention, sources`, now, w.org, secret[:], kinds[0], kinds[len(kinds)-1]).

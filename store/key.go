@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,6 +49,10 @@ type KeyParams struct {
 	Expires   End
 	Sources   []string // as control/policy reads ranges; whether they make sense is the caller's to check
 	Secret    SecretHash
+	// Shown is the secret itself where it is to be shown again until somebody has enrolled
+	// with it; it is kept sealed until then. Empty, as it is for all keys but the first:
+	// only the hash is kept.
+	Shown string
 }
 
 // DefaultRetention is how long an ephemeral system stays after it disconnects.
@@ -74,10 +80,16 @@ func (s *Store) CreateKey(ctx context.Context, c Change, p KeyParams) (Key, erro
 		return Key{}, err
 	}
 	_, err = s.change(ctx, "create key", c, func(w *writing) error {
+		var shown []byte
+		if p.Shown != "" {
+			if shown, err = s.keys.Seal(keySecret(w.org, k.ID), []byte(p.Shown)); err != nil {
+				return err
+			}
+		}
 		_, err := w.ExecContext(ctx, `INSERT INTO enrolment_keys
-			(org_id, id, name, kind, automatic, secret_hash, uses_left, retention, expires_at, expires_local, expiry_action, sources, created_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.org, k.ID, k.Name, k.Kind, k.Automatic, p.Secret[:], k.UsesLeft,
-			int64(k.Retention), instant(k.ExpiresAt), local, k.ExpiryAction, sources, c.At.UnixNano())
+			(org_id, id, name, kind, automatic, secret_hash, uses_left, retention, expires_at, expires_local, expiry_action, sources, created_at, secret)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.org, k.ID, k.Name, k.Kind, k.Automatic, p.Secret[:], k.UsesLeft,
+			int64(k.Retention), instant(k.ExpiresAt), local, k.ExpiryAction, sources, c.At.UnixNano(), shown)
 		if err != nil {
 			return err
 		}
@@ -89,6 +101,36 @@ func (s *Store) CreateKey(ctx context.Context, c Change, p KeyParams) (Key, erro
 		return w.record(ctx, "key.create", "key:"+string(k.ID), k.detail())
 	})
 	return k, err
+}
+
+// keySecret is the place of a key's secret, to which its sealing binds it.
+func keySecret(org wire.OrgID, id wire.KeyID) string {
+	return "enrolment_keys/" + string(org) + "/" + string(id) + "/secret"
+}
+
+// ShownSecret returns the secret of the key that is to be shown still: made with
+// KeyParams.Shown, with nobody enrolled by it, and in force at the instant at. It is empty
+// where there is none.
+func (s *Store) ShownSecret(ctx context.Context, at time.Time) (secret string, err error) {
+	err = s.view(ctx, "read the first key", func(r reader, org wire.OrgID) error {
+		var id wire.KeyID
+		var sealed []byte
+		err := r.QueryRowContext(ctx, `SELECT id, secret FROM enrolment_keys WHERE org_id = ? AND secret IS NOT NULL AND enabled
+			AND (expires_at IS NULL OR expires_at > ?) ORDER BY created_at, id LIMIT 1`, org, at.UnixNano()).Scan(&id, &sealed)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if sealed, err = s.keys.Open(keySecret(org, id), sealed); err != nil {
+			return fmt.Errorf("%w: secret of key %s: %w", ErrDamaged, id, err)
+		}
+		secret = string(sealed)
+		clear(sealed)
+		return nil
+	})
+	return secret, err
 }
 
 // detail is what the log keeps of a new key: everything that says whom it lets in.

@@ -222,7 +222,7 @@ func (s *Store) PoliciesAfter(ctx context.Context, made time.Time, id wire.Polic
 		at = made.UnixNano()
 	}
 	err = s.view(ctx, "list policies", func(r reader, org wire.OrgID) (err error) {
-		list, err = readPolicies(ctx, r, `AND id IN (SELECT id FROM policies NOT INDEXED WHERE org_id = ? AND (created_at, id) > (?, ?)
+		list, err = readPolicies(ctx, r, `AND id IN (SELECT id FROM policies INDEXED BY policies_by_making WHERE org_id = ? AND (created_at, id) > (?, ?)
 			ORDER BY created_at, id LIMIT ?)`, org, org, at, id, n)
 		return err
 	})

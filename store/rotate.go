@@ -143,7 +143,7 @@ func (s *Store) resealRows(ctx context.Context) error {
 		return s.keys.Seal(place, secret)
 	}
 	if err = eachSecret(ctx, conn, again); err == nil {
-		err = eachAuditSecret(ctx, conn, again)
+		err = eachSealed(ctx, conn, again)
 	}
 	if err != nil {
 		return errors.Join(err, run(context.WithoutCancel(ctx), conn, "ROLLBACK"))

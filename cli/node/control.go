@@ -34,7 +34,7 @@ type ControlConfig struct {
 	SVIDLife    time.Duration // of a new organisation; 0 is the default
 	Version     string
 	Logger      *slog.Logger
-	// KeepFirst is given the secrets of a first start, which are in force when Run serves;
+	// KeepFirst is given the administrator's token of a first start before it is in force;
 	// an error stops the start. May be nil.
 	KeepFirst func(*First) error
 	// Opened is told of the store when it was opened, at the start and after a lock, so
@@ -50,12 +50,11 @@ type SharedRelay struct {
 	Serve func(*tls.Conn)
 }
 
-// First is what the first start makes. The secrets are shown once; only their hashes
-// are kept.
+// First is what the first start makes.
 type First struct {
-	Token        string // of the first administrator
+	Token        string // of the first administrator; only its hash is kept
 	Fingerprint  string // of the organisation's root
-	EnrolmentKey string // approves automatically
+	EnrolmentKey string // approves automatically; kept sealed until somebody has enrolled with it
 }
 
 // Control is a control plane ready to run.
@@ -64,6 +63,7 @@ type Control struct {
 	store  *store.Store
 	server *control.Server
 	first  *First
+	key    string // to be shown
 	print  string
 	host   string
 	plan   *plan
@@ -138,8 +138,11 @@ func (c *Control) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(tokens) == 0 { // the first start, or one that ended before it served
-		if err := c.makeFirst(); err != nil {
+	if c.key, err = c.store.ShownSecret(ctx, now); err != nil {
+		return err
+	}
+	if len(tokens) == 0 { // the first start, or one after a first that was killed
+		if err := c.makeFirst(ctx, store.Change{By: by, At: now}); err != nil {
 			return err
 		}
 	}
@@ -166,29 +169,26 @@ func (c *Control) initialise(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// makeFirst makes the secrets of the first administrator and the first key, and hands them
-// to KeepFirst.
-func (c *Control) makeFirst() error {
-	c.first = &First{Token: string(admin.NewToken()), Fingerprint: c.print, EnrolmentKey: string(enrol.NewSecret())}
-	if c.cfg.KeepFirst == nil {
-		return nil
+// makeFirst makes the first key and the first administrator's token, the token last: a
+// store without one has not had its first start. Both are in force before anybody sees
+// them, so that what was seen counts whenever the process is killed; the key is kept
+// sealed and shown again by every start until somebody has enrolled with it, so that none
+// is lost that nobody has seen (docs/decisions/0217).
+func (c *Control) makeFirst(ctx context.Context, change store.Change) error {
+	if c.key == "" {
+		c.key = string(enrol.NewSecret())
+		if _, err := c.store.CreateKey(ctx, change, store.KeyParams{Name: "first key", Automatic: true, Secret: enrol.Secret(c.key).Hash(), Shown: c.key}); err != nil {
+			return err
+		}
 	}
-	return c.cfg.KeepFirst(c.first)
-}
-
-// admitFirst puts the secrets of a first start in force, the token last: a store without
-// one makes others. Whoever calls Run has shown them, so that a start which ends before
-// that, at whatever instant, is followed by one that shows some, and never by a store
-// whose key nobody has seen.
-func (c *Control) admitFirst(ctx context.Context) error {
-	if c.first == nil {
-		return nil
+	token := admin.NewToken()
+	c.first = &First{Token: string(token), Fingerprint: c.print, EnrolmentKey: c.key}
+	if c.cfg.KeepFirst != nil {
+		if err := c.cfg.KeepFirst(c.first); err != nil {
+			return err
+		}
 	}
-	change := store.Change{By: by, At: time.Now()}
-	if _, err := c.store.CreateKey(ctx, change, store.KeyParams{Name: "first key", Automatic: true, Secret: enrol.Secret(c.first.EnrolmentKey).Hash()}); err != nil {
-		return err
-	}
-	_, err := c.store.CreateToken(ctx, change, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: admin.Token(c.first.Token).Hash()})
+	_, err := c.store.CreateToken(ctx, change, store.TokenParams{Name: "first administrator", Scopes: []string{string(admin.All)}, Secret: token.Hash()})
 	return err
 }
 
@@ -211,6 +211,10 @@ func NewAdministrator(ctx context.Context, dir string, ids []seal.Identity, now 
 // First is what this start made; nil unless it was the first.
 func (c *Control) First() *First { return c.first }
 
+// EnrolmentKey is the first key for as long as nobody has enrolled with it, and empty
+// after that.
+func (c *Control) EnrolmentKey() string { return c.key }
+
 // Fingerprint is that of the organisation's root.
 func (c *Control) Fingerprint() string { return c.print }
 
@@ -225,14 +229,8 @@ func (c *Control) RelayKey(ctx context.Context) (string, error) {
 	return string(secret), err
 }
 
-// Run puts in force what First has told, serves until ctx ends, then closes the store.
+// Run serves until ctx ends, then closes the store.
 func (c *Control) Run(ctx context.Context) error {
-	if err := c.admitFirst(ctx); err != nil {
-		if ctx.Err() != nil {
-			err = nil // it ended before it began
-		}
-		return errors.Join(err, c.Close())
-	}
 	front := control.NewFront(c.server, c.reopen)
 	c.server = nil // the front's: a state that is locked must leave nothing behind
 	g, ctx := errgroup.WithContext(ctx)
