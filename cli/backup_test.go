@@ -133,6 +133,31 @@ func TestDoctor(t *testing.T) {
 	if code, all := ask(); code != 0 || all["pages"].Verdict != blank {
 		t.Errorf("%d: %+v", code, all["pages"])
 	}
+	// an upgrade's backup counts, and a schedule's that is newer counts more; old is old
+	kept := filepath.Join(dir, store.BackupDir)
+	old := time.Now().Add(-30 * 24 * time.Hour)
+	for i, step := range []struct {
+		file    string
+		made    time.Time
+		verdict verdict
+		kind    string
+	}{
+		{"before-schema-0012.backup", old, warn, "made by an upgrade"},
+		{"before-schema-0012.backup", time.Now().Add(-time.Hour), fine, "made by an upgrade"},
+		{time.Now().UTC().Format("enclave-20060102T150405Z.backup"), old, fine, "made by a schedule"},
+		{"mine.backup", time.Now().Add(time.Second), fine, "made by hand"},
+		{"no.backup/", time.Now(), fine, "made by hand"},
+	} {
+		path := filepath.Join(kept, step.file)
+		if strings.HasSuffix(step.file, "/") {
+			os.MkdirAll(path, 0o700)
+		} else if err := errors.Join(os.MkdirAll(kept, 0o700), os.WriteFile(path, []byte("x"), 0o600), os.Chtimes(path, step.made, step.made)); err != nil {
+			t.Fatal(err)
+		}
+		if _, all := ask(); all["backups"].Verdict != step.verdict || !strings.Contains(all["backups"].Detail, step.kind) {
+			t.Errorf("step %d: %+v", i, all["backups"])
+		}
+	}
 	if privateModes {
 		os.Chmod(filepath.Join(dir, "keyring.age"), 0o644)
 		if code, all := ask(); code != exitDamaged || all["state directory"].Verdict != bad || !strings.Contains(all["state directory"].Do, "chmod") {

@@ -343,12 +343,16 @@ func checkBackups(_ context.Context, p *patient) finding {
 	}
 	last, err := node.LastBackup(filepath.Join(p.dir, store.BackupDir))
 	switch {
-	case err != nil || last.IsZero():
+	case err != nil:
+		return found(warn, do, "%v", err)
+	case last.File == "":
 		return found(warn, do, "none in the state, and no schedule that says where they are")
-	case p.now.Sub(last) > staleBackup:
-		return found(warn, do, "the last is of %s", last.Format(time.RFC3339))
 	}
-	return found(fine, "", "the last is of %s", last.Format(time.RFC3339))
+	text := fmt.Sprintf("the last is of %s, made by %s: %s", last.Made.Format(time.RFC3339), last.Kind, last.File)
+	if p.now.Sub(last.Made) > staleBackup {
+		return found(warn, do, "%s", text)
+	}
+	return found(fine, "", "%s", text)
 }
 
 // clockSlack is how far two clocks may be apart before certificates suffer.

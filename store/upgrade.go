@@ -15,6 +15,10 @@ import (
 // BackupDir is where a store keeps the backups that it makes by itself.
 const BackupDir = "backups"
 
+// UpgradeBackups matches the names of those that an upgrade left there: of the state as it
+// was before.
+const UpgradeBackups = "before-schema-*.backup"
+
 // migrate brings the schema up. One that is older is first brought up on a copy, which
 // is checked and thrown away, and then backed up: what goes wrong goes wrong there.
 func (s *Store) migrate(ctx context.Context) error {
@@ -85,7 +89,7 @@ func (s *Store) backupTo(ctx context.Context, dir, name string, now time.Time) e
 
 // keepOne removes the backups of earlier upgrades.
 func (s *Store) keepOne(name string) error {
-	old, err := filepath.Glob(filepath.Join(s.dir, BackupDir, "before-schema-*.backup"))
+	old, err := filepath.Glob(filepath.Join(s.dir, BackupDir, UpgradeBackups))
 	for _, path := range old {
 		if filepath.Base(path) != name {
 			err = errors.Join(err, os.Remove(path))

@@ -175,12 +175,3 @@ func (p *plan) prune() error {
 	}
 	return err
 }
-
-// LastBackup is the instant of the newest backup that a plan left in dir; zero for none.
-func LastBackup(dir string) (time.Time, error) {
-	list, err := (&plan{BackupPlan: BackupPlan{Dir: dir}}).all()
-	if err != nil || len(list) == 0 {
-		return time.Time{}, err
-	}
-	return time.Parse(backupName, filepath.Base(list[len(list)-1]))
-}
