@@ -87,37 +87,6 @@ func explainText(w io.Writer, e *api.Explanation, args []string) {
 	}
 }
 
-func (a *app) forecast() *cobra.Command {
-	var days int
-	c := &cobra.Command{Use: "forecast", Short: "Say what opens, closes and expires by itself, and when", Args: exactly(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if days < 1 || days > 366 {
-				return usage("--days %d: want 1 to 366", days)
-			}
-			cl, err := a.client()
-			if err != nil {
-				return err
-			}
-			list, err := cl.Forecast(c.Context(), days)
-			if err != nil {
-				return err
-			}
-			return a.print(list, func(w io.Writer) {
-				if len(list) == 0 {
-					fmt.Fprintf(w, "nothing changes by itself in the next %s\n", wire.Count(days, "day"))
-					return
-				}
-				rows := [][]string{{"AT", "WHAT", "OBJECT", "NAME", "DETAIL", "WARNING"}}
-				for _, e := range list {
-					rows = append(rows, []string{e.At.Format(time.RFC3339), e.Kind, e.Object, orDash(first(e.Name, e.ID)), clean(e.Detail), orDash(e.Warning)})
-				}
-				table(w, rows...)
-			})
-		}}
-	c.Flags().IntVar(&days, "days", 30, "how far to look")
-	return c
-}
-
 func (a *app) graph() *cobra.Command {
 	var at, format, from, to string
 	c := &cobra.Command{Use: "graph", Short: "Show who reaches whom", Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
