@@ -60,8 +60,6 @@ func (p *Proof) Check(public string) (l Line, size int64, err error) {
 		return l, 0, fmt.Errorf("%w: record %d is not what was hashed", ErrRecord, l.Seq)
 	case v.detail(&l) != "":
 		return l, 0, fmt.Errorf("%w: record %d: %s", ErrRecord, l.Seq, v.detail(&l))
-	case len(p.Path) > MaxProof:
-		return l, 0, fmt.Errorf("%w: a path of %d hashes", ErrRecord, len(p.Path))
 	}
 	path, err := Hashes(p.Path)
 	if err != nil {

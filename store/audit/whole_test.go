@@ -13,7 +13,7 @@ func TestHashesAreTheInverseOfBytes(t *testing.T) {
 	if back, err := Hashes(Bytes(list)); err != nil || !slices.Equal(back, list) {
 		t.Errorf("%v, %v", back, err)
 	}
-	for name, bad := range map[string][][]byte{"a short hash": {make([]byte, 31)}, "too many": make([][]byte, MaxProof+1)} {
+	for name, bad := range map[string][][]byte{"a short hash": {make([]byte, 31)}, "too many": slices.Repeat([][]byte{make([]byte, 32)}, MaxProof+1)} {
 		if _, err := Hashes(bad); !errors.Is(err, ErrCheckpoint) {
 			t.Errorf("%s: %v", name, err)
 		}
