@@ -40,3 +40,29 @@ func addresses(conns []relay.PacketConn, relayAddr string) (out []string) {
 	}
 	return out
 }
+
+// stunPort is where STUN is at home (RFC 8489).
+const stunPort = "3478"
+
+// tellSTUN is what agents are told of STUN sockets: what the operator said, else their
+// addresses. It warns of one that leads every other machine to itself: agents that no STUN
+// server answers take UDP as blocked, and find direct paths within one network only.
+func (a *app) tellSTUN(said []string, conns []relay.PacketConn, relayAddr string) []string {
+	if said != nil {
+		return said
+	}
+	host, _, _ := net.SplitHostPort(relayAddr)
+	out := addresses(conns, relayAddr)
+	for _, at := range out {
+		if h, port, _ := net.SplitHostPort(at); loopback(h) && !loopback(host) {
+			a.warn([]string{"agents on other machines cannot ask STUN at " + at + ", but they reach the relay at " + relayAddr + "; use --stun " + net.JoinHostPort(host, port) + ", or --advertise-stun"})
+		}
+	}
+	return out
+}
+
+// loopback reports whether host means this machine and no other.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

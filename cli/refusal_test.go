@@ -67,9 +67,11 @@ func TestUsage(t *testing.T) {
 		{"relay --listen 127.0.0.1:0 --advertise [fe80::1%lo]:443", "--advertise"},
 		{"up --listen 192.0.2.1:0", "192.0.2.1"},
 		{"up --listen 127.0.0.1:0 --stun bogus", "--stun"},
+		{"up --listen 127.0.0.1:0 --advertise-stun bogus", "--advertise-stun"},
 		{"control --listen bogus", "host:port"},
 		{"relay --listen bogus", "host:port"},
 		{"relay --listen 0.0.0.0:0", "--advertise"},
+		{"relay --listen 127.0.0.1:0 --advertise-stun bogus", "--advertise-stun"},
 	} {
 		if strings.HasPrefix(c.line, "system list --url") {
 			s.env["ENCLAVE_TOKEN"] = "t"

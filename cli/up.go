@@ -26,7 +26,7 @@ const tokenFile = "admin.token"
 // serverFlags are the flags of up and control.
 type serverFlags struct {
 	listen, url       string
-	stun              []string
+	stun, tellSTUN    []string // of up only
 	mapLife, svidLife time.Duration
 	countries         string
 	unseal            unsealFlags
@@ -86,6 +86,16 @@ func hostPort(flag, s string) (host, port string, err error) {
 	return host, port, nil
 }
 
+// hostPorts checks the values of a flag that may be given several times.
+func hostPorts(flag string, list []string) error {
+	for _, s := range list {
+		if _, _, err := hostPort(flag, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // firstLine is what `up --json` prints first.
 type firstLine struct {
 	URL          string `json:"url"`
@@ -110,7 +120,8 @@ with it, or it was deleted.`,
 			defer stop()
 			return a.runUp(ctx, &f)
 		}})
-	c.Flags().StringArrayVar(&f.stun, "stun", []string{"127.0.0.1:3478"}, "`HOST:PORT` that answers STUN; give two addresses and two ports to learn a NAT's kind")
+	c.Flags().StringArrayVar(&f.stun, "stun", nil, "`HOST:PORT` that answers STUN; give two addresses and two ports to learn a NAT's kind (default port "+stunPort+" beside --listen)")
+	c.Flags().StringArrayVar(&f.tellSTUN, "advertise-stun", nil, "`HOST:PORT` by which agents reach STUN (default --stun, with the host of --advertise where it takes every address); may be given several times")
 	return c
 }
 
@@ -124,7 +135,15 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 		return err
 	}
 	defer l.Close()
-	stun, err := listenSTUN(f.stun)
+	if err := hostPorts("--advertise-stun", f.tellSTUN); err != nil {
+		return err
+	}
+	at := f.stun
+	if len(at) == 0 {
+		host, _, _ := net.SplitHostPort(f.listen) // that open has read
+		at = []string{net.JoinHostPort(host, stunPort)}
+	}
+	stun, err := listenSTUN(at)
 	if err != nil {
 		return err
 	}
@@ -141,7 +160,7 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 			Dial:  (&net.Dialer{}).DialContext, STUN: stun, Version: build().Version, Logger: a.logger().With("part", "relay")},
 	}
 	cfg.Relay.Info.Addr = url[len("https://"):]
-	cfg.Relay.Info.STUN = addresses(stun, cfg.Relay.Info.Addr)
+	cfg.Relay.Info.STUN = a.tellSTUN(f.tellSTUN, stun, cfg.Relay.Info.Addr)
 	if err := notEmptied(dir); err != nil {
 		return err
 	}
@@ -318,6 +337,9 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 	if err := toldOthers(flag, told); err != nil {
 		return err
 	}
+	if err := hostPorts("--advertise-stun", f.advertiseSTUN); err != nil {
+		return err
+	}
 	lock, err := store.LockDir(dir, "relay")
 	if err != nil {
 		return err
@@ -341,9 +363,7 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: &node.Keeper{Dir: dir, File: relayFile, Identities: ids, Damaged: node.ErrDamaged}, Drain: max(f.drain, time.Nanosecond),
 		Dial: passage.Through((&net.Dialer{}).DialContext, a.proxies().ProxyFunc()), Listener: l, STUN: stun, Version: build().Version, Logger: a.logger()}
 	cfg.Info.Addr = first(f.advertise, l.Addr().String())
-	if cfg.Info.STUN = f.advertiseSTUN; cfg.Info.STUN == nil {
-		cfg.Info.STUN = addresses(stun, cfg.Info.Addr)
-	}
+	cfg.Info.STUN = a.tellSTUN(f.advertiseSTUN, stun, cfg.Info.Addr)
 	if f.metrics != "" {
 		if _, _, err := hostPort("--metrics", f.metrics); err != nil {
 			return err
