@@ -150,20 +150,27 @@ func (r *redactor) edge(s string) string {
 	return s[:end]
 }
 
-// maxAuditArgs bounds the arguments in an audit record.
-const maxAuditArgs = 4 << 10
+// maxAuditArgs bounds the arguments in an audit record, and maxAuditLook those that are
+// searched for secrets to find out whether they are too long: scripts write them.
+const (
+	maxAuditArgs = 4 << 10
+	maxAuditLook = 64 << 10
+)
 
-// forAudit is what a record keeps of arguments.
-func (r *redactor) forAudit(args any, s *schema) json.RawMessage {
-	text, err := encode(r.hide(args, s))
+// forAudit is what a record keeps of arguments, which have size bytes.
+func (r *redactor) forAudit(args any, size int, s *schema) json.RawMessage {
 	if r.blind {
-		text = []byte(`{"_omitted":"this run holds too many secrets to look for"}`)
+		return json.RawMessage(`{"_omitted":"this run holds too many secrets to look for"}`)
 	}
-	if err != nil || len(text) > maxAuditArgs {
-		b, _ := encode(map[string]any{"_omitted_bytes": len(text)})
-		return b
+	if size <= maxAuditLook {
+		text, err := encode(r.hide(args, s))
+		if err == nil && len(text) <= maxAuditArgs {
+			return text
+		}
+		size = len(text)
 	}
-	return text
+	b, _ := encode(map[string]any{"_omitted_bytes": size})
+	return b
 }
 
 func newRedactor(keys string, secrets []string) (*redactor, error) {

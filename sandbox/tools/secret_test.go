@@ -183,6 +183,44 @@ func TestWhatASecretToolReturnedIsShownToNobody(t *testing.T) {
 	}
 }
 
+// TestAScriptKeepsTheHostBusyWithNoSecret: what a run asks for again and again is taken apart
+// once, what is more than can be looked for is not looked at any more, and long arguments are
+// not searched for a record that would not hold them.
+func TestAScriptKeepsTheHostBusyWithNoSecret(t *testing.T) {
+	r := open(t, `{"version":1,"tools":[{"name":"t","arguments":{"properties":{"pin":{"x-secret":true}}},"serve":{"canned":{}}}]}`, nil)
+	s := r.Session(SessionConfig{Level: "PERMISSIVE"})
+	defer s.Close()
+	var words []any
+	for i := range maxTaints - 2 {
+		words = append(words, fmt.Sprintf("word-%06d", i))
+	}
+	s.taint(words)
+	known := s.red.Load()
+	if n := testing.AllocsPerRun(100, func() { s.taint(words) }); n > 0 || s.red.Load() != known || len(known.secrets) != len(words) {
+		t.Errorf("the same again: %v allocations, %d secrets of %d", n, len(s.red.Load().secrets), len(words))
+	}
+	s.taint(strings.Repeat("more-of-them ", 100))
+	if s.red.Load() == known || s.red.Load().blind {
+		t.Error("a new one changes nothing, or everything")
+	}
+	for i := range 100 {
+		s.taint(fmt.Sprintf("word-%06d", maxTaints+i))
+	}
+	blind := s.red.Load()
+	if n := testing.AllocsPerRun(100, func() { s.taint(words) }); n > 0 || !blind.blind || len(blind.secrets) > 0 || s.red.Load() != blind {
+		t.Errorf("too many: %v allocations, blind %v, %d secrets", n, blind.blind, len(blind.secrets))
+	}
+
+	s = r.Session(SessionConfig{Level: "PERMISSIVE"})
+	defer s.Close()
+	for n, want := range map[int]string{maxAuditLook: `{"pin":"[REDACTED]"}`, maxAuditLook + 1: fmt.Sprintf(`{"_omitted_bytes":%d}`, maxAuditLook+1)} {
+		args := `{"pin":"` + strings.Repeat("x", n-len(`{"pin":""}`)) + `"}`
+		if got := s.Redact("t", json.RawMessage(args)); string(got) != want {
+			t.Errorf("%d bytes: %.60s, want %s", n, got, want)
+		}
+	}
+}
+
 // partial is a watcher that is told what calls came to.
 type partial struct {
 	watcher

@@ -74,6 +74,8 @@ type Session struct {
 	remote map[*mcpRemote]*mcpServer
 	open   sync.WaitGroup
 	shut   bool
+
+	tainted trove // what secret tools have returned
 }
 
 // Session starts the calls of a run.
@@ -113,7 +115,7 @@ func (s *Session) Redact(name string, args json.RawMessage) json.RawMessage {
 	if t := s.reg.tools[name]; t != nil {
 		sc = t.args
 	}
-	return s.red.Load().forAudit(v, sc)
+	return s.red.Load().forAudit(v, len(args), sc)
 }
 
 // Clean returns a text of the run without what is secret, for everybody but the script.
@@ -218,7 +220,7 @@ func (s *Session) arguments(t *tool, text json.RawMessage, rec *Record) (map[str
 	if err != nil {
 		return nil, failure(InvalidArgs, err, "the arguments are not JSON")
 	}
-	rec.Args = s.red.Load().forAudit(v, t.args)
+	rec.Args = s.red.Load().forAudit(v, len(text), t.args)
 	v, err = s.refs.expand(v, int64(len(text)))
 	if err != nil {
 		return nil, err

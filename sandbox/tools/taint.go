@@ -25,18 +25,20 @@ const (
 // taint remembers the strings that a tool declared secret has returned. The script has
 // them; records, streams and logs do not show them, under whatever key or in whatever
 // text they come back.
+//
+// A text is taken apart when it is new, and then no more than the trove holds: a script that
+// asks for the same secret all the time, or for ever more of them, keeps the host busy with
+// neither.
 func (s *Session) taint(v any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	red := s.red.Load()
-	var in trove
-	for _, one := range red.secrets {
-		if !slices.Contains(s.reg.redact.secrets, one) {
-			in.add(one)
-		}
+	had := len(s.tainted.held)
+	if s.tainted.full {
+		return
 	}
-	in.all(v)
-	s.red.Store(red.with(&in))
+	if s.tainted.all(v); s.tainted.full || len(s.tainted.held) > had {
+		s.red.Store(s.reg.redact.with(&s.tainted))
+	}
 }
 
 // trove collects secrets, each once, until there are more than can be looked for: what it
@@ -68,7 +70,7 @@ func (t *trove) all(v any) {
 	}
 	switch v := v.(type) {
 	case string:
-		if len(v) < minSecret || v == Redacted {
+		if len(v) < minSecret || v == Redacted || t.held[v] {
 			return
 		}
 		if t.add(v); t.full {
@@ -76,7 +78,9 @@ func (t *trove) all(v any) {
 		}
 		for word := range strings.FieldsFuncSeq(v, func(r rune) bool { return !strings.ContainsRune(wordRunes, r) }) {
 			if len(word) >= minWord && len(word) < len(v) {
-				t.add(word)
+				if t.add(word); t.full {
+					return
+				}
 			}
 		}
 	case []any:
