@@ -50,7 +50,7 @@ func TestTheLayoutIsThatOfItsPage(t *testing.T) {
 		t.Errorf("sealed %x, want %x", got, r.Detail)
 	}
 
-	if string(NewSubjectKey()) == string(NewSubjectKey()) {
+	if one, two := NewSubjectKey(), NewSubjectKey(); string(one) == string(two) {
 		t.Error("two subjects with one key")
 	}
 
