@@ -247,3 +247,35 @@ func svidVerifyWith(s *Server) (wire.SystemID, any, error) {
 	id, leaf, err := svid.Verify(nil, s.trust().Roots, s.org(), time.Now())
 	return id.SystemID(), leaf, err
 }
+
+// TestADoorCountsEachOnce: who proves itself, is turned out and leaves is one connection less
+// and one handshake less, and those beside it still count.
+func TestADoorCountsEachOnce(t *testing.T) {
+	d, src := newDoor(), netip.MustParsePrefix("192.0.2.1/32")
+	l := &Limits{PerAddress: 3, Handshakes: 2 * sourceParts}
+	enter := func(want bool) *visitor {
+		t.Helper()
+		v, _ := d.enter(src, func() {}, l)
+		if (v != nil) != want {
+			t.Fatalf("let in: %t", !want)
+		}
+		return v
+	}
+	first, second := enter(true), enter(true)
+	enter(false) // two handshakes are its part
+	d.proved(first)
+	d.proved(first)
+	third := enter(true)
+	enter(false)
+	d.room() // the second goes
+	enter(false)
+	d.leave(second)
+	d.leave(first)
+	if s := d.bySource[src]; s == nil || s.all != 1 || s.waiting != 1 || d.handshakes() != 1 {
+		t.Errorf("one is left of three: %+v", s)
+	}
+	d.leave(third)
+	if len(d.bySource) != 0 || d.handshakes() != 0 || d.room() {
+		t.Errorf("%d sources and %d handshakes are left", len(d.bySource), d.handshakes())
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"enclave/wire/frame"
 )
 
@@ -209,5 +211,61 @@ func TestAReplacedConnectionOpensNothing(t *testing.T) {
 	r.leave(fresh, now)
 	if clients, pairs := r.size(); clients != 0 || pairs != 0 || len(r.openers) != 0 {
 		t.Errorf("%d clients and %d pairs are left, %v", clients, pairs, r.openers)
+	}
+}
+
+// TestARosterTellsWhoMayKnow: of who comes and goes, each once, and nobody whose ticket has
+// ended; and who has gone leaves nothing behind.
+func TestARosterTellsWhoMayKnow(t *testing.T) {
+	now := time.Now()
+	r, limits := newRoster(), Limits{QueueBytes: 1 << 10, QueueFrames: 100}
+	pool := newPool()
+	make := func(id string) *client {
+		return &client{id: frame.ID([]byte(id)), queue: newQueue(pool, &limits), notices: rate.NewLimiter(rate.Inf, 1)}
+	}
+	heard := func(c *client) (n int) {
+		if w := c.queue.take(); w != nil {
+			n = w.frames
+			c.queue.free(w)
+		}
+		return n
+	}
+	open := func(c *client, peer *client, until time.Duration) {
+		t.Helper()
+		if _, ok := r.open(c, peer.id, now.Add(until), 9, now); !ok {
+			t.Fatalf("%s opens no pair", c.id)
+		}
+	}
+	alice, bob, carol, dave := make("alice"), make("bob00"), make("carol"), make("dave0")
+	for _, c := range []*client{bob, carol, dave} {
+		if _, ok := r.join(c, 4, now); !ok {
+			t.Fatalf("%s does not get in", c.id)
+		}
+	}
+	open(bob, alice, time.Hour)
+	open(carol, alice, time.Hour)
+	open(dave, alice, time.Minute)
+	r.join(alice, 4, now)
+	if b, c, d := heard(bob), heard(carol), heard(dave); b != 1 || c != 1 || d != 1 {
+		t.Errorf("of who comes, %d, %d and %d are told; each holds a ticket", b, c, d)
+	}
+	open(alice, bob, time.Hour) // both have presented it
+	open(alice, dave, time.Minute)
+	r.leave(alice, now.Add(time.Minute))
+	if b, c, d := heard(bob), heard(carol), heard(dave); b != 1 || c != 1 || d != 0 {
+		t.Errorf("of who goes, %d, %d and %d are told; the last one's ticket has ended", b, c, d)
+	}
+	if _, ok := r.join(alice, 3, now); ok {
+		t.Error("more get in than may")
+	}
+	for _, c := range []*client{bob, carol, dave} {
+		r.leave(c, now)
+	}
+	if clients, pairs := r.size(); clients != 0 || pairs != 0 || len(r.openers) != 0 {
+		t.Errorf("%d clients and %d pairs are left, %v", clients, pairs, r.openers)
+	}
+	r.close()
+	if _, ok := r.join(alice, 4, now); ok {
+		t.Error("who comes while all are told to leave gets in")
 	}
 }

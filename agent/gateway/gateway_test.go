@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"enclave/wire"
 )
@@ -234,4 +236,79 @@ func TestOneSenderLeavesRoom(t *testing.T) {
 	if len(g.taken) != 0 {
 		t.Errorf("%d senders are remembered", len(g.taken))
 	}
+}
+
+// TestAGatewayCarriesNoMoreThanItMay of each protocol, whoever asks; and the same numbers
+// again end the flow before, not the one after.
+func TestAGatewayCarriesNoMoreThanItMay(t *testing.T) {
+	g := newGateway(t, new(ground))
+	g.cfg.Limits.TCP, g.cfg.Limits.UDP = 8, 4
+	var ends []func()
+	for proto, limit := range map[wire.Proto]int{wire.TCP: 8, wire.UDP: 4} {
+		for i := range limit + 1 {
+			key := flowKey{proto, netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), 1), at("192.168.1.9:80")}
+			_, end, err := g.begin(key)
+			if i < limit && err != nil || i == limit && !errors.Is(err, errFull) {
+				t.Fatalf("%s: flow %d: %v", proto, i, err)
+			}
+			if err == nil {
+				ends = append(ends, end)
+			}
+		}
+	}
+	if st := g.Stats(); st.TCP != 8 || st.UDP != 4 || st.Opened != 12 {
+		t.Errorf("%+v", st)
+	}
+	for _, end := range ends {
+		end()
+	}
+	key := flowKey{wire.TCP, at("100.64.0.1:1"), at("192.168.1.9:80")}
+	first, endFirst, err := g.begin(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, endSecond, err := g.begin(key)
+	if err != nil || first.Err() == nil || second.Err() != nil {
+		t.Errorf("the same numbers again: %v; the first %v, the second %v", err, first.Err(), second.Err())
+	}
+	endFirst()
+	g.Cut(wire.Flow{Proto: wire.TCP, Src: key.src, Dst: key.dst})
+	if second.Err() == nil {
+		t.Error("the end of the first took the second out of reach of a cut")
+	}
+	endSecond()
+	if g.Cut(wire.Flow{Proto: wire.TCP, Src: key.src, Dst: key.dst}); len(g.flows) != 0 || len(g.taken) != 0 {
+		t.Errorf("%d flows and %d senders are left", len(g.flows), len(g.taken))
+	}
+	if st := g.Stats(); st.TCP != 0 || st.UDP != 0 {
+		t.Errorf("%+v", st)
+	}
+	g.Close()
+	if _, _, err := g.begin(key); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestWhoseAddressesAreTheHosts is asked again after a while: a host gets new ones.
+func TestWhoseAddressesAreTheHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &ground{own: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+		g := newGateway(t, n)
+		judge := func(a string, ok bool) {
+			t.Helper()
+			if err := g.judge(netip.MustParseAddr(a)); (err == nil) != ok {
+				t.Errorf("%s: %v", a, err)
+			}
+		}
+		judge("10.0.0.1", false)
+		judge("10.0.0.2", true)
+		judge("203.0.113.7", false) // how else this host is reached
+		n.own = []netip.Addr{netip.MustParseAddr("10.0.0.2")}
+		time.Sleep(hostAge)
+		judge("10.0.0.1", true)
+		judge("10.0.0.2", false)
+		n.broken = errors.New("no list")
+		time.Sleep(hostAge)
+		judge("10.0.0.3", false) // who does not know itself reaches nobody
+	})
 }
