@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"syscall"
 )
 
@@ -24,7 +25,7 @@ type Reason uint8
 const (
 	Failed      Reason = iota // none of the following
 	Denied                    // policy does not allow it
-	UnknownName               // no system of that name that we are connected to
+	UnknownName               // no system of that name or address that we are connected to
 	Offline                   // the system is known but has no path now
 	NoRoute                   // the address belongs to no network we reach
 	Refused                   // the system answered that nothing listens there
@@ -63,11 +64,26 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := "dial " + e.Target + ": " + e.Reason.String()
+	s := "dial " + e.Target + ": " + e.what()
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
 	return s
+}
+
+// what is the reason in words. An address is no unknown name; whether somebody has it whom
+// policy hides, the dialer does not know either.
+func (e *Error) what() string {
+	if e.Reason == UnknownName {
+		host, _, err := net.SplitHostPort(e.Target)
+		if err != nil {
+			host = e.Target // a ping has no port
+		}
+		if ip, err := netip.ParseAddr(host); err == nil {
+			return "no system that policy connects to this one has the address " + ip.String() + ", and no gateway leads there"
+		}
+	}
+	return e.Reason.String()
 }
 
 // Is lets an Error without a target stand for every error of its reason.

@@ -47,6 +47,8 @@ func TestHTTPErrorsExplain(t *testing.T) {
 		{"secret.enclave", 403, "denied by policy: no rule of any policy covers tcp/22"},
 		{"laptop.enclave", 502, "system offline"},
 		{"nobody.enclave", 502, "unknown name"},
+		{"100.64.0.9", 502, "no system that policy connects to this one has the address 100.64.0.9"},
+		{"[fd00::9]", 502, "has the address fd00::9, and no gateway leads there"},
 		{"web.enclave", 502, "connection refused"},
 		{"far.enclave", 504, "deadline exceeded"},
 	} {
