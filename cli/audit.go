@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"enclave/cli/client"
 	"enclave/wire"
@@ -190,7 +191,7 @@ func (a *app) auditCheckpoint() *cobra.Command {
 		Long: `Prints the signed state of the audit trail (C2SP tlog-checkpoint): how many records it
 has, and the root of the Merkle tree over them. Who keeps it can tell later, with
 "enclave audit verify --checkpoint FILE", whether the trail was cut off or rewritten.`,
-		Example: "  enclave audit checkpoint --output monday.checkpoint",
+		Example: "  enclave audit checkpoint --out monday.checkpoint",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -214,7 +215,7 @@ has, and the root of the Merkle tree over them. Who keeps it can tell later, wit
 			})
 		}}
 	c.Flags().Int64Var(&size, "size", 0, "the state when there were `N` records (default all)")
-	c.Flags().StringVar(&out, "output", "", "write it to `FILE`, which must not exist")
+	outFlag(c, &out, "write it to `FILE`, which must not exist")
 	return c
 }
 
@@ -239,7 +240,7 @@ func (a *app) auditProve() *cobra.Command {
 	var size int64
 	var out string
 	c := &cobra.Command{Use: "prove SEQ", Short: "Prove to others that a record is in the audit trail",
-		Example: "  enclave audit prove 17 --output record17.proof\n  enclave audit verify record17.proof --key \"$(cat audit.pub)\"",
+		Example: "  enclave audit prove 17 --out record17.proof\n  enclave audit verify record17.proof --key \"$(cat audit.pub)\"",
 		Args:    exactly("SEQ"), RunE: func(c *cobra.Command, args []string) error {
 			seq, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil || seq < 1 {
@@ -269,7 +270,7 @@ func (a *app) auditProve() *cobra.Command {
 			})
 		}}
 	c.Flags().Int64Var(&size, "size", 0, "in the tree of `N` records (default all)")
-	c.Flags().StringVar(&out, "output", "", "write it to `FILE`, which must not exist")
+	outFlag(c, &out, "write it to `FILE`, which must not exist")
 	return c
 }
 
@@ -337,4 +338,17 @@ func closeSynced(f *os.File, err error) error {
 		err = e
 	}
 	return err
+}
+
+// outFlag declares --out, the one spelling of where something is written, and takes the
+// --output of before for it.
+func outFlag(c *cobra.Command, to *string, what string) {
+	c.Flags().StringVar(to, "out", "", what)
+	_ = c.MarkFlagFilename("out")
+	c.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "output" {
+			name = "out"
+		}
+		return pflag.NormalizedName(name)
+	})
 }

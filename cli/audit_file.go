@@ -33,7 +33,7 @@ func (a *app) auditExport() *cobra.Command {
 verify them beside the public key of "enclave audit key": see "enclave audit verify".
 Details stand in it in clear, with proof that they are those that were recorded;
 --sealed leaves them sealed. An export that was interrupted does not verify.`,
-		Example: "  enclave audit export --output trail.jsonl",
+		Example: "  enclave audit export --out trail.jsonl",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -70,7 +70,7 @@ Details stand in it in clear, with proof that they are those that were recorded;
 	fl := c.Flags()
 	fl.Int64Var(&last, "last", 0, "end with record `SEQ` (default the newest)")
 	fl.BoolVar(&sealed, "sealed", false, "leave all details sealed")
-	fl.StringVar(&out, "output", "", "write it to `FILE`, which must not exist (default standard output)")
+	outFlag(c, &out, "write it to `FILE`, which must not exist (default standard output)")
 	return c
 }
 
@@ -329,10 +329,10 @@ func (a *app) auditArchive() *cobra.Command {
 		Long: `Writes the oldest records to a file, verifies that file, and takes them out of the state.
 Their hashes stay in the tree and the chain goes on from the last of them: verify the
 file together with later exports, or alone. With --to the file is encrypted.`,
-		Example: "  enclave audit archive --before 90d --output 2026-q1.segment --to age1…",
+		Example: "  enclave audit archive --before 90d --out 2026-q1.segment --to age1…",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			if before == "" || out == "" {
-				return usage("archive takes --before and --output")
+				return usage("archive takes --before and --out")
 			}
 			t, err := past(before, time.Now())
 			if err != nil {
@@ -354,7 +354,7 @@ file together with later exports, or alone. With --to the file is encrypted.`,
 		}}
 	fl := c.Flags()
 	fl.StringVar(&before, "before", "", "records before this `TIME`: RFC 3339, or a duration ago (90d)")
-	fl.StringVar(&out, "output", "", "`FILE` to write, which must not exist")
+	outFlag(c, &out, "`FILE` to write, which must not exist")
 	fl.StringArrayVar(&to, "to", nil, "age or SSH `RECIPIENT` to encrypt the file to; may be given several times")
 	fl.BoolVar(&dryRun, "dry-run", false, "show what it would do and change nothing")
 	return c

@@ -26,10 +26,10 @@ func TestAuditOffline(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	key := strings.TrimSpace(s.ok("audit", "key"))
-	s.ok("audit", "checkpoint", "--output", at("old"))
+	s.ok("audit", "checkpoint", "--out", at("old"))
 	s.ok("key", "create", "--name", "four")
-	s.ok("audit", "export", "--output", at("trail"))
-	s.ok("audit", "prove", "3", "--output", at("proof"))
+	s.ok("audit", "export", "--out", at("trail"))
+	s.ok("audit", "prove", "3", "--output", at("proof")) // as it was spelt before
 	if r := s.refused(exitUsage, "audit", "verify", at("trail")); !strings.Contains(r.Message, "vouch") {
 		t.Errorf("without a key: %+v", r)
 	}
@@ -79,15 +79,15 @@ func TestAuditOffline(t *testing.T) {
 	if err := os.WriteFile(at("identity"), []byte(text+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := s.ok("audit", "archive", "--before", "0s", "--output", at("segment"), "--to", id.Recipient.String(), "--dry-run"); !strings.Contains(out, "would archive") {
+	if out := s.ok("audit", "archive", "--before", "0s", "--out", at("segment"), "--to", id.Recipient.String(), "--dry-run"); !strings.Contains(out, "would archive") {
 		t.Error(out)
 	}
-	s.ok("audit", "archive", "--before", "0s", "--output", at("segment"), "--to", id.Recipient.String())
+	s.ok("audit", "archive", "--before", "0s", "--out", at("segment"), "--to", id.Recipient.String())
 	if _, err := os.Stat(at("segment.part")); err == nil {
 		t.Error("the part in clear is still there")
 	}
 	s.ok("audit", "erase", "token:first administrator", "--reason", "asked for")
-	s.ok("audit", "export", "--output", at("rest"))
+	s.ok("audit", "export", "--out", at("rest"))
 	out = far.ok("audit", "verify", at("segment"), at("rest"), "--key", key, "--identity", at("identity"), "--checkpoint", at("old"))
 	if !strings.Contains(out, "verified: records 1 to ") || !strings.Contains(out, "the same history") || !strings.Contains(out, "sealed or erased") {
 		t.Error(out)

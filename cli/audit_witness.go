@@ -22,7 +22,7 @@ also by whoever holds its key.
 
 --accept makes the agent believe the next checkpoint whatever it is: for after a backup
 was restored with --accept-rollback.`,
-		Example: "  enclave audit witness --state laptop-agent --output laptop.checkpoint",
+		Example: "  enclave audit witness --state laptop-agent --out laptop.checkpoint",
 		Args:    exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.stateDir()
 			if err != nil {
@@ -65,7 +65,7 @@ was restored with --accept-rollback.`,
 				}
 			})
 		}}
-	c.Flags().StringVar(&out, "output", "", "write the checkpoint to `FILE`, which must not exist")
+	outFlag(c, &out, "write the checkpoint to `FILE`, which must not exist")
 	c.Flags().StringVar(&refused, "refused", "", "write the one that was refused to `FILE`, which must not exist")
 	c.Flags().BoolVar(&accept, "accept", false, "forget it, and believe the next one")
 	return c

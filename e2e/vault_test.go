@@ -295,8 +295,8 @@ func TestNoSecretInTheOpen(t *testing.T) {
 	l.agent(canary)
 	l.connected(1)
 	l.ok("backup", "create", l.path("by-hand.backup"))
-	l.ok("audit", "export", "--output", l.path("open.jsonl"))
-	l.ok("audit", "export", "--output", l.path("sealed.jsonl"), "--sealed")
+	l.ok("audit", "export", "--out", l.path("open.jsonl"))
+	l.ok("audit", "export", "--out", l.path("sealed.jsonl"), "--sealed")
 	token, err := os.ReadFile(l.up.TokenFile)
 	if err != nil {
 		t.Fatal(err)
