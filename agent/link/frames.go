@@ -243,8 +243,7 @@ func (rc *relayConn) hearPresence(id frame.ID, here bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if here {
-		p.arrived = p.arrived || !p.isHere(rc) && p.relayed(rc)
-		p.setHere(rc.id, now)
+		p.arrived = p.setHere(rc.id, now) && p.relayed(rc) || p.arrived
 	} else {
 		p.setAway(rc.id, now)
 	}

@@ -22,22 +22,45 @@ const (
 	// trips, before it is late while our home works: then it is that relay's network or a
 	// firewall, and no restart that would be over in a moment.
 	soonAfter = 400 * time.Millisecond
+
+	// mayReturn is how often a relay is believed at once that a peer is back. What it says
+	// beyond that counts when awayFor is over, and at once again after mayReturnIn without
+	// such a word: else a pair would follow a relay that lies to and fro for ever.
+	mayReturn   = 4
+	mayReturnIn = 2 * awayFor
 )
 
 // presence is what a relay has said about a peer.
 type presence struct {
-	here bool
-	at   time.Time
+	here     bool
+	at       time.Time
+	returns  int       // times that the peer was back, in its words; counted a little beyond mayReturn
+	returned time.Time // the last of them
 }
 
 func (p *peer) setAway(id wire.RelayID, now time.Time) {
-	p.where[id] = presence{at: now}
+	w := p.where[id]
+	w.here, w.at = false, now
+	p.where[id] = w
 	p.absent.Store(true)
 }
 
-func (p *peer) setHere(id wire.RelayID, now time.Time) {
-	p.where[id] = presence{here: true, at: now}
+// setHere reports whether that is news, and believed.
+func (p *peer) setHere(id wire.RelayID, now time.Time) bool {
+	w, known := p.where[id]
+	was := w.here
+	if known && !was {
+		if now.Sub(w.returned) >= mayReturnIn {
+			w.returns = 0
+		}
+		w.returns, w.returned = min(w.returns+1, mayReturn+1), now
+	}
+	if w.here = was || w.returns <= mayReturn || now.Sub(w.at) >= awayFor; w.here {
+		w.at = now
+	}
+	p.where[id] = w
 	p.recount()
+	return w.here && !was
 }
 
 // setUnknown forgets what a relay has said about where p is.

@@ -203,3 +203,37 @@ func TestDrainedRelayIsLeft(t *testing.T) {
 		}
 	})
 }
+
+// TestARelayIsBelievedSeldom: one that says without end that a peer has left and is back is
+// believed a few times, then every awayFor; when it has stopped, at once again.
+func TestARelayIsBelievedSeldom(t *testing.T) {
+	p := &peer{where: map[wire.RelayID]presence{}}
+	now := time.Unix(1000, 0)
+	back := 0
+	for range 60 * 10 { // a minute of lies
+		p.setAway("r", now)
+		if p.setHere("r", now) {
+			back++
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if back != mayReturn || p.where["r"].here {
+		t.Errorf("believed %d times, want %d", back, mayReturn)
+	}
+	if !p.absent.Load() {
+		t.Error("the data path does not ask")
+	}
+	now = now.Add(awayFor)
+	if !p.setHere("r", now) || p.absent.Load() {
+		t.Error("not believed when its last word is old")
+	}
+	p.setAway("r", now)
+	if p.setHere("r", now) {
+		t.Error("believed as before")
+	}
+	now = now.Add(mayReturnIn)
+	p.setAway("r", now)
+	if !p.setHere("r", now) {
+		t.Error("not believed at once although it has stopped")
+	}
+}

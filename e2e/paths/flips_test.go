@@ -42,30 +42,38 @@ func TestARelayThatLiesAboutPresence(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		w.introduce(a, b)
 		flows := []*flow{a.flow(b, 20*time.Millisecond), b.flow(a, 20*time.Millisecond)}
-		time.Sleep(10 * time.Second)
 		g := w.relays[0].turn()
-		g.honest = true
+		g.mu.Lock()
+		g.honest, g.shunned = true, idOf("bobby")
+		g.mu.Unlock()
 		time.Sleep(5 * time.Second)
 		w.relays[1].kill()
-		time.Sleep(40 * time.Second)
-		w.relays[1].start() // both are at home at the rogue's, and could go elsewhere
-		time.Sleep(15 * time.Second)
-		if a.link.NetInfo().Home != "r1" || b.link.NetInfo().Home != "r1" {
+		time.Sleep(40 * time.Second) // alice is at home at the rogue's
+		w.relays[1].start()
+		time.Sleep(60 * time.Second) // and bobby at the honest one
+		g.mu.Lock()
+		g.shunned = frame.ID{}
+		g.mu.Unlock()
+		time.Sleep(60 * time.Second)
+		if a.link.NetInfo().Home != "r1" || b.link.NetInfo().Home != "r2" {
 			t.Fatalf("at home at %s and %s", a.link.NetInfo().Home, b.link.NetInfo().Home)
 		}
 		stop := make(chan struct{})
 		go g.lies(stop)
-		var changes int
-		var last wire.RelayID
+		var changes [2]int
+		var last [2]wire.RelayID
 		begun := time.Now()
 		for time.Since(begun) < 2*time.Minute {
-			if r := a.link.Status()[0].Route.Relay; r != last {
-				last, changes = r, changes+1
+			for i, s := range w.systems {
+				if r := s.link.Status()[0].Route.Relay; r != last[i] {
+					last[i], changes[i] = r, changes[i]+1
+				}
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
 		close(stop)
-		if changes > 4 {
+		t.Logf("changes of the way: %v", changes)
+		if changes[0]+changes[1] > 8 {
 			t.Errorf("the way has changed %d times in two minutes", changes)
 		}
 		for _, f := range flows {

@@ -28,6 +28,7 @@ type rogue struct {
 	kept    []keptFrame // what passed, for replays
 	counts  map[string]int
 	honest  bool
+	shunned frame.ID // is not served
 }
 
 type keptFrame struct {
@@ -95,6 +96,12 @@ func (g *rogue) serve(c *tls.Conn) {
 		return
 	}
 	me, _ := frame.IDOf(who.SystemID())
+	g.mu.Lock()
+	shunned := g.shunned == me
+	g.mu.Unlock()
+	if shunned {
+		return
+	}
 	rd := frame.NewReader(c)
 	if t, _, err := rd.Next(); err != nil || t != frame.Hello {
 		return
