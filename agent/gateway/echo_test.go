@@ -50,6 +50,16 @@ func TestEchoRequestsAreReadWhole(t *testing.T) {
 		if typ := map[bool]byte{true: 0, false: 129}[want.dst.Is4()]; r[h] != typ || binary.BigEndian.Uint16(r[h+4:]) != 7 || binary.BigEndian.Uint16(r[h+6:]) != 9 || string(r[h+8:]) != string(want.payload) {
 			t.Errorf("the answer reads % x", r)
 		}
+		pseudo := append(append(slices.Clone(r[map[int]int{20: 12, 40: 8}[h]:h]), 0, 0, 0, byte(len(r)-h)), 0, 0, 0, 58)
+		if h == 20 {
+			pseudo = nil // ICMP over IPv4 has none
+			if !whole(r[:20]) {
+				t.Errorf("the checksum of the header % x", r[:20])
+			}
+		}
+		if !whole(append(pseudo, r[h:]...)) {
+			t.Errorf("the checksum of % x", r[h:])
+		}
 		for name, spoil := range map[string]func(b []byte){
 			"a code":       func(b []byte) { b[h+1] = 1 },
 			"an answer":    func(b []byte) { b[h] = r[h] },
@@ -73,6 +83,34 @@ func TestEchoRequestsAreReadWhole(t *testing.T) {
 	short[0] = 4<<4 | 4
 	if _, ok := parseEcho(short); ok {
 		t.Error("a header of 16 bytes is read")
+	}
+}
+
+// whole reports whether the words of b, its checksum among them, come to all ones (RFC 1071).
+func whole(b []byte) bool {
+	sum := 0
+	for i, one := range b {
+		sum += int(one) << (8 * (1 - i%2))
+	}
+	return sum > 0 && sum%0xffff == 0
+}
+
+// TestWhatIsNoEchoIsCounted, and where nobody can ping, too.
+func TestWhatIsNoEchoIsCounted(t *testing.T) {
+	four, _ := echoes()
+	n := struct{ Network }{new(ground)} // no Pinger
+	for name, g := range map[string]*Gateway{"no echo": newGateway(t, new(ground)), "no pinger": New(Config{Network: n, Back: new(ground)})} {
+		pkt := asked(four)
+		if name == "no echo" {
+			pkt = pkt[:20]
+		}
+		g.Echo(pkt)
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if st := g.Stats(); st.Refused != 1 || st.Echoes != 0 {
+			t.Errorf("%s: %+v", name, st)
+		}
 	}
 }
 

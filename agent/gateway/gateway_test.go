@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,11 +74,141 @@ func TestWhatNoGatewayReaches(t *testing.T) {
 			t.Errorf("%s leads to %s, %v", addr, real, err)
 		}
 	}
+	for _, a := range []netip.Addr{{}, netip.MustParseAddr("::1%lo"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("2001:db8::1%eth0")} {
+		if g.judge(a) == nil {
+			t.Errorf("%s is an address to reach", a)
+		}
+	}
 	n.broken = errors.New("no interfaces")
 	g.host.Store(nil)
 	if _, err := g.target(netip.MustParseAddr("8.8.8.8")); err == nil {
 		t.Error("a gateway that does not know its own addresses dials")
 	}
+}
+
+// TestTheLongestRouteCounts, in whichever order control names them.
+func TestTheLongestRouteCounts(t *testing.T) {
+	list := []wire.Route{route("172.16.0.0/16", "10.1.0.0/16"), route("192.168.1.0/24", "10.1.1.0/24"), route("0.0.0.0/0", "")}
+	for range len(list) {
+		list = append(list[1:], list[0])
+		r := NewRoutes(list)
+		for shown, want := range map[string]string{"10.1.1.9": "192.168.1.9", "10.1.2.9": "172.16.2.9", "8.8.8.8": "8.8.8.8"} {
+			if got, ok := r.Translate(netip.MustParseAddr(shown)); !ok || got.String() != want {
+				t.Errorf("%s leads to %s by %v", shown, got, list)
+			}
+		}
+	}
+	if got, ok := new(Routes).Translate(netip.MustParseAddr("10.1.1.9")); !ok || got.String() != "10.1.1.9" {
+		t.Errorf("without routes, 10.1.1.9 leads to %s, %v", got, ok)
+	}
+	if got, ok := new(Routes).Translate(netip.MustParseAddr("::ffff:10.1.1.9")); ok {
+		t.Errorf("IPv4 in IPv6 leads to %s", got)
+	}
+}
+
+// deaf is a ground whose hosts answer only at one address.
+type deaf struct {
+	ground
+	at string
+}
+
+func (d *deaf) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := d.ground.DialContext(ctx, network, addr)
+	if addr != d.at {
+		c.Close()
+		return nil, errors.New("nobody is there")
+	}
+	return c, err
+}
+
+// TestWhatIsNotReachedIsRefused: the sender's port is closed as the host's is; and of
+// several addresses the first that answers is taken.
+func TestWhatIsNotReachedIsRefused(t *testing.T) {
+	n := &deaf{at: "10.0.0.2:80"}
+	g := New(Config{Network: n, Back: n, Limits: Limits{TCP: 4, UDP: 4, Dial: time.Second}})
+	defer g.Close()
+	refusals := 0
+	ask := func(dst string) {
+		g.ForwardTCP(at("100.64.0.1:9"), at(dst), func() (net.Conn, error) { return nil, errors.New("the sender has gone") }, func() { refusals++ })
+	}
+	ask("10.0.0.1:80")
+	if st := g.Stats(); refusals != 1 || st.Failed != 1 || st.Refused != 0 {
+		t.Errorf("a closed port: %d refusals, %+v", refusals, st)
+	}
+	if ask("10.0.0.2:80"); refusals != 1 {
+		t.Error("an open port is refused")
+	}
+	if _, err := n.far[1].Read(make([]byte, 1)); err == nil {
+		t.Error("the host's connection outlives a sender that has gone")
+	}
+	_, end, err := g.begin(flowKey{wire.TCP, at("100.64.0.1:1"), at("10.0.0.2:80")}) // all of its share
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	ask("10.0.0.2:80")
+	if ask("127.0.0.1:80"); refusals != 3 || g.Stats().Refused != 2 {
+		t.Errorf("%d refusals, %+v", refusals, g.Stats())
+	}
+	var list []netip.Addr
+	for _, a := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	c, real, err := g.dialAny(t.Context(), list, 80)
+	if err != nil || real != list[1] {
+		t.Fatalf("%s, %v", real, err)
+	}
+	c.Close()
+	for n := range len(list) * 2 { // an address beyond maxTried is not tried
+		tried := append(slices.Repeat(list[:1], n), list[1])
+		if _, _, err := g.dialAny(t.Context(), tried, 80); (err == nil) != (n < maxTried) {
+			t.Errorf("the one that answers is number %d: %v", n+1, err)
+		}
+	}
+}
+
+// TestADatagramFlow is carried both ways, and ends in silence on both sides.
+func TestADatagramFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(ground)
+		g := newGateway(t, n, route("192.168.1.0/24", "10.1.1.0/24"))
+		near, sender := net.Pipe()
+		done := make(chan struct{})
+		go func() { defer close(done); g.ForwardUDP(at("100.64.0.1:9"), at("10.1.1.7:53"), near) }()
+		b := make([]byte, 9)
+		for range 3 {
+			sender.Write([]byte("ask"))
+			synctest.Wait()
+			if k, err := n.far[0].Read(b); err != nil || string(b[:k]) != "ask" || n.last() != "192.168.1.7:53" {
+				t.Errorf("%s was asked %q, %v", n.last(), b[:k], err)
+			}
+			n.far[0].Write([]byte("answer"))
+			if k, err := sender.Read(b); err != nil || string(b[:k]) != "answer" {
+				t.Errorf("answered %q, %v", b[:k], err)
+			}
+			time.Sleep(g.cfg.Limits.Quiet - time.Second)
+		}
+		if st := g.Stats(); st.UDP != 1 {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(time.Second)
+		<-done
+		for _, c := range []net.Conn{sender, n.far[0]} {
+			if _, err := c.Read(b); err == nil {
+				t.Error("an end goes on after silence")
+			}
+		}
+		if st := g.Stats(); st.UDP != 0 || st.Opened != 1 {
+			t.Errorf("%+v", st)
+		}
+		near, sender = net.Pipe()
+		if g.ForwardUDP(at("100.64.0.1:9"), at("10.9.9.9:53"), near); len(n.far) != 1 || g.Stats().Refused != 1 {
+			t.Errorf("outside its routes: %+v", g.Stats())
+		}
+		if _, err := sender.Read(b); err == nil {
+			t.Error("what is refused stays open")
+		}
+	})
 }
 
 // TestACutEndsBothEnds: the far host's socket closes when the filter cuts the flow.
@@ -231,6 +362,16 @@ func TestOneSenderLeavesRoom(t *testing.T) {
 		}
 		leave()
 		greedy("100.64.0.1")
+		ends[0]() // makes room for one
+		for port, ok := range []bool{true, false} {
+			_, end, err := g.begin(flowKey{proto, netip.AddrPortFrom(netip.MustParseAddr("100.64.0.1"), 99+uint16(port)), at("192.168.1.9:80")})
+			if (err == nil) != ok {
+				t.Errorf("%s: flow %d after one has ended: %v", proto, port, err)
+			}
+			if err == nil {
+				ends[0] = end
+			}
+		}
 		leave()
 	}
 	if len(g.taken) != 0 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -88,6 +89,59 @@ func TestANameLeadsOnlyWherePolicySays(t *testing.T) {
 	}
 }
 
+// TestANameLeadsThroughARoute: what the policy says is compared with what senders see.
+func TestANameLeadsThroughARoute(t *testing.T) {
+	as := NewRoutes([]wire.Route{route("172.16.5.0/24", "10.5.5.0/24"), route("192.168.1.0/24", "")})
+	for _, c := range []struct {
+		routes Routes
+		within string
+		real   string
+		want   bool
+	}{
+		{as, "10.5.5.0/24", "172.16.5.9", true},
+		{as, "172.16.5.0/24", "172.16.5.9", false}, // as nobody knows it
+		{as, "10.6.0.0/16", "172.16.5.9", false},
+		{as, "10.5.5.0/24", "10.5.5.9", false},
+		{as, "192.168.1.0/28", "192.168.1.9", true},
+		{as, "192.168.1.0/28", "192.168.1.99", false},
+		{as, "0.0.0.0/0", "192.168.2.9", false}, // in no route
+		{NewRoutes([]wire.Route{}), "0.0.0.0/0", "192.168.1.9", false},
+		{Routes{}, "192.168.1.0/28", "192.168.1.9", true},
+		{Routes{}, "192.168.1.0/28", "192.168.1.99", false},
+	} {
+		if got := c.routes.leads(netip.MustParseAddr(c.real), []netip.Prefix{netip.MustParsePrefix(c.within)}); got != c.want {
+			t.Errorf("%s within %s by %v: %t", c.real, c.within, c.routes.list, got)
+		}
+	}
+}
+
+// TestWhoResolvesNothing leads nowhere, and says why: a host without a resolver, an agent
+// that knows no names, a resolver that fails, a name without addresses.
+func TestWhoResolvesNothing(t *testing.T) {
+	up := &dns{}
+	up.say(time.Minute, nil, "192.168.1.9")
+	empty, down := new(dns), &dns{err: errors.New("the resolver is down")}
+	knows := func(wire.Proto, netip.AddrPort, netip.AddrPort) (Named, bool) {
+		return Named{"files.example.com", []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, true
+	}
+	knowsNot := func(p wire.Proto, src, dst netip.AddrPort) (Named, bool) { n, _ := knows(p, src, dst); return n, false }
+	for want, cfg := range map[string]Config{
+		"stands for no name":              {Network: up, Named: knowsNot},
+		"":                                {Network: up, Named: knows},
+		"this gateway resolves no names":  {Network: up},
+		"this gateway resolves no names ": {Network: new(ground), Named: knows},
+		"the resolver is down":            {Network: down, Named: knows},
+		"it has no address":               {Network: empty, Named: knows},
+	} {
+		g := New(cfg)
+		list, _, err := g.targets(t.Context(), files(wire.TCP))
+		if (err == nil) != (want == "") || (list == nil) != (want != "") || err != nil && !strings.Contains(err.Error(), strings.TrimSpace(want)) {
+			t.Errorf("%v, %v; want %q", list, err, want)
+		}
+		g.Close()
+	}
+}
+
 // TestAnAnswerIsBelievedForItsTTL and then asked for again; one flow asks for all.
 func TestAnAnswerIsBelievedForItsTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -163,8 +217,12 @@ func TestAFlowEndsWithTheAnswer(t *testing.T) {
 					t.Fatal("the flow ended under an answer that stands")
 				default:
 				}
+				began := time.Now()
 				end(d, g, within)
 				<-done
+				if what == "the policy's subnets change" && time.Since(began) != 0 {
+					t.Errorf("the flow outlives its policy by %s", time.Since(began))
+				}
 				if _, err := sender.Write([]byte("x")); err == nil {
 					t.Error("the sender's end goes on")
 				}

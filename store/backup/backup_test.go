@@ -11,11 +11,11 @@ import (
 func sample(t testing.TB) []byte {
 	var out bytes.Buffer
 	w, err := NewWriter(&out, Head{Made: time.Unix(1, 0).UTC(), Schema: 2, Revision: 7, Pages: 2, Rows: map[string]int64{"systems": 3},
-		Documents: []Document{{"relay.json", 5}}}, []byte("keys"))
+		Documents: []Document{{"relay.json", 5}, {"agent.json", 3}}}, []byte("keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{w.Document([]byte("hello")), w.Page(bytes.Repeat([]byte{1}, pageSize)), w.Page(bytes.Repeat([]byte{2}, pageSize)), w.Close()} {
+	for _, err := range []error{w.Document([]byte("hello")), w.Document([]byte("you")), w.Page(bytes.Repeat([]byte{1}, pageSize)), w.Page(bytes.Repeat([]byte{2}, pageSize)), w.Close()} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,8 +32,12 @@ func drain(raw []byte) (pages int64, err error) {
 	if len(secrets) > maxSecrets {
 		return 0, errors.New("too many secrets")
 	}
-	for range r.Head.Documents {
-		if _, _, err := r.Document(); err != nil {
+	for _, d := range r.Head.Documents {
+		name, content, err := r.Document()
+		if err == nil && (name != d.Name || int64(len(content)) != d.Size) {
+			err = errors.New("another document than the head names")
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -70,6 +74,46 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("a byte more: %v", err)
 	}
 	t.Logf("%d damaged backups: all refused", wrong+1)
+}
+
+// TestAHeadMakesSense before anything is made room for by what it says.
+func TestAHeadMakesSense(t *testing.T) {
+	rows := func(n int) map[string]int64 {
+		m := make(map[string]int64)
+		for i := range n {
+			m[string(rune('a'+i))] = 1
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		change func(*Head)
+		ok     bool
+	}{
+		"the least": {func(*Head) {}, true},
+		"the most": {func(h *Head) {
+			h.Pages, h.Rows, h.Documents = maxPages, rows(maxTables), make([]Document, 8)
+			h.Documents[0].Size = maxDocument
+		}, true},
+		"no version":           {func(h *Head) { h.Version = 0 }, false},
+		"a later version":      {func(h *Head) { h.Version++ }, false},
+		"no page":              {func(h *Head) { h.Pages = 0 }, false},
+		"pages without end":    {func(h *Head) { h.Pages = maxPages + 1 }, false},
+		"no schema":            {func(h *Head) { h.Schema = 0 }, false},
+		"tables without end":   {func(h *Head) { h.Rows = rows(maxTables + 1) }, false},
+		"documents":            {func(h *Head) { h.Documents = make([]Document, 9) }, false},
+		"records":              {func(h *Head) { h.Audit.Records = -1 }, false},
+		"less than a document": {func(h *Head) { h.Documents = []Document{{"a", -1}} }, false},
+		"a document too large": {func(h *Head) { h.Documents = []Document{{"a", 1}, {"b", maxDocument + 1}} }, false},
+	} {
+		h := Head{Version: Version, Pages: 1, Schema: 1}
+		c.change(&h)
+		if err := h.check(); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := NewWriter(io.Discard, Head{Schema: 1, Pages: 1}, make([]byte, maxSecrets+1)); err == nil {
+		t.Error("more secrets than a reader takes")
+	}
 }
 
 func TestWriterKeepsToItsHead(t *testing.T) {
