@@ -104,74 +104,75 @@ func TestDryRunsChangeNothing(t *testing.T) {
 }
 
 // TestDryRunsNameTheFlowsTheyWouldCut plays the agents' part: each answers the question
-// that comes down its stream.
+// that comes down its stream, in a bubble, where nobody is too slow for it.
 func TestDryRunsNameTheFlowsTheyWouldCut(t *testing.T) {
-	w := newWorld(t)
-	a, b, fa, fb := pairOf(t, w)
-	ip := func(m *machine, port uint16) netip.AddrPort {
-		s, err := w.store.System(t.Context(), m.id)
-		if err != nil {
-			t.Fatal(err)
+	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) {
+		a, b, fa, fb := pairOf(t, w)
+		ip := func(m *machine, port uint16) netip.AddrPort {
+			s, err := w.store.System(t.Context(), m.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return netip.AddrPortFrom(s.IPv4, port)
 		}
-		return netip.AddrPortFrom(s.IPv4, port)
-	}
-	since := time.Now().UTC()
-	flow := func(from, to *machine, port uint16, inbound bool) wire.ReportedFlow {
-		return wire.ReportedFlow{Flow: wire.Flow{Proto: wire.TCP, Src: ip(from, 40000), Dst: ip(to, port)}, Peer: from.id, Inbound: inbound, Since: since, Bytes: 9}
-	}
-	answer := func(f *feed, flows ...wire.ReportedFlow) {
-		for {
-			msg := f.next()
-			if msg.Ask == nil {
-				continue
-			}
-			if p := f.m.call("POST", wire.PathFlows, wire.FlowReport{ID: "other", Flows: flows}, nil); p != nil {
-				t.Error(p)
-			}
-			if p := f.m.call("POST", wire.PathFlows, wire.FlowReport{ID: msg.Ask.ID, Flows: flows}, nil); p != nil {
-				t.Error(p)
-			}
-			return
+		since := time.Now().UTC()
+		flow := func(from, to *machine, port uint16, inbound bool) wire.ReportedFlow {
+			return wire.ReportedFlow{Flow: wire.Flow{Proto: wire.TCP, Src: ip(from, 40000), Dst: ip(to, port)}, Peer: from.id, Inbound: inbound, Since: since, Bytes: 9}
 		}
-	}
-	ask := func(method, path string, in, out any) {
-		t.Helper()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			answer(fa, flow(a, b, 22, false))
-			answer(fb, flow(a, b, 22, true), flow(a, b, 23, true))
-		}()
-		w.api(method, path, in, out)
-		<-done
-	}
-	var got api.Impact
-	ask("POST", "/policies/p/disable?dry_run=true", nil, &got)
-	if len(got.Flows) != 1 || got.Flows[0].From != a.id || got.Flows[0].To != b.id || got.Flows[0].Dst.Port() != 22 || got.Flows[0].Bytes != 9 {
-		t.Errorf("flows %+v", got.Flows) // not the one on port 23, which nothing allows now either
-	}
-	if q := got.Asked; q == nil || *q != (api.Asked{Concerned: 2, Asked: 2, Answered: 2}) || q.Gap() != "" {
-		t.Errorf("both were asked and both answered, and it says %+v", q)
-	}
-	var live api.Page[api.LiveFlow]
-	ask("GET", "/flows", nil, &live)
-	if len(live.Items) != 2 {
-		t.Errorf("flows %+v", live.Items)
-	}
-	// What another policy allows stays.
-	other := direct("mesh", "mesh")
-	other.Name, other.ACLs[0].Ports = "q", wire.Ports{{Lo: 1, Hi: 100}}
-	w.api("POST", "/policies", other, nil)
-	fa.delta()
-	fb.delta()
-	w.api("POST", "/policies/p/disable?dry_run=true", nil, &got)
-	if len(got.Flows) != 0 {
-		t.Errorf("flows %+v", got.Flows)
-	}
-	flows := slices.Repeat([]wire.ReportedFlow{flow(a, b, 1, true)}, wire.MaxReportedFlows+1)
-	if p := a.call("POST", wire.PathFlows, wire.FlowReport{ID: "x", Flows: flows}, nil); p == nil {
-		t.Error("a report beyond measure")
-	}
+		answer := func(f *feed, flows ...wire.ReportedFlow) {
+			for {
+				msg := f.next()
+				if msg.Ask == nil {
+					continue
+				}
+				if p := f.m.call("POST", wire.PathFlows, wire.FlowReport{ID: "other", Flows: flows}, nil); p != nil {
+					t.Error(p)
+				}
+				if p := f.m.call("POST", wire.PathFlows, wire.FlowReport{ID: msg.Ask.ID, Flows: flows}, nil); p != nil {
+					t.Error(p)
+				}
+				return
+			}
+		}
+		ask := func(method, path string, in, out any) {
+			t.Helper()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				answer(fa, flow(a, b, 22, false))
+				answer(fb, flow(a, b, 22, true), flow(a, b, 23, true))
+			}()
+			w.api(method, path, in, out)
+			<-done
+		}
+		var got api.Impact
+		ask("POST", "/policies/p/disable?dry_run=true", nil, &got)
+		if len(got.Flows) != 1 || got.Flows[0].From != a.id || got.Flows[0].To != b.id || got.Flows[0].Dst.Port() != 22 || got.Flows[0].Bytes != 9 {
+			t.Errorf("flows %+v", got.Flows) // not the one on port 23, which nothing allows now either
+		}
+		if q := got.Asked; q == nil || *q != (api.Asked{Concerned: 2, Asked: 2, Answered: 2}) || q.Gap() != "" {
+			t.Errorf("both were asked and both answered, and it says %+v", q)
+		}
+		var live api.Page[api.LiveFlow]
+		ask("GET", "/flows", nil, &live)
+		if len(live.Items) != 2 {
+			t.Errorf("flows %+v", live.Items)
+		}
+		// What another policy allows stays.
+		other := direct("mesh", "mesh")
+		other.Name, other.ACLs[0].Ports = "q", wire.Ports{{Lo: 1, Hi: 100}}
+		w.api("POST", "/policies", other, nil)
+		fa.delta()
+		fb.delta()
+		w.api("POST", "/policies/p/disable?dry_run=true", nil, &got)
+		if len(got.Flows) != 0 {
+			t.Errorf("flows %+v", got.Flows)
+		}
+		flows := slices.Repeat([]wire.ReportedFlow{flow(a, b, 1, true)}, wire.MaxReportedFlows+1)
+		if p := a.call("POST", wire.PathFlows, wire.FlowReport{ID: "x", Flows: flows}, nil); p == nil {
+			t.Error("a report beyond measure")
+		}
+	})
 }
 
 func TestSilentAgentsDelayADryRunByTwoSeconds(t *testing.T) {

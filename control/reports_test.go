@@ -100,74 +100,75 @@ func TestAFlowIsCutByHand(t *testing.T) {
 }
 
 func TestPathsAndDenialsAreTold(t *testing.T) {
-	w := newWorld(t)
-	a, b, fa, fb := pairOf(t, w)
-	done := agents(t, func(_ *feed, q *wire.Ask) wire.FlowReport {
-		if !q.Peers {
-			t.Errorf("asked %+v", q)
+	inBubble(t, store.DefaultSettings(), func(t *testing.T, w *world) { // nobody is too slow to answer
+		a, b, fa, fb := pairOf(t, w)
+		done := agents(t, func(_ *feed, q *wire.Ask) wire.FlowReport {
+			if !q.Peers {
+				t.Errorf("asked %+v", q)
+			}
+			return wire.FlowReport{Peers: []wire.ReportedPeer{{ID: b.id, Route: "direct", Via: "192.0.2.7:1", RTT: time.Millisecond}, {ID: "other", Route: "relay"}}}
+		}, fa)
+		var paths api.Page[api.PeerPath]
+		w.api("GET", "/systems/a/peers", nil, &paths)
+		<-done
+		if len(paths.Items) != 1 || paths.Items[0].Name != "b" || paths.Items[0].RTT != time.Millisecond {
+			t.Errorf("paths %+v", paths.Items) // the other is introduced by no policy
 		}
-		return wire.FlowReport{Peers: []wire.ReportedPeer{{ID: b.id, Route: "direct", Via: "192.0.2.7:1", RTT: time.Millisecond}, {ID: "other", Route: "relay"}}}
-	}, fa)
-	var paths api.Page[api.PeerPath]
-	w.api("GET", "/systems/a/peers", nil, &paths)
-	<-done
-	if len(paths.Items) != 1 || paths.Items[0].Name != "b" || paths.Items[0].RTT != time.Millisecond {
-		t.Errorf("paths %+v", paths.Items) // the other is introduced by no policy
-	}
-	sys, err := w.store.System(t.Context(), a.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := w.machine()
-	c.enrol(w.key(automatic("others")).Secret, "c")
-	third, err := w.store.System(t.Context(), c.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done = agents(t, func(f *feed, q *wire.Ask) (r wire.FlowReport) {
-		if !q.Denied {
-			t.Errorf("asked %+v", q)
+		sys, err := w.store.System(t.Context(), a.id)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if f == fb {
-			r.Denied = []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Inbound: true, Reason: "no rule", Count: 3, Last: time.Now()},
-				{Proto: wire.TCP, Src: third.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:443"), Name: "payroll.enclave", Reason: "unknown name", Count: 2, Last: time.Now()},
-				// What it cannot have seen: a third system tried something at a fourth.
-				{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.AddrPortFrom(third.IPv4, 22), Inbound: true, Reason: "no rule", Count: 1, Last: time.Now()}}
+		c := w.machine()
+		c.enrol(w.key(automatic("others")).Secret, "c")
+		third, err := w.store.System(t.Context(), c.id)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return r
-	}, fa, fb)
-	named := 0
-	var denied api.Page[api.Denied]
-	w.api("GET", "/flows/denied", nil, &denied)
-	<-done
-	denied.Items = slices.DeleteFunc(denied.Items, func(d api.Denied) bool {
-		if d.Name == "" {
-			return false
+		done = agents(t, func(f *feed, q *wire.Ask) (r wire.FlowReport) {
+			if !q.Denied {
+				t.Errorf("asked %+v", q)
+			}
+			if f == fb {
+				r.Denied = []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Inbound: true, Reason: "no rule", Count: 3, Last: time.Now()},
+					{Proto: wire.TCP, Src: third.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:443"), Name: "payroll.enclave", Reason: "unknown name", Count: 2, Last: time.Now()},
+					// What it cannot have seen: a third system tried something at a fourth.
+					{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.AddrPortFrom(third.IPv4, 22), Inbound: true, Reason: "no rule", Count: 1, Last: time.Now()}}
+			}
+			return r
+		}, fa, fb)
+		named := 0
+		var denied api.Page[api.Denied]
+		w.api("GET", "/flows/denied", nil, &denied)
+		<-done
+		denied.Items = slices.DeleteFunc(denied.Items, func(d api.Denied) bool {
+			if d.Name == "" {
+				return false
+			}
+			if d.Name != "payroll.enclave" || d.At != b.id || d.From != b.id || d.To != "" || d.Names != [2]string{"b", "payroll.enclave"} || d.Dst.Port() != 443 {
+				t.Errorf("a name that stands for nobody: %+v", d)
+			}
+			named++
+			return true
+		})
+		if named != 1 {
+			t.Errorf("%d names that stand for nobody", named)
 		}
-		if d.Name != "payroll.enclave" || d.At != b.id || d.From != b.id || d.To != "" || d.Names != [2]string{"b", "payroll.enclave"} || d.Dst.Port() != 443 {
-			t.Errorf("a name that stands for nobody: %+v", d)
+		if len(denied.Items) != 1 || denied.Items[0].AtName != "b" || denied.Items[0].Names != [2]string{"a", ""} || denied.Items[0].From != a.id {
+			t.Errorf("denied %+v", denied.Items)
 		}
-		named++
-		return true
+		if _, p := w.tryAPI("GET", "/systems/nobody/peers", nil, nil); p == nil || p.Status != http.StatusNotFound {
+			t.Errorf("%+v", p)
+		}
+		for name, r := range map[string]wire.FlowReport{
+			"a route of no kind": {Peers: []wire.ReportedPeer{{Route: "magic"}}},
+			"a long reason":      {Denied: []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Reason: strings.Repeat("x", 200)}}},
+			"what is no name":    {Denied: []wire.ReportedDenial{{Proto: wire.Any, Src: sys.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:0"), Name: "\x1b[31m"}}},
+			"too many":           {Denied: slices.Repeat([]wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25")}}, wire.MaxReportedDenials+1)},
+		} {
+			r.ID = "x"
+			if p := a.call("POST", wire.PathFlows, r, nil); p == nil {
+				t.Errorf("%s is taken", name)
+			}
+		}
 	})
-	if named != 1 {
-		t.Errorf("%d names that stand for nobody", named)
-	}
-	if len(denied.Items) != 1 || denied.Items[0].AtName != "b" || denied.Items[0].Names != [2]string{"a", ""} || denied.Items[0].From != a.id {
-		t.Errorf("denied %+v", denied.Items)
-	}
-	if _, p := w.tryAPI("GET", "/systems/nobody/peers", nil, nil); p == nil || p.Status != http.StatusNotFound {
-		t.Errorf("%+v", p)
-	}
-	for name, r := range map[string]wire.FlowReport{
-		"a route of no kind": {Peers: []wire.ReportedPeer{{Route: "magic"}}},
-		"a long reason":      {Denied: []wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25"), Reason: strings.Repeat("x", 200)}}},
-		"what is no name":    {Denied: []wire.ReportedDenial{{Proto: wire.Any, Src: sys.IPv4, Dst: netip.MustParseAddrPort("0.0.0.0:0"), Name: "\x1b[31m"}}},
-		"too many":           {Denied: slices.Repeat([]wire.ReportedDenial{{Proto: wire.TCP, Src: sys.IPv4, Dst: netip.MustParseAddrPort("192.0.2.9:25")}}, wire.MaxReportedDenials+1)},
-	} {
-		r.ID = "x"
-		if p := a.call("POST", wire.PathFlows, r, nil); p == nil {
-			t.Errorf("%s is taken", name)
-		}
-	}
 }

@@ -127,11 +127,7 @@ func TestAKilledHostLeavesNothingOfItsRuns(t *testing.T) {
 	if err != nil || i < 0 || list[i].Kind != "run" {
 		t.Fatalf("the run is no system: %+v, %v", list, err)
 	}
-	flows, err := e.api.Flows(t.Context())
-	if err != nil || len(flows) == 0 {
-		t.Errorf("no flows: %v", err)
-	}
-	for _, f := range flows {
+	for _, f := range e.flows(t) {
 		if f.Run != init.Run {
 			t.Errorf("flow %+v does not carry the run's ID", f)
 		}

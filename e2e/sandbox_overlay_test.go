@@ -112,11 +112,7 @@ func TestServersOnTheOverlayAreReachedByEachRunItself(t *testing.T) {
 		if v, err := b.(sandbox.Advisor).Opinion(ctx, score.Features{}); err != nil || v.Score != 77 {
 			t.Errorf("opinion %+v, %v", v, err)
 		}
-		flows, ferr := e.api.Flows(ctx)
-		if ferr != nil || len(flows) == 0 {
-			t.Errorf("flows %v, %v", flows, ferr)
-		}
-		for _, f := range flows {
+		for _, f := range e.flows(t) {
 			if f.Run != run {
 				t.Errorf("flow %+v is not the run's", f)
 			}

@@ -104,6 +104,20 @@ func newEnclaveHere(t testing.TB) *enclaveHere {
 	return e
 }
 
+// flows are those that agents report, once there are any: control waits two seconds for
+// them, and on a busy machine hears of none.
+func (e *enclaveHere) flows(t *testing.T) (flows []api.LiveFlow) {
+	t.Helper()
+	until(t, patience, "agents report a flow", func() bool {
+		var err error
+		if flows, err = e.api.Flows(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		return len(flows) > 0
+	})
+	return flows
+}
+
 func (e *enclaveHere) runs() *node.Runs {
 	return &node.Runs{Control: e.url, Fingerprint: e.first.Fingerprint, Key: func() (string, error) { return e.key, nil }, Loopback: true}
 }
@@ -200,9 +214,9 @@ func TestAFlowSaysWhoseRunItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	flows, err := e.api.Flows(t.Context())
-	if err != nil || len(flows) != 1 || flows[0].Run != run || flows[0].From != wire.SystemID(n.System()) {
-		t.Errorf("flows %+v, %v", flows, err)
+	flows := e.flows(t)
+	if len(flows) != 1 || flows[0].Run != run || flows[0].From != wire.SystemID(n.System()) {
+		t.Errorf("flows %+v", flows)
 	}
 }
 

@@ -207,6 +207,7 @@ func TestEveryEndCutsLiveFlows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("TCP over the simulated internet needs the wall clock")
 	}
+	t.Parallel() // hours end at a full minute, and another test waits for that as well
 	// soon sets an end, and a later one where this machine is slower than that: an end that has
 	// passed is refused.
 	soon := func(set func(at time.Time) error) error {
