@@ -2,6 +2,7 @@ package tui
 
 import (
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/x/ansi"
 
 	"enclave/tui/keys"
 	"enclave/tui/screen"
@@ -87,8 +88,9 @@ func (m *Model) chosen(k tea.KeyMsg) tea.Cmd {
 func (m *Model) paletteView(w, h int) string {
 	t := m.state.Theme
 	list := m.actions()
-	lines := []string{": " + m.palette.input.View(t, w-2)}
 	from, to := m.palette.list.Window(len(list), h-1)
+	rest := m.palette.list.Rest(len(list)) // at the right end, away from what is typed
+	lines := []string{": " + m.palette.input.View(t, max(1, w-2-ansi.StringWidth(rest))) + rest}
 	for i := from; i < to; i++ {
 		a := list[i]
 		key := screenKey(a.screen).Key()

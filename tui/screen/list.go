@@ -2,6 +2,7 @@ package screen
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -12,7 +13,7 @@ import (
 
 // List is a cursor and a window over rows that others own. Move it only through Move and
 // Fit, which keep both inside.
-type List struct{ At, top int }
+type List struct{ At, top, shown int }
 
 // The bindings that move in every list.
 var (
@@ -29,6 +30,7 @@ var (
 	Find    = keys.New("search", "/")
 	Details = keys.New("details", "enter")
 	Back    = keys.New("back", "esc")
+	Leave   = keys.New("back", "esc", "enter") // of details, which enter opened
 	Accept  = keys.New("accept", "enter")
 )
 
@@ -80,12 +82,52 @@ func (l *List) clamp(n int) { l.At = max(0, min(l.At, n-1)) }
 func (l *List) Window(n, h int) (from, to int) {
 	l.clamp(n)
 	if h <= 0 {
+		l.shown = 0
 		return 0, 0
 	}
 	l.top = min(l.top, l.At)
 	l.top = max(l.top, l.At-h+1)
 	l.top = max(0, min(l.top, n-h))
-	return l.top, min(n, l.top+h)
+	l.shown = min(n, l.top+h) - l.top
+	return l.top, l.top + l.shown
+}
+
+// Rest says how many of n rows the last Window left out at either end, to stand behind the
+// line above a list; empty where all are seen.
+func (l *List) Rest(n int) string { return Rest(l.top, n-l.top-l.shown) }
+
+// RestAcross is Rest of a list that lies on its side.
+func (l *List) RestAcross(n int) string { return rest("←", l.top) + rest("→", n-l.top-l.shown) }
+
+// Rest says how many rows are left out above and below.
+func Rest(above, below int) string { return rest("↑", above) + rest("↓", below) }
+
+func rest(way string, n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("  %s %d", way, n)
+}
+
+// Page is how far details are scrolled on a screen where up and down choose another row.
+type Page struct{ at, most, page int }
+
+// Move scrolls by a page, and reports whether the key does that.
+func (p *Page) Move(k tea.KeyMsg) bool {
+	l := List{At: p.at}
+	if !PgUp.Is(k) && !PgDn.Is(k) {
+		return false
+	}
+	l.Move(k, p.most+1, max(1, p.page))
+	p.at = l.At
+	return true
+}
+
+// Cut is what of lines is seen in h of them, and below; the frame marks what is cut.
+func (p *Page) Cut(lines []string, h int) []string {
+	p.most, p.page = max(0, len(lines)-h), h-2
+	p.at = min(p.at, p.most)
+	return lines[p.at:]
 }
 
 // Search returns the rows that a search finds, what is called so first; without a search

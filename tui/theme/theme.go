@@ -79,7 +79,7 @@ func (t Theme) Screen(s string) string {
 	}, s)
 }
 
-var plain = map[rune]rune{'×': 'x', '○': 'o', '✗': 'x', '▸': '>', '→': '>', '…': '~', '│': '|', '─': '-', '·': '.', '█': '#', '░': '.', '◌': '?', '↓': 'v', '↑': '^', '–': '-', '—': '-', '├': '|', '└': '`'}
+var plain = map[rune]rune{'×': 'x', '○': 'o', '✗': 'x', '▸': '>', '→': '>', '←': '<', '…': '~', '│': '|', '─': '-', '·': '.', '█': '#', '░': '.', '◌': '?', '↓': 'v', '↑': '^', '–': '-', '—': '-', '├': '|', '└': '`'}
 
 // Clean makes text from outside safe for a terminal, on one line.
 func Clean(s string) string {
@@ -106,6 +106,9 @@ func Fit(s string, w int) string {
 
 // Box cuts or fills lines to exactly w by h.
 func Box(lines []string, w, h int) string {
+	if over := len(lines) - h + 1; over > 1 && h > 1 {
+		lines = append(lines[:h-1:h-1], "  ↓ "+wire.Count(over, "more line"))
+	}
 	var b strings.Builder
 	for i := range h {
 		if i > 0 {

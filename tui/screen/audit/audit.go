@@ -22,6 +22,7 @@ type Model struct {
 	search screen.Input
 	at     int64 // the record under the cursor; -1 follows the newest
 	detail bool
+	scroll screen.Page // of the record
 	page   int
 
 	verifying *verification // nil is none
@@ -47,6 +48,9 @@ func (m *Model) Keys() []keys.Binding {
 	}
 	if m.verifying != nil {
 		return []keys.Binding{verify, stop}
+	}
+	if m.detail {
+		return append([]keys.Binding{screen.Leave, tail, verify, search}, screen.Moves()...)
 	}
 	return append([]keys.Binding{search, screen.Details, tail, verify, screen.Back}, screen.Moves()...)
 }
@@ -113,6 +117,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 	switch {
 	case m.search.Focused():
 		m.search.Search(k)
+	case m.detail && m.scroll.Move(k):
 	case m.list.Move(k, len(rows), m.page):
 		if m.list.At < len(rows) {
 			m.at = rows[m.list.At].Seq
@@ -121,7 +126,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 		m.search.Focus()
 		m.detail = false
 	case screen.Details.Is(k):
-		m.detail = !m.detail && len(rows) > 0
+		m.detail, m.scroll = !m.detail && len(rows) > 0, screen.Page{}
 		if m.detail {
 			m.at = rows[m.list.At].Seq // stays while others come
 		}
@@ -148,7 +153,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	}
 	rows := m.seen(s)
 	if m.detail && m.list.At < len(rows) {
-		return theme.Box(record(s, rows[m.list.At], w), w, h)
+		return theme.Box(m.scroll.Cut(record(s, rows[m.list.At], w), h), w, h)
 	}
 	top := fmt.Sprintf("the newest %d", len(rows))
 	switch {
@@ -164,6 +169,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, "time", "outcome", "action", "object", "actor", "number"))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
+	lines[0] += m.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		r := rows[i]
 		cursor := "  "

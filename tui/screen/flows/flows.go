@@ -27,6 +27,7 @@ type Model struct {
 	search  screen.Input
 	order   int
 	detail  bool
+	scroll  screen.Page // of the details
 	page    int
 	live    table[api.LiveFlow]
 	refused table[api.Denied]
@@ -65,6 +66,9 @@ func (*Model) Name() string { return "flows" }
 func (m *Model) Keys() []keys.Binding {
 	if m.search.Focused() {
 		return []keys.Binding{screen.Accept, screen.Back}
+	}
+	if m.detail {
+		return append([]keys.Binding{screen.Leave, toggle, cut, screen.Find}, screen.Moves()...)
 	}
 	return append([]keys.Binding{screen.Find, screen.Details, toggle, cut, order, screen.Back}, screen.Moves()...)
 }
@@ -188,6 +192,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 	switch {
 	case m.search.Focused():
 		m.search.Search(k)
+	case m.detail && m.scroll.Move(k):
 	case screen.Find.Is(k):
 		m.search.Focus()
 		m.detail = false
@@ -197,7 +202,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		}
 		m.detail = false
 	case screen.Details.Is(k):
-		m.detail = !m.detail && rows > 0
+		m.detail, m.scroll = !m.detail && rows > 0, screen.Page{}
 	case toggle.Is(k):
 		m.denied, m.detail, m.list = !m.denied, false, screen.List{}
 		return m.ask(s.Client)

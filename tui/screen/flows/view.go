@@ -23,7 +23,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	}
 	t, rows := s.Theme, m.flows()
 	if m.detail && m.list.At < len(rows) {
-		return theme.Box(flowDetails(s, rows[m.list.At], w), w, h)
+		return theme.Box(m.scroll.Cut(flowDetails(s, rows[m.list.At], w), h), w, h)
 	}
 	widths := theme.Widths(columns, w-2)
 	heads := make([]string, len(columns))
@@ -36,6 +36,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	lines := []string{top(m, s, &m.live, len(rows), wire.Plural(m.live.total, "live flow"), w), t.Paint(theme.Dim, "  "+theme.Row(widths, heads...))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
+	lines[0] += m.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		f := rows[i]
 		lines = append(lines, cursor(i == m.list.At)+theme.Row(widths, theme.Clean(f.Names[0]), theme.Clean(f.Names[1]), service(f.Proto, f.Dst.Port()),
@@ -50,12 +51,13 @@ func (m *Model) View(s *screen.State, w, h int) string {
 func (m *Model) viewDenied(s *screen.State, w, h int) []string {
 	t, rows := s.Theme, m.denials()
 	if m.detail && m.list.At < len(rows) {
-		return deniedDetails(s, rows[m.list.At], w)
+		return m.scroll.Cut(deniedDetails(s, rows[m.list.At], w), h)
 	}
 	widths := theme.Widths(refusal, w-2)
 	lines := []string{top(m, s, &m.refused, len(rows), wire.Plural(m.refused.total, "kind")+" of packets denied of late", w), t.Paint(theme.Dim, "  "+theme.Row(widths, "from", "to", "service", "why", "count", "last", "at"))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
+	lines[0] += m.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		d := rows[i]
 		lines = append(lines, cursor(i == m.list.At)+theme.Row(widths, who(d.Names[0], d.Src), who(d.Names[1], d.Dst.Addr()), service(d.Proto, d.Dst.Port()),

@@ -46,7 +46,7 @@ func NewForm(title string, do func(values []string) tea.Cmd, fields ...Field) *F
 }
 
 // Keys of a form.
-func (*Form) Keys() []keys.Binding { return []keys.Binding{send, next, prev, quit} }
+func (*Form) Keys() []keys.Binding { return []keys.Binding{send, next, quit, prev} }
 
 // Update follows a key and reports whether the form is to be left.
 func (f *Form) Update(k tea.KeyMsg) (cmd tea.Cmd, leave bool) {

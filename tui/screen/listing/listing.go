@@ -58,6 +58,8 @@ func (l *List[T]) Keys(own ...keys.Binding) []keys.Binding {
 		return l.form.Keys()
 	case l.Typing():
 		return []keys.Binding{screen.Accept, screen.Back}
+	case l.detail:
+		return append(append([]keys.Binding{screen.Leave}, own...), append([]keys.Binding{screen.Find}, screen.Moves()...)...)
 	}
 	return append(append([]keys.Binding{screen.Find, screen.Details, screen.Back}, own...), screen.Moves()...)
 }
@@ -211,6 +213,7 @@ func (l *List[T]) View(s *screen.State, w, h int) string {
 	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, heads...))}
 	l.page = max(1, h-len(lines))
 	from, to := l.list.Window(len(rows), l.page)
+	lines[0] += l.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		cursor := "  "
 		if i == l.list.At {

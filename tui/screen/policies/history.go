@@ -172,6 +172,7 @@ func (h *history) view(s *screen.State, w, height int) []string {
 	lines := []string{top, t.Paint(theme.Dim, "    "+theme.Row(widths, "revision", "time", "what", "on", "by", "why"))}
 	h.page = max(1, height-len(lines))
 	from, to := h.list.Window(len(h.all), h.page)
+	lines[0] += h.list.Rest(len(h.all))
 	for i := from; i < to; i++ {
 		e := &h.all[i]
 		cursor := "  "

@@ -21,6 +21,7 @@ type Model struct {
 	list   screen.List
 	search screen.Input
 	detail bool
+	scroll screen.Page   // of the details
 	form   *form         // nil is the list
 	past   *history      // nil is the list
 	until  *screen.Input // how long to enable for; nil is not asked
@@ -55,6 +56,9 @@ func (m *Model) Keys() []keys.Binding {
 		return m.past.keys()
 	case m.Typing():
 		return []keys.Binding{screen.Accept, screen.Back}
+	}
+	if m.detail {
+		return append([]keys.Binding{screen.Leave, change, enable, awhile, disable, create, older, takeUp, keep, remove, screen.Find}, screen.Moves()...)
 	}
 	return append([]keys.Binding{screen.Find, screen.Details, create, change, enable, awhile, disable, older, takeUp, keep, remove, screen.Back}, screen.Moves()...)
 }
@@ -127,7 +131,7 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 		m.search.Search(k)
 		m.list.At = 0 // what is searched is under the cursor
 		return nil
-	case m.list.Move(k, len(rows), m.page):
+	case m.detail && m.scroll.Move(k), m.list.Move(k, len(rows), m.page):
 		return nil
 	}
 	return m.command(k, s, rows)
@@ -162,7 +166,7 @@ func (m *Model) command(k tea.KeyMsg, s *screen.State, rows []*api.Policy) tea.C
 	p := rows[m.list.At]
 	switch {
 	case screen.Details.Is(k):
-		m.detail = !m.detail
+		m.detail, m.scroll = !m.detail, screen.Page{}
 	case change.Is(k):
 		m.form = newForm(p.Policy, p.Version, s)
 	case awhile.Is(k):

@@ -24,7 +24,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	t := s.Theme
 	rows := m.seen(s)
 	if m.detail && m.list.At < len(rows) {
-		return theme.Box(details(s, rows[m.list.At], w, h), w, h)
+		return theme.Box(m.scroll.Cut(details(s, rows[m.list.At], w, h), h), w, h)
 	}
 	top := fmt.Sprintf("%d of %d", len(rows), len(s.Org.Policies))
 	if m.until != nil {
@@ -44,6 +44,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	lines := []string{top, t.Paint(theme.Dim, "  "+theme.Row(widths, "policy", "state", "who", "rules", "until"))}
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
+	lines[0] += m.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		p := rows[i]
 		cursor, name := "  ", theme.Clean(p.Name)

@@ -51,6 +51,7 @@ type Model struct {
 	wide    int // cells of a column, and the first that is seen, as drawn last
 	first   int
 	page    int
+	rest    string // how many rows and columns were left out, as drawn last
 	why     *screen.Why
 	filters string // what the view of data was made for
 	view    *chart

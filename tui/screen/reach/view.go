@@ -37,6 +37,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 		return theme.Box(lines, w, h)
 	}
 	c := m.seen()
+	m.rest = ""
 	below := 2
 	if h > 18 {
 		below = 4
@@ -47,6 +48,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	} else {
 		lines = append(lines, m.matrix(s, c, w, room)...)
 	}
+	lines[1] += m.rest
 	lines = lines[:min(len(lines), h-below)]
 	for len(lines) < h-below {
 		lines = append(lines, "")
@@ -98,6 +100,7 @@ func (m *Model) matrix(s *screen.State, c *chart, w, h int) []string {
 	cw := len(fmt.Sprint(len(c.cols))) + 1
 	cw = max(cw, 3)
 	from, to := m.col.Window(len(c.cols), max(1, (w-rowName-2)/cw))
+	m.rest = m.col.RestAcross(len(c.cols))
 	m.wide, m.first = cw, from
 	var head strings.Builder
 	head.WriteString(strings.Repeat(" ", rowName))
@@ -107,6 +110,7 @@ func (m *Model) matrix(s *screen.State, c *chart, w, h int) []string {
 	lines := []string{t.Paint(theme.Dim, head.String())}
 	m.page = max(1, h-1)
 	a, b := m.row.Window(len(c.rows), m.page)
+	m.rest = m.row.Rest(len(c.rows)) + m.rest
 	for i := a; i < b; i++ {
 		var line strings.Builder
 		name := theme.Fit(fmt.Sprintf("%d %s", i+1, theme.Clean(c.rows[i].label)), rowName)
@@ -210,18 +214,25 @@ func (m *Model) drawLines(s *screen.State, c *chart, w, h int) []string {
 	// A head stands before the first line of each sender, so fewer lines fit than rows.
 	from, to := m.line.Window(len(all), max(1, h-2))
 	for draw := from; ; draw++ {
-		lines := m.someLines(s, c, draw, to, w)
-		if len(lines) <= h || draw >= m.line.At {
+		lines, end := m.someLines(s, c, draw, to, w, h)
+		if end > m.line.At || draw >= m.line.At {
+			m.rest = screen.Rest(draw, len(all)-end)
 			return lines
 		}
 	}
 }
 
-func (m *Model) someLines(s *screen.State, c *chart, from, to, w int) (lines []string) {
+// someLines draws those from from on, before to, of which h lines have room; end is the
+// first that is left out.
+func (m *Model) someLines(s *screen.State, c *chart, from, to, w, h int) (lines []string, end int) {
 	t, all := s.Theme, c.lines()
 	for i := from; i < to; i++ {
 		l := &all[i]
-		if i == from || all[i-1].from != l.from {
+		head := i == from || all[i-1].from != l.from
+		if room := h - len(lines); room < 1 || head && room < 2 && i > from {
+			return lines, i
+		}
+		if head {
 			lines = append(lines, t.Paint(theme.Title, theme.Clean(l.from.label)))
 		}
 		cursor, branch := "  ", "├─ "
@@ -242,7 +253,7 @@ func (m *Model) someLines(s *screen.State, c *chart, from, to, w int) (lines []s
 		what, policy, _ := strings.Cut(l.what, " by ")
 		lines = append(lines, cursor+branch+theme.Fit(what+" → "+text, max(20, w-5-min(34, w/3)))+" "+t.Paint(theme.Dim, theme.Clean(policy)))
 	}
-	return lines
+	return lines, to
 }
 
 // Click puts the cursor on a cell.

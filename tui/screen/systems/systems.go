@@ -68,6 +68,9 @@ func (m *Model) Keys() []keys.Binding {
 	if m.Typing() {
 		return []keys.Binding{screen.Accept, screen.Back}
 	}
+	if m.detail {
+		return append([]keys.Binding{screen.Leave, approve, decline, enable, disable, tags, expiry, revoke, before, after, mark, markAll, order, screen.Find}, screen.Moves()...)
+	}
 	return append([]keys.Binding{screen.Find, screen.Details, mark, markAll, order, approve, decline, enable, disable, tags, expiry, revoke, screen.Back, before, after}, screen.Moves()...)
 }
 

@@ -40,6 +40,7 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	lines = append(lines, t.Paint(theme.Dim, "    "+theme.Row(widths, heads...)))
 	m.page = max(1, h-len(lines))
 	from, to := m.list.Window(len(rows), m.page)
+	lines[0] += m.list.Rest(len(rows))
 	for i := from; i < to; i++ {
 		lines = append(lines, m.row(s, rows[i], i == m.list.At, widths))
 	}
