@@ -3,9 +3,11 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -156,6 +158,12 @@ func TestUDPAssociate(t *testing.T) {
 			t.Fatalf("%s: %q from %s, %v", name, data, from, err)
 		}
 	}
+	// Whose it is does not go to another host that is faster. Not every system has one.
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(bound.addr, bound.port))
+	if other, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}, to); err == nil {
+		other.Write(appendDatagram(nil, destination{name: "dns.enclave", port: 53}, []byte("first")))
+		other.Close()
+	}
 	exchange("dns.enclave", "by name")
 	exchange("100.64.0.7", "by address")
 
@@ -177,6 +185,111 @@ func TestUDPAssociate(t *testing.T) {
 		u.Write([]byte{0, 0})
 		if _, err := u.Read(buf); err != nil && !isTimeout(err) {
 			break
+		}
+	}
+}
+
+// scripted is a connection whose client has said everything at once.
+type scripted struct {
+	net.Conn
+	says io.Reader
+}
+
+func (s *scripted) Read(b []byte) (int, error) { return s.says.Read(b) }
+
+// TestWhoIsGreeted: nobody gets to a request without the method that is wanted, and its
+// password.
+func TestWhoIsGreeted(t *testing.T) {
+	login := func(user, password string) string {
+		return "\x01" + string(rune(len(user))) + user + string(rune(len(password))) + password
+	}
+	auth := &Auth{"alice", "secret"}
+	for name, c := range map[string]struct {
+		auth       *Auth
+		says, want string
+		ok         bool
+	}{
+		"no password needed":    {nil, "\x05\x01\x00", "\x05\x00", true},
+		"one of several":        {nil, "\x05\x03\x01\x02\x00", "\x05\x00", true},
+		"none of them":          {nil, "\x05\x02\x01\x02", "\x05\xff", false},
+		"none at all":           {nil, "\x05\x00", "\x05\xff", false},
+		"another version":       {nil, "\x04\x01\x00", "", false},
+		"cut":                   {nil, "\x05\x02\x00", "", false},
+		"nothing":               {nil, "", "", false},
+		"a password":            {auth, "\x05\x02\x00\x02" + login("alice", "secret"), "\x05\x02\x01\x00", true},
+		"not offered":           {auth, "\x05\x01\x00" + login("alice", "secret"), "\x05\xff", false},
+		"a wrong password":      {auth, "\x05\x01\x02" + login("alice", "secreT"), "\x05\x02\x01\x01", false},
+		"a longer password":     {auth, "\x05\x01\x02" + login("alice", "secret "), "\x05\x02\x01\x01", false},
+		"another user":          {auth, "\x05\x01\x02" + login("bob", "secret"), "\x05\x02\x01\x01", false},
+		"nobody":                {auth, "\x05\x01\x02" + login("", ""), "\x05\x02\x01\x01", false},
+		"a version of password": {auth, "\x05\x01\x02\x02" + login("alice", "secret")[1:], "\x05\x02", false},
+		"no version":            {auth, "\x05\x01\x02", "\x05\x02", false},
+		"a password cut":        {auth, "\x05\x01\x02" + login("alice", "secret")[:9], "\x05\x02", false},
+	} {
+		near, far := net.Pipe()
+		said := make(chan string)
+		go func() { b, _ := io.ReadAll(near); said <- string(b) }()
+		s := &socksRun{auth: c.auth}
+		err := s.greet(&scripted{far, strings.NewReader(c.says)})
+		far.Close()
+		if got := <-said; got != c.want || (err == nil) != c.ok {
+			t.Errorf("%s: answered %q, %v; want %q", name, got, err, c.want)
+		}
+	}
+}
+
+// TestWhatIsAskedFor is read in every form there is, and one target has one form.
+func TestWhatIsAskedFor(t *testing.T) {
+	name := func(s string) string { return "\x03" + string([]byte{byte(len(s))}) + s + "\x00\x50" }
+	long := strings.Repeat("a", 63)
+	for _, c := range []struct {
+		in, want string
+		err      error
+	}{
+		{"\x01\x64\x40\x00\x01\x00\x50", "100.64.0.1:80", nil},
+		{"\x04\xfd" + strings.Repeat("\x00", 14) + "\x01\x00\x50", "[fd00::1]:80", nil},
+		{"\x04" + strings.Repeat("\x00", 10) + "\xff\xff\x64\x40\x00\x01\x00\x50", "100.64.0.1:80", nil},
+		{name("web.enclave"), "web.enclave:80", nil},
+		{name("100.64.0.1"), "100.64.0.1:80", nil},
+		{name("::ffff:100.64.0.1"), "100.64.0.1:80", nil},
+		{name("fd00::1"), "[fd00::1]:80", nil},
+		{name("_srv.A-1.web."), "_srv.A-1.web.:80", nil},
+		{name(long + "." + long + "." + long + "." + long[:61]), long + "." + long + "." + long + "." + long[:61] + ":80", nil},
+		{name(long + "." + long + "." + long + "." + long[:62]), "", errName},
+		{name(long + "a"), "", errName},
+		{name("fe80::1%eth0"), "", errName},
+		{name(""), "", errName},
+		{name("."), "", errName},
+		{name("a..b"), "", errName},
+		{name("a b"), "", errName},
+		{name("a\x00b"), "", errName},
+		{name("a/b"), "", errName},
+		{name("a:b"), "", errName},
+		{name("[a]"), "", errName},
+		{name("a{"), "", errName},
+		{"\x02\x64\x40\x00\x01\x00\x50", "", errAddress},
+		{"", "", errShort}, {"\x01", "", errShort}, {"\x03", "", errShort}, {"\x03\x05ab", "", errShort}, {"\x01\x64\x40\x00\x01\x00", "", errShort},
+	} {
+		d, rest, err := parseDestination([]byte(c.in + strings.Repeat("x", len(c.want)%2)))
+		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || err == nil && (d.String() != c.want || len(rest) != len(c.want)%2) {
+			t.Errorf("%q: %s, %q left, %v; want %s, %v", c.in, d, rest, err, c.want, c.err)
+		}
+		if c.err == errShort {
+			continue
+		}
+		cmd, again, err := readRequest(strings.NewReader("\x05\x01\x00" + c.in))
+		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) || err == nil && again != d || cmd != cmdConnect {
+			t.Errorf("%q as a request: %d %s, %v", c.in, cmd, again, err)
+		}
+	}
+	for _, in := range []string{"", "\x05\x01\x00\x01", "\x04\x01\x00\x01\x64\x40\x00\x01\x00\x50", "\x05\x01\x00\x01\x64\x40\x00\x01\x00"} {
+		if _, d, err := readRequest(strings.NewReader(in)); err == nil {
+			t.Errorf("%q asks for %s", in, d)
+		}
+	}
+	for _, in := range []string{"", "\x00\x00", "\x00\x00\x01\x01\x64\x40\x00\x01\x00\x50"} {
+		if d, _, err := parseDatagram([]byte(in)); err == nil {
+			t.Errorf("a datagram %q is for %s", in, d)
 		}
 	}
 }

@@ -159,7 +159,7 @@ func parseTarget(s string) (string, error) {
 
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil || n == 0 || s[0] == '+' || s[0] == '0' {
+	if err != nil || n == 0 || s[0] == '0' {
 		return 0, fmt.Errorf("port %.20q: want a number from 1 to 65535", s)
 	}
 	return uint16(n), nil

@@ -50,7 +50,7 @@ func TestParseExpose(t *testing.T) {
 			t.Errorf("%q: %v, %v", in, e, err)
 		}
 	}
-	for _, in := range []string{"", "=", "0", "80=", "=80", "80=:80", "x=127.0.0.1:80", "127.0.0.1:80=127.0.0.1:80", "080"} {
+	for _, in := range []string{"", "=", "0", "80=", "=80", "80=:80", "x=127.0.0.1:80", "127.0.0.1:80=127.0.0.1:80", "080", "+80", "65536"} {
 		if e, err := ParseExpose(in); err == nil {
 			t.Errorf("%q: %v", in, e)
 		}
