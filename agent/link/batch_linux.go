@@ -36,6 +36,7 @@ const (
 type batcher struct {
 	raw   syscall.RawConn
 	v4    bool        // the socket knows IPv4 only
+	room  int         // what the kernel holds until it is read, see Link.Room
 	whole atomic.Bool // no UDP_SEGMENT: the kernel or a device refused it
 	in    inBatch
 }
@@ -70,6 +71,7 @@ func newSender(pc PacketConn) *batcher {
 		// process may take.
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
+		b.room, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) // 0 when it fails
 	})
 	if err != nil {
 		return nil

@@ -163,3 +163,23 @@ func FuzzJoined(f *testing.F) {
 	f.Add([]byte{24, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 104, 0, 0, 0, 172, 5, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) { joined(b) })
 }
+
+// TestRoomIsTheKernels: what the link says is what the socket has, whatever was asked for,
+// and nothing before there is one.
+func TestRoomIsTheKernels(t *testing.T) {
+	l, _, _ := alone(t, 1)
+	if got := l.Room(); got != 0 {
+		t.Fatalf("%d bytes without a socket of the kernel", got)
+	}
+	s, _, _ := sockets(t)
+	l.udp.sock.Store(s)
+	var want int
+	raw, err := s.PacketConn.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { want, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
+	if got := l.Room(); err != nil || got != want || got <= 0 {
+		t.Fatalf("%d bytes, the socket has %d, %v", got, want, err)
+	}
+}

@@ -64,6 +64,15 @@ func (l *Link) Close() error {
 // SetMark has nothing to do: a user-space network has no routes to avoid.
 func (l *Link) SetMark(uint32) error { return nil }
 
+// Room is how many bytes of what has come the kernel keeps until it is read, those included
+// that it needs for itself; 0: not known. What is more is lost.
+func (l *Link) Room() int {
+	if s := l.udp.sock.Load(); s != nil && s.batch != nil {
+		return s.batch.room
+	}
+	return 0
+}
+
 // BatchSize implements conn.Bind.
 func (l *Link) BatchSize() int { return batch }
 

@@ -83,10 +83,18 @@ type meter struct {
 	conn.Bind
 	out, in  *flight
 	received func(bufs [][]byte, sizes []int, eps []conn.Endpoint)
+	hold     func(kernel int)
 }
+
+// roomy is a bind that knows how many bytes of what is received the kernel holds until it is
+// read, those included that it needs for itself; 0: it does not know.
+type roomy interface{ Room() int }
 
 func (m *meter) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	fns, port, err := m.Bind.Open(port)
+	if b, ok := m.Bind.(roomy); ok && err == nil {
+		m.hold(b.Room())
+	}
 	for i, receive := range fns {
 		fns[i] = func(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
 			m.in.wait()

@@ -17,11 +17,16 @@ const (
 	// receiver, until that overflows.
 	nearBy = 10 * time.Millisecond
 	// nearSum is what the receive buffers of all busy connections to near systems may be
-	// together, in bytes, and nearLeast what each may be at least. Half of a buffer is
-	// announced as a window: 3 MiB under way, of one connection, are 2.5 Gbit/s over 10 ms,
-	// and more where the way is shorter. All together fit a buffer of 4 MiB in the kernel.
+	// together, in bytes, where nobody knows what the kernel holds, and nearLeast what each
+	// may be at least. Half of a buffer is announced as a window: 3 MiB under way, of one
+	// connection, are 2.5 Gbit/s over 10 ms, and more where the way is shorter.
 	nearSum   = 8 << 20
 	nearLeast = 256 << 10
+	// Where somebody knows, their sum is three quarters of it, but not more than nearSum and
+	// not less than nearFew: less than half of it may then be under way, for the kernel needs
+	// as much again for itself. fewLeast is nearLeast where that is little.
+	nearFew  = 1 << 20
+	fewLeast = 128 << 10
 	// sendSum and sendLeast are the same for what programs have written and the receiver has
 	// not acknowledged. A program is woken when half of a buffer is empty, so it has to
 	// hold twice what may be under way, and some more so that nobody waits for a program.
@@ -38,11 +43,29 @@ const (
 	farIdle = 5 * time.Second
 )
 
-// growth decides how large the buffers of busy connections are: decisions 0207 and 0216.
+// growth decides how large the buffers of busy connections are: decisions 0207, 0208 and
+// 0216.
 type growth struct {
-	mu sync.Mutex // guards what follows
-	in crowd      // who receives much
-	to crowd      // who sends much to near systems
+	mu     sync.Mutex // guards what follows
+	kernel int        // what the kernel holds of what comes, in bytes; 0: not known
+	in     crowd      // who receives much
+	to     crowd      // who sends much to near systems
+}
+
+// hold is told what the kernel's buffer may hold.
+func (g *growth) hold(kernel int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.kernel = kernel
+}
+
+// near is what all near ones share, and what each has at least. The caller holds mu.
+func (g *growth) near() (sum, least int) {
+	if g.kernel <= 0 {
+		return nearSum, nearLeast
+	}
+	sum = min(max(g.kernel/4*3, nearFew), nearSum)
+	return sum, min(max(sum/32, fewLeast), nearLeast)
 }
 
 // busy is a connection that carries much in one direction.
@@ -100,7 +123,8 @@ func (g *growth) room(t *tcpIO, near bool, now time.Time) (size int, grow bool) 
 		return 0, grow
 	}
 	same, _ := g.in.meet(t, true, math.MaxInt, now)
-	return min(max(nearSum/same, nearLeast), maxWindow), false
+	sum, least := g.near()
+	return min(max(sum/same, least), maxWindow), false
 }
 
 // store says how large the send buffer of t, which has just sent data to a near system, is

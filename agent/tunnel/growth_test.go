@@ -70,6 +70,37 @@ func TestNearOnesShare(t *testing.T) {
 	}
 }
 
+// TestNearOnesFitTheKernel: what they may have under way, which is half of their buffers, is
+// less than half of what the kernel holds, or little.
+func TestNearOnesFitTheKernel(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, c := range []struct{ kernel, one, two, most int }{
+		{0, maxWindow, nearSum / 2, nearLeast},
+		{-1, maxWindow, nearSum / 2, nearLeast},
+		{425_984, nearFew, nearFew / 2, fewLeast}, // what Linux gives unasked
+		{4 << 20, 3 << 20, 3 << 19, fewLeast},
+		{8 << 20, 6 << 20, 3 << 20, 192 << 10},
+		{16 << 20, maxWindow, 4 << 20, nearLeast},
+		{1 << 30, maxWindow, 4 << 20, nearLeast},
+	} {
+		var g growth
+		g.hold(c.kernel)
+		first := new(tcpIO)
+		one, _ := g.room(first, true, now)
+		two, _ := g.room(new(tcpIO), true, now)
+		for range 200 {
+			g.room(new(tcpIO), true, now)
+		}
+		most, _ := g.room(first, true, now)
+		if one != c.one || two != c.two || most != c.most {
+			t.Errorf("kernel %d: one %d, two %d, one of many %d; want %d, %d, %d", c.kernel, one, two, most, c.one, c.two, c.most)
+		}
+		if c.kernel > 0 && two*2 > max(c.kernel/4*3, nearFew) {
+			t.Errorf("kernel %d: two have %d together", c.kernel, 2*two)
+		}
+	}
+}
+
 // TestSendersShare: so is what they have waiting to be sent; who receives much takes no part
 // of it, and one alone is left to the stack.
 func TestSendersShare(t *testing.T) {

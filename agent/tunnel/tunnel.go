@@ -145,7 +145,11 @@ func New(cfg Config) (*Tunnel, error) {
 		t.paths = pathSizes{addrs: make(map[wire.WireGuardKey][]netip.Addr), sizes: make(map[wire.WireGuardKey]int), limits: c.limits()}
 	}
 	t.guard.rouse = t.rouseFor
-	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward, t.rouseFrom}, t.deviceLogger(cfg.Logger))
+	hold := func(int) {}
+	if n, ok := s.(*nic); ok {
+		hold = n.growth.hold
+	}
+	t.dev = device.NewDevice(t.guard, &meter{cfg.Bind, &t.guard.flight, &t.guard.inward, t.rouseFrom, hold}, t.deviceLogger(cfg.Logger))
 	// Roaming is the bind's business. With WireGuard's own on, a relay that lies about
 	// who sent a packet would move a peer's endpoint to somebody else.
 	t.dev.DisableSomeRoamingForBrokenMobileSemantics()
