@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,10 +10,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"enclave/sandbox"
 	"enclave/sandbox/score"
+	"enclave/wire"
 )
 
 // TestURLsOfATool: a template names one host and one place below it, whatever its
@@ -258,5 +261,79 @@ func TestWhatIsOfferedSaysWhatItDoes(t *testing.T) {
 	}
 	if _, err := b.Opinion(t.Context(), score.Features{}); err == nil {
 		t.Error("nobody has an opinion")
+	}
+}
+
+// TestACallEndsInItsTime: a run's bound makes a tool's smaller and never larger, the pauses
+// between tries grow, and who cancels is not told that the tool failed.
+func TestACallEndsInItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := open(t, `{"version":1,"secrets":{"k":{"env":"K"}},"tools":[{"name":"slow","limits":{"deadline":"1s"},"serve":{"canned":{"delay":"1h","result":1}}},
+			{"name":"thrice","idempotent":true,"retries":2,"serve":{"canned":{"error":"no key-123456"}}}]}`, map[string]string{"K": "key-123456"})
+		call := func(ctx context.Context, b Bounds, tool string, code Code, after time.Duration) error {
+			t.Helper()
+			s := r.Session(SessionConfig{Bounds: b})
+			defer s.Close()
+			began := time.Now()
+			_, err := s.Call(ctx, tool, nil)
+			if codeOf(err) != code || time.Since(began) != after {
+				t.Errorf("%s within %s: %v after %s; want %s after %s", tool, b.Deadline, err, time.Since(began), code, after)
+			}
+			return err
+		}
+		call(t.Context(), Bounds{Deadline: 100 * time.Millisecond}, "slow", TimedOut, 100*time.Millisecond)
+		call(t.Context(), Bounds{Deadline: time.Hour}, "slow", TimedOut, time.Second)
+		if err := call(t.Context(), Bounds{}, "thrice", Failed, 3*retryWait); err == nil || strings.Contains(err.Error(), "key-123456") {
+			t.Errorf("a failure tells a secret: %v", err)
+		}
+		for _, tool := range []string{"slow", "thrice"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(10*time.Millisecond, cancel)
+			call(ctx, Bounds{}, tool, Aborted, 10*time.Millisecond)
+		}
+	})
+}
+
+// TestASequenceRefusesWhatItNames and nothing else; and only what a secret tool returned is
+// hidden.
+func TestASequenceRefusesWhatItNames(t *testing.T) {
+	r := open(t, `{"version":1,"sequences":[{"after":"secret","refuse":"sends"}],"tools":[{"name":"vault","attributes":["secret"],"serve":{"canned":{"result":"launch code"}}},
+		{"name":"read","attributes":["reads"],"serve":{"canned":{"result":"plain words"}}},{"name":"mail","attributes":["sends"],"serve":{"canned":{"result":1}}}]}`, nil)
+	s := r.Session(SessionConfig{})
+	defer s.Close()
+	for _, c := range []struct {
+		tool string
+		code Code
+	}{{"mail", ""}, {"read", ""}, {"vault", ""}, {"read", ""}, {"mail", SequenceRefused}, {"vault", ""}} {
+		if _, err := s.Call(t.Context(), c.tool, nil); codeOf(err) != c.code || c.code != "" && !strings.Contains(err.Error(), "returns secrets") {
+			t.Errorf("%s: %v, want %q", c.tool, err, c.code)
+		}
+	}
+	if got := s.Clean("plain words and a launch code"); got != "plain words and a [REDACTED]" {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestMistakesAreSummedUp within what a script is told, and the rest is counted.
+func TestMistakesAreSummedUp(t *testing.T) {
+	var bad []wire.Problem
+	for i := range 100 {
+		bad = append(bad, wire.Problem{Path: fmt.Sprintf("args.a%02d", i), Message: "has to be a string"})
+	}
+	one := bad[0].Error()
+	if got := summary(bad[:1]); got != one {
+		t.Errorf("one: %s", got)
+	}
+	if got := summary(bad[:2]); got != one+"; "+bad[1].Error() {
+		t.Errorf("two: %s", got)
+	}
+	got := summary(bad)
+	told := strings.Count(got, "has to be")
+	if !strings.HasSuffix(got, fmt.Sprintf("; and %d more", 100-told)) || told < 2 || len(got) > maxMessage {
+		t.Errorf("%d of many are told: %s", told, got)
+	}
+	huge := []wire.Problem{{Path: "x", Message: strings.Repeat("y", 2*maxSummary)}, bad[0]}
+	if got := summary(huge); !strings.HasPrefix(got, huge[0].Error()) || !strings.HasSuffix(got, "; and 1 more") {
+		t.Errorf("a long one is left out: %.60s", got)
 	}
 }
