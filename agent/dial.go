@@ -91,7 +91,11 @@ func (a *Agent) DialContext(ctx context.Context, network, addr string) (net.Conn
 	if dst.Addr() != peer.IPv4 && dst.Addr() != peer.IPv6 {
 		return o.dialBehind(ctx, dst)
 	}
-	c, err := o.tunnel.DialTCP(ctx, dst)
+	c, err := unlessSilent(ctx, func(ctx context.Context) error { return a.probe(ctx, peer.ID) },
+		func(ctx context.Context) (net.Conn, error) { return o.tunnel.DialTCP(ctx, dst) })
+	if p := a.parts.Load(); errors.Is(err, errSilent) && p != nil {
+		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: p.lastHeard(peer.ID, peer.Name)}
+	}
 	if err != nil && !peer.met.Load() && !errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, &proxy.Error{Reason: proxy.Offline, Target: addr, Err: err}
 	}

@@ -30,6 +30,7 @@ const (
 	NoRoute                   // the address belongs to no network we reach
 	Refused                   // the system answered that nothing listens there
 	TimedOut                  // no answer in time
+	Reset                     // the system took the flow and ended it at once
 	reasons
 )
 
@@ -46,6 +47,7 @@ var reasonTable = [reasons]struct {
 	Offline:     {"system offline", 0x04, http.StatusBadGateway, `run "enclave agent status" to see since when`},
 	NoRoute:     {"no route", 0x03, http.StatusBadGateway, `run "enclave agent status" for the systems and subnets that you are connected to`},
 	Refused:     {"connection refused", 0x05, http.StatusBadGateway, "check that the service runs there and that its agent exposes the port"},
+	Reset:       {"connection reset", 0x05, http.StatusBadGateway, `check that the service runs behind that system's --expose, and with "enclave explain" that no policy has just ended`},
 	TimedOut:    {"no answer in time", 0x06, http.StatusGatewayTimeout, `run "enclave ping" for the system to see whether a path exists`},
 }
 
@@ -106,6 +108,8 @@ func reasonOf(err error) Reason {
 		return UnknownName
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
+	case errors.Is(err, syscall.ECONNRESET):
+		return Reset
 	case errors.Is(err, syscall.EHOSTUNREACH):
 		return Offline
 	case errors.Is(err, syscall.ENETUNREACH):

@@ -101,7 +101,7 @@ func (f *flows[K]) run(key K, w *flow, dial func(context.Context) (net.Conn, err
 		}
 		// A port that is closed reads as an error and may be open a moment later, so
 		// a flow ends only by silence, or with its socket.
-		if f.ctx.Err() != nil || time.Since(w.lastUse()) >= f.limits.Idle || reasonOf(err) == Failed {
+		if f.ctx.Err() != nil || time.Since(w.lastUse()) >= f.limits.Idle || reasonOf(err) == Failed || reasonOf(err) == Reset {
 			return
 		}
 	}

@@ -70,6 +70,31 @@ func TestHTTPErrorsExplain(t *testing.T) {
 	}
 }
 
+// TestAResetIsExplained: the agent over there took the flow and found no service behind it.
+func TestAResetIsExplained(t *testing.T) {
+	noLeaks(t)
+	service := listen(t)
+	proxy := startHTTP(t, &HTTP{Dialer: book{"web.enclave:80": service.Addr().String()}})
+	c := dial(t, proxy)
+	defer c.Close()
+	fmt.Fprint(c, "GET http://web.enclave/ HTTP/1.1\r\nHost: web.enclave\r\n\r\n")
+	s, err := service.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Read(make([]byte, 1)); err != nil { // a reset before it would be one of the dial
+		t.Fatal(err)
+	}
+	abort(s)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 502 || !strings.Contains(string(body), "--expose") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
 // A web page can make a browser send such requests to a port of this machine.
 func TestHTTPIsNoWebServer(t *testing.T) {
 	noLeaks(t)
