@@ -242,6 +242,30 @@ func TestSystemsAreUpdated(t *testing.T) {
 	s.refused(exitNotFound, "system", "update", "web", "--notes", "y")
 }
 
+// TestRevokingNamesTheKey by which the system could come back, while that lets systems in.
+func TestRevokingNamesTheKey(t *testing.T) {
+	s := newSite(t, nil)
+	for _, name := range []string{"one", "two", "three", "four"} {
+		s.mustEnrol(name)
+	}
+	_, errs, exit := s.run("system", "revoke", "one")
+	_, id, _ := strings.Cut(errs, "enclave key disable ")
+	id, _, _ = strings.Cut(id, `"`)
+	if exit != exitOK || !strings.HasPrefix(errs, "warning: the enrolment key "+id+" (") || id == "" {
+		t.Fatalf("exit %d, %q", exit, errs)
+	}
+	s.says(s.ok("system", "revoke", "two", "--json"), `"warnings":["the enrolment key `+id)
+	s.ok("system", "revoke", "three", "--dry-run")
+	s.ok("key", "disable", id)
+	if _, errs, exit := s.run("system", "revoke", "three"); exit != exitOK || errs != "" {
+		t.Errorf("a key that is disabled is named: exit %d, %q", exit, errs)
+	}
+	s.ok("key", "delete", id)
+	if _, errs, exit := s.run("system", "revoke", "four"); exit != exitOK || errs != "" {
+		t.Errorf("a key that is gone is named: exit %d, %q", exit, errs)
+	}
+}
+
 // TestStatusNamesWhatIsNotServed starts on a policy that an older program found right.
 func TestStatusNamesWhatIsNotServed(t *testing.T) {
 	s := newSite(t, func(st *store.Store, c store.Change) {

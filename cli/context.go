@@ -99,6 +99,10 @@ func (a *app) client() (*client.Client, error) {
 		Fingerprint: first(a.Getenv("ENCLAVE_CA_FINGERPRINT"), cfg.Fingerprint),
 	}
 	if out.URL == "" {
+		if _, err := os.Stat(filepath.Join(dir, agentFile)); err == nil {
+			return nil, usage("no API address: %s is the state of an agent, which has no say in the control plane", dir).
+				hint("for an agent there are agent status, ping, resolve, netcheck, waitfor and doctor; for the rest run \"enclave login\" with a token first, or ask who has one")
+		}
 		return nil, usage("no API address: there is no %s in %s", contextFile, dir).
 			hint("pass --state with the directory of \"enclave up\", or run \"enclave login\" first, or set ENCLAVE_URL and ENCLAVE_TOKEN_FILE")
 	}

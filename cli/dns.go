@@ -299,7 +299,7 @@ func (a *app) resolve() *cobra.Command {
 			return a.print(r, func(w io.Writer) { resolveText(w, &r, kind) })
 		}}
 	c.Flags().StringVar(&as, "as", "", "the asker: a `SYSTEM`, by name or ID; the control plane answers")
-	c.Flags().StringVar(&at, "at", "", "with --as, the instant: RFC 3339 or a duration from now (default now)")
+	c.Flags().StringVar(&at, "at", "", "with --as, the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
 	c.Flags().StringVar(&kind, "type", "A", "A or AAAA: `TYPE`")
 	return completing(c, map[string]completion{"type": words("A", "AAAA"), "as": a.offer(func(ctx context.Context, cl *client.Client, _ []string) []string { return systemWords(ctx, cl) })})
 }

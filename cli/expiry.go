@@ -50,8 +50,20 @@ func (e *expiring) read(now time.Time) (at *time.Time, local *wire.LocalTime, ac
 	return &t, nil, action, nil
 }
 
-// wallClock reads "2026-12-24 18:00 Europe/Berlin"; nil is one word, and no wall clock.
+// wallClock is localTime that lies ahead.
 func wallClock(s string, now time.Time) (*wire.LocalTime, error) {
+	local, err := localTime(s)
+	if err != nil || local == nil {
+		return nil, err
+	}
+	if end, err := local.Instant(); err != nil || !end.After(now) {
+		return nil, usage("%s is in the past", local)
+	}
+	return local, nil
+}
+
+// localTime reads "2026-12-24 18:00 Europe/Berlin"; nil is one word, and no wall clock.
+func localTime(s string) (*wire.LocalTime, error) {
 	f := strings.Fields(s)
 	var local wire.LocalTime
 	switch len(f) {
@@ -66,9 +78,6 @@ func wallClock(s string, now time.Time) (*wire.LocalTime, error) {
 	}
 	if bad := policy.ValidateLocal(local, false, ""); len(bad) > 0 {
 		return nil, usage("time %.60q: %s", s, bad[0].Message).hint("a wall clock is written as \"2026-12-24 18:00 Europe/Berlin\"")
-	}
-	if end, err := local.Instant(); err != nil || !end.After(now) {
-		return nil, usage("%s is in the past", local)
 	}
 	return &local, nil
 }

@@ -47,7 +47,7 @@ func (a *app) explain() *cobra.Command {
 			}
 			return a.print(e, func(w io.Writer) { explainText(w, &e, args) })
 		}}
-	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	c.Flags().StringVar(&at, "at", "", "the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
 	return c
 }
 
@@ -111,7 +111,7 @@ func (a *app) graph() *cobra.Command {
 		}
 		return a.print(g, func(w io.Writer) { fmt.Fprint(w, render(g)) })
 	}}
-	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	c.Flags().StringVar(&at, "at", "", "the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
 	c.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
 	c.Flags().StringVar(&from, "from-tag", "", "only what systems with this `TAG` may open")
 	c.Flags().StringVar(&to, "to-tag", "", "only what may be opened to systems with this `TAG`")

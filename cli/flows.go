@@ -181,6 +181,6 @@ func (a *app) systemAccess() *cobra.Command {
 				table(w, rows...)
 			})
 		}}
-	c.Flags().StringVar(&at, "at", "", "the instant: RFC 3339 or a duration from now (default now)")
+	c.Flags().StringVar(&at, "at", "", "the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
 	return c
 }

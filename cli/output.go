@@ -123,12 +123,14 @@ type outcome struct {
 	Took     *time.Duration `json:"took_ns,omitempty"`
 	Away     int            `json:"away,omitempty"` // systems that it has not reached: they are not connected
 	Object   any            `json:"object,omitempty"`
+	Warnings []string       `json:"warnings,omitempty"`
 }
 
 // done waits if asked to and prints the outcome of a change: said is the sentence
 // for people.
 func (a *app) done(ctx context.Context, c *client.Client, w changing, ch api.Changed, object any, said string) error {
-	out := outcome{Revision: ch.Revision, Affected: ch.Affected, Object: object}
+	out := outcome{Revision: ch.Revision, Affected: ch.Affected, Object: object, Warnings: ch.Warnings}
+	a.warn(ch.Warnings)
 	var missed api.RevisionStatus
 	if w.wait {
 		began := time.Now()
@@ -186,7 +188,7 @@ func tagArgs(args []string) ([]wire.Tag, error) {
 	return tags, nil
 }
 
-// instant reads RFC 3339 or a duration from now.
+// instant reads RFC 3339, a duration from now, or a wall clock of a zone.
 func instant(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -197,9 +199,15 @@ func instant(s string, now time.Time) (time.Time, error) {
 		}
 		return now.Add(d).UTC(), nil
 	}
+	if local, err := localTime(s); err != nil {
+		return time.Time{}, err
+	} else if local != nil {
+		t, err := local.Instant()
+		return t.UTC(), err
+	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return time.Time{}, usage("time %.40q: want RFC 3339 (2026-03-29T18:00:00Z) or a duration (24h, 7d)", s)
+		return time.Time{}, usage("time %.40q: want RFC 3339 (2026-03-29T18:00:00Z), a duration (24h, 7d) or a wall clock (\"2026-12-24 18:00 Europe/Berlin\")", s)
 	}
 	return t.UTC(), nil
 }

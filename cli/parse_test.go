@@ -54,12 +54,16 @@ func TestInstant(t *testing.T) {
 		"1h30m":                     now.Add(90 * time.Minute),
 		"2026-03-29T18:00:00Z":      time.Date(2026, 3, 29, 18, 0, 0, 0, time.UTC),
 		"2026-03-29T18:00:00+02:00": time.Date(2026, 3, 29, 16, 0, 0, 0, time.UTC),
+
+		"2026-07-01 18:00 Europe/Berlin":  time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC),
+		" 2026-07-01T18:00 Europe/Berlin": time.Date(2026, 7, 1, 16, 0, 0, 0, time.UTC),
+		"2026-01-01 18:00 Europe/Berlin":  time.Date(2026, 1, 1, 17, 0, 0, 0, time.UTC),
 	} {
 		if got, err := instant(in, now); err != nil || !got.Equal(want) {
 			t.Errorf("instant(%q) = %s, %v; want %s", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"0s", "-1h", "-1d", "yesterday", "2026-03-29", "5x", "d", "1.5d", "+7d", "99999d"} {
+	for _, in := range []string{"0s", "-1h", "-1d", "yesterday", "2026-03-29", "5x", "d", "1.5d", "+7d", "99999d", "2026-07-01 18:00", "2026-07-01 18:00 Berlin", "2026-07-01 18:00 Europe/Berlin now"} {
 		if got, err := instant(in, now); err == nil {
 			t.Errorf("instant(%q) = %s, want an error", in, got)
 		}
@@ -113,7 +117,7 @@ func FuzzParseHours(f *testing.F) {
 
 func FuzzInstant(f *testing.F) {
 	now := time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC)
-	for _, s := range []string{"", "24h", "7d", "36500d", "-1h", "2026-03-29T18:00:00+02:00", "9999999h"} {
+	for _, s := range []string{"", "24h", "7d", "36500d", "-1h", "2026-03-29T18:00:00+02:00", "9999999h", "2026-07-01 18:00 Europe/Berlin"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -89,6 +89,21 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestAnAgentsStateIsNoWayToTheAPI, and whoever uses it as one hears what there is instead.
+func TestAnAgentsStateIsNoWayToTheAPI(t *testing.T) {
+	s := newShell(t)
+	dir := privateDir(t)
+	if r := s.refused(exitUsage, "explain", "a", "b", "tcp/1", "--state", dir); !strings.Contains(r.Message, contextFile) {
+		t.Errorf("an empty state: %+v", r)
+	}
+	if err := os.WriteFile(filepath.Join(dir, agentFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.refused(exitUsage, "explain", "a", "b", "tcp/1", "--state", dir); !strings.Contains(r.Message, "state of an agent") || !strings.Contains(r.Hint, "agent status") {
+		t.Errorf("an agent's state: %+v", r)
+	}
+}
+
 // TestAllMistakesOfAPolicy: they are said at once, each with its place.
 func TestAllMistakesOfAPolicy(t *testing.T) {
 	s := newShell(t)

@@ -74,7 +74,7 @@ func (a *app) tokenCreate() *cobra.Command {
 		}}
 	f := c.Flags()
 	f.StringArrayVar(&t.Scopes, "scope", nil, "what it may do, `SCOPE`: "+strings.Join(scopes(), ", ")+"; may be given several times")
-	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 90d) or an instant, `WHEN` (default never)")
+	f.StringVar(&expires, "expires", "", "when it ends: a duration (24h, 90d), an instant or a wall clock, `WHEN` (default never)")
 	secret.flags(c)
 	return completing(trying(c, &wish), map[string]completion{"scope": words(scopes()...)})
 }

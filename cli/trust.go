@@ -90,7 +90,7 @@ func (a *app) trustMet() *cobra.Command {
 				return cl.SetTrust(c.Context(), args[0], args[1], end, have)
 			})
 		}})
-	c.Flags().StringVar(&until, "until", "", "how long it counts: a duration or an instant, `WHEN` (default: until taken away)")
+	c.Flags().StringVar(&until, "until", "", "how long it counts: a duration, an instant or a wall clock, `WHEN` (default: until taken away)")
 	c.Flags().StringArrayVar(&claims, "claim", nil, "`NAME=VALUE` of the sign-in that met it; may be given several times")
 	return c
 }

@@ -100,7 +100,7 @@ func (a *API) enablePolicy(ctx context.Context, c store.Change, id wire.PolicyID
 		return 0, err
 	}
 	if over(p.EndsAt, c.At) {
-		return 0, fail(http.StatusConflict, api.CodeConflict, "policy "+string(id)+" has expired", "replace it with another expires_at first")
+		return 0, fail(http.StatusConflict, api.CodeConflict, "policy "+string(id)+" has expired", "give it another expires_at first: enclave policy update "+string(id)+" --expires never")
 	}
 	return a.store.SetPolicyEnabled(ctx, c, id, true)
 }

@@ -94,7 +94,17 @@ func (a *API) routeSystems() {
 	// Revoking asks no test: nothing may stand between an administrator and the end of
 	// a stolen identity.
 	route(a, "system-revoke", func(ctx context.Context, in *SystemAction) (*outcome, error) {
-		return asOutcome(a.orderSystem(ctx, in, How{DryRun: in.DryRun}, a.store.Revoke))
+		var enrolledBy wire.KeyID
+		o, err := a.orderSystem(ctx, in, How{DryRun: in.DryRun}, func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
+			if s, err := a.store.System(ctx, id); err == nil {
+				enrolledBy = s.Key
+			}
+			return a.store.Revoke(ctx, c, id)
+		})
+		if err == nil {
+			o.Warnings = a.stillEnrols(ctx, enrolledBy)
+		}
+		return asOutcome(o, err)
 	})
 	route(a, "system-disable", a.systemAction(func(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
 		return a.store.SetEnabled(ctx, c, id, false)
@@ -164,13 +174,23 @@ func (a *API) orderSystem(ctx context.Context, in *SystemAction, how How, do fun
 	})
 }
 
+// stillEnrols warns of the key by which a system that was revoked had enrolled: where it lay
+// on that machine, whoever has the machine enrols it again.
+func (a *API) stillEnrols(ctx context.Context, id wire.KeyID) []string {
+	k, err := a.store.FindKey(ctx, string(id))
+	if err != nil || !k.Enabled || over(k.ExpiresAt, time.Now()) || k.UsesLeft != nil && *k.UsesLeft == 0 {
+		return nil // gone, or it lets nobody in
+	}
+	return []string{fmt.Sprintf("the enrolment key %s (%s), by which it came, still lets systems in: if it may lie on that machine, run \"enclave key disable %s\"", k.ID, k.Name, k.ID)}
+}
+
 func (a *API) enableSystem(ctx context.Context, c store.Change, id wire.SystemID) (wire.Revision, error) {
 	s, err := a.store.System(ctx, id)
 	if err != nil {
 		return 0, err
 	}
 	if over(s.ExpiresAt, c.At) {
-		return 0, fail(http.StatusConflict, api.CodeConflict, "system "+string(id)+" has expired", "set another expires_at first")
+		return 0, fail(http.StatusConflict, api.CodeConflict, "system "+string(id)+" has expired", "give it another expires_at first: enclave system update "+string(id)+" --expires never")
 	}
 	return a.store.SetEnabled(ctx, c, id, true)
 }

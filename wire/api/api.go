@@ -225,6 +225,8 @@ type Policy struct {
 type Changed struct {
 	Revision wire.Revision `json:"revision"`
 	Affected int           `json:"affected"`
+	// Warnings name what the change leaves open and was probably meant to end.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // RevisionStatus is where the organisation is, and who has followed.
