@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"enclave/agent/proxy"
+	"enclave/sparing"
 )
 
 // Services are the ways in which programs of this machine and the overlay meet.
@@ -29,7 +30,7 @@ func (a *Agent) Serve(ctx context.Context, s Services) error {
 	if err != nil {
 		return err
 	}
-	log := a.log.With("part", "proxy")
+	log := sparing.Logger(a.log.With("part", "proxy"))
 	g, ctx := errgroup.WithContext(ctx)
 	if l := open.socks; l != nil {
 		a.log.Info("SOCKS5 proxy", "listen", l.Addr())
@@ -65,7 +66,7 @@ func (a *Agent) Serve(ctx context.Context, s Services) error {
 }
 
 func (a *Agent) expose(ctx context.Context, e proxy.Expose) error {
-	relay := &proxy.Relay{Dialer: &net.Dialer{}, Target: e.Target, Log: a.log.With("part", "proxy")}
+	relay := &proxy.Relay{Dialer: &net.Dialer{}, Target: e.Target, Log: sparing.Logger(a.log.With("part", "proxy"))}
 	if e.Network == "udp" {
 		pc, err := a.ListenUDP(ctx, e.Port)
 		if err != nil {

@@ -67,7 +67,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("agent request failed", "path", r.URL.Path, "from", r.RemoteAddr, "error", err)
 		p = admin.NewProblem(http.StatusServiceUnavailable, api.CodeTryAgain, "the request could not be served now", "try again later")
 	} else {
-		s.log.Info("agent request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", p.Code, "detail", p.Error())
+		s.strangers.Info("agent request refused", "path", r.URL.Path, "from", r.RemoteAddr, "code", p.Code, "detail", p.Error())
 	}
 	admin.WriteProblem(w, p)
 }

@@ -13,6 +13,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
+	"enclave/sparing"
 	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire/svid"
@@ -26,10 +27,12 @@ type Reopen func(ctx context.Context, ids []seal.Identity, held *store.Held) (*S
 // front says so to everybody but who comes to unlock it
 // (docs/decisions/0105-locked-while-it-runs.md).
 type Front struct {
-	cfg    Config
-	log    *slog.Logger
-	trust  svid.Trust
-	reopen Reopen // nil: cannot be locked
+	cfg Config
+	log *slog.Logger
+	// strangers is for lines that anybody can cause.
+	strangers *slog.Logger
+	trust     svid.Trust
+	reopen    Reopen // nil: cannot be locked
 
 	live   atomic.Pointer[live]      // nil while locked
 	locked atomic.Pointer[lockedAPI] // nil while not
@@ -72,7 +75,7 @@ const (
 
 // NewFront makes a front for a server. With a reopen it owns the server's store.
 func NewFront(s *Server, reopen Reopen) *Front {
-	f := &Front{cfg: s.cfg, log: s.log, trust: s.trust, reopen: reopen, wishes: make(chan store.Change)}
+	f := &Front{cfg: s.cfg, log: s.log, strangers: sparing.Logger(s.log), trust: s.trust, reopen: reopen, wishes: make(chan store.Change)}
 	f.cfg.Store = nil // the server's, which may change
 	f.live.Store(newLive(s))
 	return f

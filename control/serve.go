@@ -171,5 +171,5 @@ func (s *Server) apiHandler() http.Handler {
 }
 
 func (f *Front) tooMany(from string) {
-	f.log.Warn("connection refused: too many from one address", "from", from, "max", f.cfg.MaxPerAddress)
+	f.strangers.Warn("connection refused: too many from one address", "from", from, "max", f.cfg.MaxPerAddress)
 }

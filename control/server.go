@@ -10,6 +10,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
+	"enclave/sparing"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -18,15 +19,17 @@ import (
 
 // Server is a control server. Run makes it work.
 type Server struct {
-	cfg   Config
-	log   *slog.Logger
-	ca    *enrol.CA
-	trust svid.Trust
-	cert  *enrol.ServerCert
-	desk  *enrol.Desk
-	hub   *hub
-	api   *admin.API
-	front atomic.Pointer[Front] // nil until it serves
+	cfg Config
+	log *slog.Logger
+	// strangers is for lines that anybody can cause.
+	strangers *slog.Logger
+	ca        *enrol.CA
+	trust     svid.Trust
+	cert      *enrol.ServerCert
+	desk      *enrol.Desk
+	hub       *hub
+	api       *admin.API
+	front     atomic.Pointer[Front] // nil until it serves
 
 	limits limits
 }
@@ -51,7 +54,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
 	clear(org.CAKey) // parsed
-	s := &Server{cfg: cfg, log: cfg.Logger, ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust(), limits: newLimits()}
+	s := &Server{cfg: cfg, log: cfg.Logger, strangers: sparing.Logger(cfg.Logger), ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust(), limits: newLimits()}
 	if s.cert, err = enrol.NewServerCert(s.ca, nil, cfg.Hosts...); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
