@@ -25,8 +25,8 @@ func (a *app) tui() *cobra.Command {
 A change is shown with what it would open and cut before it is made. For scripts and
 screen readers, "enclave status" and the other verbs say the same, with --json too.`,
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
-			if a.json || !a.Terminal || !a.TerminalIn {
-				return usage("enclave tui needs a terminal").hint("for scripts there are \"enclave status --json\" and the other verbs")
+			if a.json || !a.Terminal || !a.TerminalIn || a.Getenv("TERM") == "dumb" {
+				return usage("enclave tui needs a terminal that can be drawn on").hint("for scripts there are \"enclave status --json\" and the other verbs")
 			}
 			cl, err := a.client()
 			if err != nil {

@@ -75,5 +75,9 @@ func (i *Input) View(t theme.Theme, w int) string {
 		return theme.Fit("█"+t.Paint(theme.Dim, i.field.Placeholder), w)
 	}
 	from := max(0, at-w+2) // the cursor stays in sight
-	return theme.Fit(theme.Clean(string(text[from:at]))+"█"+theme.Clean(string(text[at:])), w)
+	before := theme.Clean(string(text[from:at]))
+	if from > 0 && from < at {
+		before = "…" + theme.Clean(string(text[from+1:at]))
+	}
+	return theme.Fit(before+"█"+theme.Clean(string(text[at:])), w)
 }

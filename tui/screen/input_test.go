@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/lipgloss"
+
+	"enclave/tui/theme"
 )
 
 func TestASearchIsKeptOrTakenAway(t *testing.T) {
@@ -18,5 +21,15 @@ func TestASearchIsKeptOrTakenAway(t *testing.T) {
 		if i.Value() != want || i.Focused() {
 			t.Errorf("after %v it is %q, want %q", end, i.Value(), want)
 		}
+	}
+}
+
+// TestALongLineShowsThatItBeganEarlier: what does not fit on the left is marked.
+func TestALongLineShowsThatItBeganEarlier(t *testing.T) {
+	in := NewInput("")
+	in.Focus()
+	in.Set("a name that is longer than its line")
+	if got := in.View(theme.New(lipgloss.NewRenderer(nil), false), 12); got != "… its line█ " {
+		t.Errorf("%q", got)
 	}
 }

@@ -57,7 +57,7 @@ func (f *form) keys() []keys.Binding {
 	if f.grid != nil {
 		return f.grid.keys()
 	}
-	return []keys.Binding{save, next, prev, complete, drawGrid, choose, leaveIt}
+	return []keys.Binding{save, next, leaveIt, prev, complete, drawGrid, choose}
 }
 
 // newForm begins with a policy; one without an ID is new.
@@ -407,7 +407,7 @@ func (f *form) outlook(t theme.Theme, w int) string {
 	var p *api.Problem
 	switch {
 	case !f.changed() && f.base.ID != "":
-		return t.Paint(theme.Dim, "  nothing is changed yet; what is not touched is kept as it is")
+		return t.Paint(theme.Dim, "  nothing is changed yet; what is not touched is kept")
 	case f.checking:
 		return t.Paint(theme.Dim, "  asking the server what saving would do…")
 	case errors.As(f.refused, &p):
@@ -420,6 +420,9 @@ func (f *form) outlook(t theme.Theme, w int) string {
 	i := f.impact
 	if len(i.Warnings) > 0 && w < 110 {
 		return fmt.Sprintf("  +%d -%d, %d cut, %d flip", i.GainedCount, i.LostCount, len(i.Flows), len(i.Tests)) + t.Paint(theme.Warn, "  ! "+theme.Clean(i.Warnings[0]))
+	}
+	if w < 70 {
+		return fmt.Sprintf("  saved now: +%d -%d, %s cut, %s flipped", i.GainedCount, i.LostCount, wire.Count(len(i.Flows), "flow"), wire.Count(len(i.Tests), "test"))
 	}
 	line := fmt.Sprintf("  saved now: +%d gained, -%d lost, %s cut, %s flipped", i.GainedCount, i.LostCount, wire.Count(len(i.Flows), "flow"), wire.Count(len(i.Tests), "test"))
 	if len(i.Warnings) > 0 {

@@ -41,6 +41,8 @@ func (m *Model) View(s *screen.State, w, h int) string {
 	below := 2
 	if h > 18 {
 		below = 4
+	} else if h-len(lines)-4 > len(c.rows) { // there is room to say what the signs mean
+		below = 3
 	}
 	room := h - len(lines) - below
 	if m.asLines {
