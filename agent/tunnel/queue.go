@@ -25,6 +25,7 @@ type queue struct {
 	ring    [queuePackets]*stack.PacketBuffer
 	head, n int
 	bytes   int
+	acks    int  // packets that only acknowledge
 	reading bool // the reader waits for ready
 	sending int  // how many wait for room
 	woken   bool
@@ -47,6 +48,12 @@ func (q *queue) put(pkts []*stack.PacketBuffer) (int, tcpip.Error) {
 		}
 		if q.closed {
 			return i, &tcpip.ErrClosedForSend{}
+		}
+		if onlyAcks(p) {
+			if q.replace(p) {
+				continue
+			}
+			q.acks++
 		}
 		q.ring[(q.head+q.n)%queuePackets] = p.IncRef()
 		q.n++
@@ -75,6 +82,9 @@ func (q *queue) take(dst []*stack.PacketBuffer, wait bool) (n int, ok bool) {
 		q.ready.Wait()
 	}
 	if wait {
+		q.gather()
+	}
+	if wait {
 		q.woken = false
 	}
 	if q.closed {
@@ -82,6 +92,9 @@ func (q *queue) take(dst []*stack.PacketBuffer, wait bool) (n int, ok bool) {
 	}
 	for n < len(dst) && q.n > 0 {
 		p := q.ring[q.head]
+		if onlyAcks(p) {
+			q.acks--
+		}
 		dst[n], q.ring[q.head] = p, nil
 		q.head, q.n, q.bytes = (q.head+1)%queuePackets, q.n-1, q.bytes-p.Size()
 		n++
@@ -116,7 +129,7 @@ func (q *queue) close() {
 		q.ring[q.head] = nil
 		q.head = (q.head + 1) % queuePackets
 	}
-	q.bytes = 0
+	q.bytes, q.acks = 0, 0
 	q.ready.Broadcast()
 	q.room.Broadcast()
 }
