@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -79,4 +80,21 @@ func naive(grants []wire.Grant, at time.Time, proto wire.Proto, port uint16) (be
 		}
 	}
 	return best
+}
+
+// TestInstantsBeyondNanoseconds are the last and the first there are: an expiry in the year
+// 9999 is none that has passed.
+func TestInstantsBeyondNanoseconds(t *testing.T) {
+	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		at   time.Time
+		want int64
+	}{
+		{time.Time{}, 7}, {year(9999), math.MaxInt64}, {year(2263), math.MaxInt64}, {year(2262), year(2262).UnixNano()},
+		{year(1), 7}, {year(2), math.MinInt64}, {year(1677), math.MinInt64}, {year(1678), year(1678).UnixNano()}, {year(1970), 0},
+	} {
+		if got := instant(c.at, 7); got != c.want {
+			t.Errorf("%s is %d, want %d", c.at, got, c.want)
+		}
+	}
 }

@@ -86,6 +86,8 @@ func TestRunsTakeTurns(t *testing.T) {
 			leave[name]()
 		}
 		synctest.Wait()
+		q.mu.Lock()
+		defer q.mu.Unlock()
 		if q.total != 0 || len(q.running) != 0 || len(q.line) != 0 {
 			t.Errorf("%d run, %v, %d wait", q.total, q.running, len(q.line))
 		}
@@ -129,12 +131,68 @@ func TestWhatIsOverIsForgotten(t *testing.T) {
 		s.forget(time.Now().Add(retention))
 		known(false)
 		shakeHands(t, h, identity)
+		hands := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return len(s.hands)
+		}
 		s.forget(time.Now().Add(handshakeLife))
-		if len(s.hands) != 1 {
+		if hands() != 1 {
 			t.Error("a handshake is forgotten while it can be used")
 		}
-		if s.forget(time.Now().Add(handshakeLife + 1)); len(s.hands) != 0 {
+		if s.forget(time.Now().Add(handshakeLife + 1)); hands() != 0 {
 			t.Error("a handshake is remembered after its end")
 		}
+	})
+}
+
+// TestRoomIsMadeByWhoHoldsMost: a tenant over its own number forgets what is its own, and
+// else the oldest goes of whoever has the most, not the oldest of all.
+func TestRoomIsMadeByWhoHoldsMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const dave = "dave-token-0123456789012"
+		const carol = "carol-token-012345678901"
+		tok, err := ParseTokens([]byte(aliceToken + " alice@lab\n" + carol + " carol@elsewhere\n" + dave + " dave@third\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := server(t, one, func(c *Config) {
+			c.Tokens = tok
+			c.Limits = Limits{Sessions: 4, PerTenant: 2, Running: 9, TenantRuns: 9, Waiting: 9}
+		}).Handler()
+		ids := make(map[string]string)
+		run := func(name, token string) {
+			t.Helper()
+			list := eventsOf(t, do(t, h, "POST", "/sessions", token, `{"code":"1"}`).Body.String())
+			if len(list) == 0 {
+				t.Fatalf("%s does not begin", name)
+			}
+			ids[name] = list[0].Session
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		known := func(want string) {
+			t.Helper()
+			var got []string
+			for name, id := range ids {
+				token := map[byte]string{'a': aliceToken, 'c': carol, 'd': dave}[name[0]]
+				if do(t, h, "GET", "/sessions/"+id, token, "").Code == 200 {
+					got = append(got, name)
+				}
+			}
+			if slices.Sort(got); strings.Join(got, " ") != want {
+				t.Errorf("there are %s, want %s", got, want)
+			}
+		}
+		run("c1", carol)
+		run("a1", aliceToken)
+		run("a2", aliceToken)
+		known("a1 a2 c1")
+		run("a3", aliceToken)
+		known("a2 a3 c1") // its own oldest, not the oldest of all
+		run("d1", dave)
+		known("a2 a3 c1 d1")
+		run("d2", dave)
+		known("a3 c1 d1 d2") // of the tenant that has most
 	})
 }

@@ -3,8 +3,10 @@ package tools
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -262,6 +264,29 @@ func TestWhatIsOfferedSaysWhatItDoes(t *testing.T) {
 	if _, err := b.Opinion(t.Context(), score.Features{}); err == nil {
 		t.Error("nobody has an opinion")
 	}
+	for _, joined := range []bool{false, true} {
+		cfg, asks := SessionConfig{}, &asked{err: errors.New("busy")}
+		if joined {
+			cfg.Overlay = loop{"127.0.0.1:1"}
+		}
+		s := r.Session(cfg)
+		b := &Broker{Session: s, Second: asks}
+		if _, err := b.Opinion(t.Context(), score.Features{}); err != asks.err || asks.via != joined {
+			t.Errorf("part of the overlay %t: asked by it %t, %v", joined, asks.via, err)
+		}
+		s.Close()
+	}
+}
+
+// asked is somebody who is asked for an opinion, and notes by which way.
+type asked struct {
+	via bool
+	err error
+}
+
+func (a *asked) Ask(_ context.Context, _ score.Features, via func(ctx context.Context, network, addr string) (net.Conn, error)) (score.Verdict, error) {
+	a.via = via != nil
+	return score.Verdict{}, a.err
 }
 
 // TestACallEndsInItsTime: a run's bound makes a tool's smaller and never larger, the pauses

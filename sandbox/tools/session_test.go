@@ -132,6 +132,9 @@ func TestWhatIsRefused(t *testing.T) {
 	check(s, "once", "", TooManyCalls)
 	check(s, "odd", "", ResultNotSafe)
 	check(s, "any", `{"a":1,"a":2}`, InvalidArgs)
+	for _, args := range []string{`[1]`, `1`, `null`, `"x"`} {
+		check(s, "any", args, InvalidArgs)
+	}
 	check(s, "any", `{"a":"`+strings.Repeat("x", MaxArgs)+`"}`, RequestTooLarge)
 	s.Close()
 	check(s, "any", "", Aborted)
