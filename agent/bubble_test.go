@@ -187,6 +187,34 @@ func TestOldRevisionAfterRestart(t *testing.T) {
 	})
 }
 
+// TestControlThatMovedIsRemembered once it was found there, and not before: an address that
+// was mistyped does not take the place of one that works.
+func TestControlThatMovedIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrg(t, time.Now())
+		s := newScript(t, o)
+		st := o.enrolled(time.Now())
+		st.Control = "https://old.test"
+		b := newBench(t, s, st) // which is told https://control.test
+		b.cut(true)
+		b.start(t)
+		after(time.Minute)
+		b.stop(t)
+		if got := b.stored(t).Control; got != "https://old.test" {
+			t.Errorf("%s is remembered, where nobody was", got)
+		}
+		b.cut(false)
+		b.onStream(steadyStream(mapOf(7, time.Time{}), time.Hour))
+		b.start(t)
+		after(time.Minute)
+		b.stop(t)
+		if got := b.stored(t).Control; got != "https://control.test" {
+			t.Errorf("%s is remembered", got)
+		}
+		s.l.Close()
+	})
+}
+
 // TestClockSetBack: on a machine without a battery for its clock, what has ended
 // since must not count again.
 func TestClockSetBack(t *testing.T) {

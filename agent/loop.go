@@ -173,6 +173,8 @@ func (l *looper) message(m *wire.Message, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	moved := l.st.Control != l.cfg.Control // it has been told another address, and there is our control
+	l.st.Control = l.cfg.Control
 	if !l.status.Connected {
 		l.status = api.ControlStatus{URL: l.cfg.Control, Connected: true, Since: l.wall, ClockSkew: l.status.ClockSkew}
 	}
@@ -185,7 +187,7 @@ func (l *looper) message(m *wire.Message, now time.Time) error {
 		l.stale = true
 		l.st.Seen, l.st.MapAt = l.chart.seen, l.wall
 	}
-	if changed || now.Sub(l.saved) > saveBeat {
+	if changed || moved || now.Sub(l.saved) > saveBeat {
 		l.remember(now)
 	}
 	return nil

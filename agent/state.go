@@ -32,7 +32,7 @@ type state struct {
 	WireGuard []byte `json:"wireguard"` // Curve25519 private key
 	Disco     []byte `json:"disco"`     // Curve25519 private key
 
-	Control     string          `json:"control,omitempty"`     // control plane it enrolled with
+	Control     string          `json:"control,omitempty"`     // control plane it enrolled with, where that was found last
 	Fingerprint string          `json:"fingerprint,omitempty"` // of its root
 	System      wire.SystemID   `json:"system,omitempty"`
 	Org         wire.OrgID      `json:"org,omitempty"`
