@@ -125,7 +125,7 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Error("the last map was not kept")
 	}
 	var left []string
-	for range 100 {
+	for range 3000 {
 		if left = goroutines("enclave/agent", "wireguard", "gvisor"); len(left) == 0 {
 			return
 		}

@@ -248,7 +248,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 	}
 	// gVisor's timers and processors end on their own time.
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			b := make([]byte, 1<<16)
 			t.Fatalf("%d goroutines before, %d after\n%s", before, runtime.NumGoroutine(), b[:runtime.Stack(b, true)])
