@@ -262,6 +262,7 @@ func (p *patient) look(ctx context.Context) {
 	}
 	c, err := store.Examine(ctx, p.dir, p.full, pr.at, store.WithIdentities(ids...))
 	p.health = api.Health{Now: p.now, Revision: c.Revision, Schema: c.Schema, Pages: c.Pages, Records: c.Records, Checked: p.full}
+	p.health.Latest = c.Latest
 	if c.Newest > 0 {
 		p.health.Newest = time.Unix(0, c.Newest).UTC()
 	}
@@ -360,6 +361,15 @@ const clockSlack = 30 * time.Second
 
 func checkClock(ctx context.Context, p *patient) finding {
 	const do = "set this machine's clock; certificates and expiries go by it"
+	if h := &p.health; h.Latest.Sub(p.now) > wire.MaxClockSkew {
+		since := ""
+		if !h.BehindSince.IsZero() {
+			since = " since " + h.BehindSince.UTC().Format(time.RFC3339)
+		}
+		return found(bad, "set this machine's clock; if it is right and was ahead before, stop the control plane and run: enclave clock believe",
+			"it is %s, %s behind%s: the state goes on from %s, and what had ended stays so",
+			p.now.UTC().Format(time.RFC3339), h.Latest.Sub(p.now).Round(time.Second), since, h.Latest.UTC().Format(time.RFC3339))
+	}
 	if n := p.health.Newest; !n.IsZero() && n.After(p.now.Add(clockSlack)) {
 		return found(bad, do, "it is %s, and the newest audit record is of %s", p.now.UTC().Format(time.RFC3339), n.Format(time.RFC3339))
 	}

@@ -75,7 +75,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // peer returns the system that calls. An unknown or revoked one is told so with the
 // code of the Bye, whichever route it calls.
 func (s *Server) peer(r *http.Request) (wire.SystemID, error) {
-	id, key, err := svid.Peer(r.TLS, time.Now())
+	id, key, err := svid.Peer(r.TLS, s.cfg.Store.Now())
 	switch {
 	case errors.Is(err, svid.ErrNoPeer):
 		return "", admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
@@ -159,11 +159,11 @@ func (s *Server) denied(r *http.Request, action, object string, err error, detai
 func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.EnrolRequest) error {
 	// Whoever has no key gets no further than this: the turn is for those that may
 	// change something. Who guesses is heard less and less.
-	from, now := host(r.RemoteAddr), time.Now()
-	if s.limits.strays.spent(from, now) {
+	from, asked := host(r.RemoteAddr), time.Now()
+	if s.limits.strays.spent(from, asked) {
 		return tooFast("wrong secrets from this address")
 	}
-	secret, err := enrol.Check(req, now)
+	secret, err := enrol.Check(req, s.cfg.Store.Now())
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.Enr
 		return err
 	}
 	if !known {
-		s.limits.strays.take(from, now)
+		s.limits.strays.take(from, asked)
 		return enrol.Refusal(store.ErrKeyUnknown)
 	}
 	// A caller that hangs up must not leave half an enrolment behind.
@@ -181,7 +181,7 @@ func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.Enr
 	var resp *wire.EnrolResponse
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
-		if resp, err = s.desk.Enrol(ctx, req, host(r.RemoteAddr), time.Now()); err != nil {
+		if resp, err = s.desk.Enrol(ctx, req, host(r.RemoteAddr), s.cfg.Store.Now()); err != nil {
 			// A refusal changed nothing. Another failure may have come half-way, with an
 			// identity in the store that has no name here.
 			var p *api.Problem
@@ -226,7 +226,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 		if sys := id.SystemID(); sys != "" {
 			touched.Systems = []wire.SystemID{sys}
 		}
-		resp, err = s.desk.Renew(ctx, id, key, &req, time.Now())
+		resp, err = s.desk.Renew(ctx, id, key, &req, s.cfg.Store.Now())
 		return touched, 0, err
 	})
 	if err != nil {
@@ -237,7 +237,7 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) error {
 
 // moveRelay takes where a relay is reached now. It makes a change only when that is news.
 func (s *Server) moveRelay(w http.ResponseWriter, r *http.Request) error {
-	id, key, err := svid.Peer(r.TLS, time.Now())
+	id, key, err := svid.Peer(r.TLS, s.cfg.Store.Now())
 	switch {
 	case errors.Is(err, svid.ErrNoPeer):
 		return admin.NewProblem(http.StatusForbidden, api.CodeForbidden, "this route takes a client certificate", "enrol first")
@@ -258,7 +258,7 @@ func (s *Server) moveRelay(w http.ResponseWriter, r *http.Request) error {
 	moved := false
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
-		moved, err = s.desk.Move(ctx, id.RelayID(), key, &info, time.Now())
+		moved, err = s.desk.Move(ctx, id.RelayID(), key, &info, s.cfg.Store.Now())
 		return admin.Touched{Relays: moved}, 0, err
 	})
 	if err != nil {
@@ -285,7 +285,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 			return admin.NewProblem(http.StatusUnprocessableEntity, api.CodeInvalid, problem, "")
 		}
 	}
-	now, fast := time.Now(), false
+	now, fast := s.cfg.Store.Now(), false
 	if rep.Reach != nil && !s.limits.reach.take(string(id), now) {
 		rep.Reach, fast = nil, true // what is applied counts all the same: somebody waits for it
 	}
@@ -341,7 +341,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := r.Context()
-	st := newStream(id, r.RemoteAddr, time.Now())
+	st := newStream(id, r.RemoteAddr, s.cfg.Store.Now())
 	st.witness.Store(witnessSize(r))
 	if err := s.hub.connect(ctx, st); err != nil {
 		s.refuse(w, r, err)
@@ -351,7 +351,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	log.Info("stream opened")
 	defer func() {
 		// The request is over, its context with it; what it leaves behind is not.
-		if err := s.hub.disconnect(context.WithoutCancel(ctx), st, time.Now()); err != nil {
+		if err := s.hub.disconnect(context.WithoutCancel(ctx), st, s.cfg.Store.Now()); err != nil {
 			log.Error("the end of a stream could not be stored", "error", err)
 		}
 	}()

@@ -90,7 +90,7 @@ func (h *hub) status(rev wire.Revision) api.RevisionStatus {
 	}
 	st := api.RevisionStatus{Revision: h.revision, At: h.revisedAt, Waiting: h.waiting(rev)}
 	st.Applied = rev <= h.revision && len(st.Waiting) == 0
-	if away, until := h.away(since, time.Now()); away > 0 {
+	if away, until := h.away(since, h.clock.Now()); away > 0 {
 		if st.Away = away; !until.IsZero() {
 			st.AwayUntil = &until
 		}

@@ -80,7 +80,7 @@ func (h *hub) counting() (ids []wire.SystemID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, n := range h.nodes {
-		if n.stream != nil && n.sys.Counts(time.Now()) {
+		if n.stream != nil && n.sys.Counts(h.clock.Now()) {
 			ids = append(ids, id)
 		}
 	}
@@ -150,7 +150,7 @@ func (h *hub) Flows(ctx context.Context) []api.LiveFlow {
 	reports := h.ask(ctx, h.counting(), forFlows)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
+	now := h.clock.Now()
 	list := received(reports, func(to wire.SystemID, f *wire.ReportedFlow) bool {
 		f.Run = cmp.Or(h.runOf(f.Peer), h.runOf(to)) // ours to say, not theirs
 		return h.engine.Introduced(to, f.Peer, now)

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -97,13 +98,18 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 
 // inBubble runs f against a server whose clock is the bubble's.
 func inBubble(t *testing.T, settings store.Settings, f func(t *testing.T, w *world)) {
-	dir := t.TempDir() + "/state"
+	bubbleOn(t, t.TempDir()+"/state", settings, f)
+}
+
+// bubbleOn is inBubble on a state that may be there from another bubble; time begins anew
+// in each.
+func bubbleOn(t *testing.T, dir string, settings store.Settings, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		st, err := store.Open(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Init(t.Context(), st, at(time.Now()), "test", settings); err != nil {
+		if _, err := Init(t.Context(), st, at(time.Now()), "test", settings); err != nil && !errors.Is(err, store.ErrConflict) {
 			t.Fatal(err)
 		}
 		w := &world{t: t, dir: dir, store: st, addr: "pipe", token: admin.NewToken(), net: newPipes()}

@@ -32,7 +32,7 @@ func (h *hub) change(ctx context.Context, do func(context.Context) (admin.Touche
 	if reloadErr != nil {
 		h.log.Error("a change stands in the store but not in effect yet; trying again", "error", reloadErr)
 	}
-	h.reportRefused(ctx, time.Now())
+	h.reportRefused(ctx, h.clock.Now())
 	h.look()
 	return api.Changed{Revision: rev, Affected: affected}, err
 }
@@ -46,7 +46,7 @@ func (h *hub) reload(ctx context.Context, touched admin.Touched) (affected int, 
 	h.behind = admin.Touched{}
 	h.mu.Unlock()
 	read, err := h.read(ctx, touched)
-	now := time.Now()
+	now := h.clock.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
@@ -298,7 +298,7 @@ func (h *hub) load(ctx context.Context) error {
 		return err
 	}
 	defer h.give()
-	now := time.Now()
+	now := h.clock.Now()
 	if err := h.store.DisconnectAll(ctx, now); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"enclave/control/admin"
@@ -31,9 +32,36 @@ func (h *hub) run(ctx context.Context) {
 		case <-timer.C:
 		case <-h.kick:
 		}
-		next := h.tick(ctx, time.Now())
-		timer.Reset(time.Until(next))
+		now := h.now()
+		timer.Reset(h.tick(ctx, now).Sub(h.clock.Now()))
 	}
+}
+
+// now is the time, and tells the log when this machine's clock is found behind it.
+func (h *hub) now() time.Time {
+	now, behind, since := h.clock.Look()
+	h.mu.Lock()
+	was := h.clockBehind
+	h.clockBehind = since
+	h.mu.Unlock()
+	switch {
+	case was.IsZero() && behind > 0:
+		h.log.Warn("this machine's clock was set back: what has ended stays so, and time goes on from what it was; set the clock, or, if it is right now and was ahead before, stop and run enclave clock believe",
+			"by", behind.Round(time.Second), "time", now.UTC())
+	case !was.IsZero() && behind == 0:
+		h.log.Info("this machine's clock is right again")
+	}
+	return now
+}
+
+// clockWarning says that this machine's clock is behind; mu is held.
+func (h *hub) clockWarning() []string {
+	now, behind, since := h.clock.Look()
+	if behind == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the control plane's clock is %s behind since %s: it goes on from %s, and what has ended stays so; set the clock or see \"enclave clock believe --help\"",
+		behind.Round(time.Second), since.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
 }
 
 // tick does what is due at now and returns when to look again.
@@ -74,6 +102,7 @@ func (h *hub) tick(ctx context.Context, now time.Time) time.Time {
 		}
 	}
 	note("what the store says is not in effect yet", h.catchUp(ctx))
+	note("what time it is was not written down", h.store.KeepTime(ctx))
 
 	_, expiry := h.dueExpiries(now)
 	next := now.Add(lookAgain)

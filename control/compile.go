@@ -195,6 +195,7 @@ func (h *hub) warnings() (list []string) {
 		list = append(list, "the tests cannot be read ("+h.rules.TestsBroken+"): none guards a change")
 	}
 	list = append(list, h.dnsWarnings()...)
+	list = append(list, h.clockWarning()...)
 	slices.Sort(list)
 	return list
 }

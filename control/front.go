@@ -214,7 +214,7 @@ func (f *Front) lock(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := admin.NewSealed(admin.SealedConfig{Tokens: tokens, Vault: vault{func() *Front { return f }}, Logger: f.log, Version: f.cfg.Version, Since: c.At})
+	sealed, err := admin.NewSealed(admin.SealedConfig{Tokens: tokens, Vault: vault{func() *Front { return f }}, Logger: f.log, Version: f.cfg.Version, Since: c.At, Now: s.cfg.Store.Clock().Now})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 // (docs/decisions/0082).
 type hub struct {
 	store   *store.Store
+	clock   *store.Clock // what begins and ends by the time does so by this one
 	log     *slog.Logger
 	org     wire.OrgID
 	zone    string
@@ -54,7 +55,8 @@ type hub struct {
 	asks     map[string]*ask            // open questions to agents
 	advanced time.Time                  // the last instant that the engine was told by the timer
 
-	crowdedSaid int // how many pairs were crowded when the log was told last
+	clockBehind time.Time // since when, as the log was told; zero while it is not
+	crowdedSaid int       // how many pairs were crowded when the log was told last
 	revision    wire.Revision
 	revisedAt   time.Time
 	behind      admin.Touched // what a failed reload still owes
@@ -85,7 +87,7 @@ type node struct {
 
 func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets) *hub {
 	h := &hub{
-		store: st, log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
+		store: st, clock: clockOf(st), log: log, org: org.ID, zone: org.Settings.Zone, mapLife: org.Settings.MapLife, tickets: tickets,
 		turn: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		engine: policy.New(), nodes: make(map[wire.SystemID]*node),
 		named: make(map[string][]wire.SystemID), late: make(map[*node]bool), policies: make(map[wire.PolicyID]*stored), asks: make(map[string]*ask), crowded: make(map[pairKey]int),
@@ -95,6 +97,14 @@ func newHub(st *store.Store, log *slog.Logger, org *store.Org, tickets *tickets)
 	h.engine.SetOverlay(org.IPv4, org.IPv6)
 	h.harvest()
 	return h
+}
+
+// clockOf is the clock of a store, and for a hub without one, of a test, a clock of its own.
+func clockOf(st *store.Store) *store.Clock {
+	if st == nil {
+		return new(store.Clock)
+	}
+	return st.Clock()
 }
 
 // take waits for the turn; the caller gives it back.

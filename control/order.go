@@ -123,7 +123,7 @@ func (h *hub) try(ctx context.Context, do doing) (*tried, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := h.clock.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.advanceHeld(now) // edges that came since are no part of the change

@@ -52,7 +52,7 @@ func (h *hub) Paths(ctx context.Context, id wire.SystemID) ([]api.PeerPath, bool
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now, people := time.Now(), h.people()
+	now, people := h.clock.Now(), h.people()
 	out := []api.PeerPath{}
 	for _, p := range r.Peers {
 		if h.engine.Introduced(id, p.ID, now) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"enclave/control/admin"
 	"enclave/store"
@@ -58,7 +57,7 @@ func (s *Server) record(w http.ResponseWriter, r *http.Request) error {
 	case !s.hub.mayRecord(id):
 		return admin.NewProblem(http.StatusTooManyRequests, api.CodeForbidden, fmt.Sprintf("a run has %d records, the most there are", wire.MaxRunRecords), "")
 	}
-	c := store.Change{By: store.Actor("run:" + name), At: time.Now()}
+	c := store.Change{By: store.Actor("run:" + name), At: s.cfg.Store.Now()}
 	if err := s.cfg.Store.Record(r.Context(), c, rec.Action, "system:"+string(id), detail); err != nil {
 		return err
 	}
@@ -87,7 +86,7 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), requestTimeout)
 	defer cancel()
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
-		c := store.Change{By: store.Actor("run:" + name), At: time.Now(), Reason: "the run has ended"}
+		c := store.Change{By: store.Actor("run:" + name), At: s.cfg.Store.Now(), Reason: "the run has ended"}
 		rev, err := s.cfg.Store.DeleteSystem(ctx, c, id)
 		return admin.Touched{Systems: []wire.SystemID{id}}, rev, err
 	})

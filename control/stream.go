@@ -105,7 +105,7 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 		if err != nil {
 			return err
 		}
-		if m := s.next(time.Now()); m != nil {
+		if m := s.next(s.hub.clock.Now()); m != nil {
 			if m.Bye == nil { // before the write: the agent may answer before it returns
 				s.hub.sent(s.st, s.told.Revision(), s.told.Revision())
 			}
@@ -132,7 +132,7 @@ func (s *sender) run(ctx context.Context, out *lines, beat time.Duration, until 
 					return err
 				}
 			case <-ticker.C:
-				now := time.Now()
+				now := s.hub.clock.Now()
 				if err := out.write(s.heartbeat(now)); err != nil {
 					return err
 				}

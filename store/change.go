@@ -119,7 +119,7 @@ func (w *writing) bump(ctx context.Context) error {
 		w.parts.bumped = true
 	}
 	return w.QueryRowContext(ctx,
-		"UPDATE organisation SET revision = revision + 1 WHERE org_id = ? RETURNING revision", w.org).Scan(&w.rev)
+		"UPDATE organisation SET revision = revision + 1, latest = max(latest, ?) WHERE org_id = ? RETURNING revision", w.s.Now().UnixNano(), w.org).Scan(&w.rev)
 }
 
 // exec runs a statement that must change exactly one row; otherwise it returns

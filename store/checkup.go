@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"enclave/store/backup"
 	"enclave/store/migrate"
@@ -20,7 +21,8 @@ type CheckUp struct {
 	Records  int64 // of the audit trail
 	Org      wire.OrgID
 	Head     backup.AuditHead
-	Newest   int64 // instant of the newest record, Unix nanoseconds; 0 for none
+	Newest   int64     // instant of the newest record, Unix nanoseconds; 0 for none
+	Latest   time.Time // that the state has acted by; zero for one of before that was kept
 
 	// Of a full one; nil when all is well.
 	PagesErr, IntegrityErr, ChainErr error
@@ -76,7 +78,10 @@ func lookAt(ctx context.Context, r reader) (c CheckUp, err error) {
 	if err := r.QueryRowContext(ctx, "SELECT page_count FROM pragma_page_count").Scan(&c.Pages); err != nil || head.Org == "" {
 		return c, err
 	}
-	err = r.QueryRowContext(ctx, "SELECT coalesce(max(at), 0) FROM "+auditTable(head.Schema)+" WHERE org_id = ?", head.Org).Scan(&c.Newest)
+	err = r.QueryRowContext(ctx, "SELECT coalesce((SELECT at FROM "+auditTable(head.Schema)+" WHERE org_id = ? ORDER BY seq DESC LIMIT 1), 0)", head.Org).Scan(&c.Newest)
+	if err == nil && head.Schema >= clockSchema {
+		err = r.QueryRowContext(ctx, "SELECT latest FROM organisation WHERE org_id = ?", head.Org).Scan(instantCol{&c.Latest})
+	}
 	return c, err
 }
 

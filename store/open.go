@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -70,6 +71,7 @@ type Store struct {
 	org         atomic.Pointer[wire.OrgID] // nil until Init
 	group       group
 	news        news
+	clock       *Clock                    // set when it opens
 	onRecord    func(*audit.Record) error // nil, but in tests
 
 	// heavy is held by what works on the whole file: a backup, a rotation. They take
@@ -158,11 +160,12 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
+	s.clock = newClock(time.Time{})
 	var org wire.OrgID
 	switch err := s.read.QueryRowContext(ctx, "SELECT org_id FROM organisation").Scan(&org); {
 	case err == nil:
 		s.org.Store(&org)
-		return s.adopt(ctx, org)
+		return errors.Join(s.setClock(ctx), s.adopt(ctx, org))
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}

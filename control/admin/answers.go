@@ -67,7 +67,7 @@ type (
 func (a *API) routeAnswers() {
 	route(a, "explain", a.explain)
 	route(a, "forecast", func(ctx context.Context, in *forecastQuery) (*forecastList, error) {
-		now := time.Now()
+		now := a.store.Now()
 		list, err := a.answers.Forecast(ctx, now, now.AddDate(0, 0, min(in.Days, longestForecast)))
 		if err != nil {
 			return nil, refuse(err)
@@ -76,19 +76,19 @@ func (a *API) routeAnswers() {
 		return &forecastList{api.Page[api.Coming]{Items: orEmpty(list)}}, nil
 	})
 	route(a, "graph", func(_ context.Context, in *graphQuery) (*graphOut, error) {
-		return &graphOut{a.answers.Graph(orNow(in.At), wire.Tag(in.From), wire.Tag(in.To))}, nil
+		return &graphOut{a.answers.Graph(a.orNow(in.At), wire.Tag(in.From), wire.Tag(in.To))}, nil
 	})
 	route(a, "system-access", func(ctx context.Context, in *accessQuery) (*accessOut, error) {
 		s, err := a.store.FindSystem(ctx, in.System)
 		if err != nil {
 			return nil, refuse(err)
 		}
-		out := api.SystemAccess{At: orNow(in.At)}
+		out := api.SystemAccess{At: a.orNow(in.At)}
 		out.Items, out.More = a.answers.Access(s.ID, out.At)
 		return &accessOut{out}, nil
 	})
 	route(a, "graph-tags", func(_ context.Context, in *tagGraphQuery) (*tagGraphOut, error) {
-		return &tagGraphOut{a.answers.TagGraph(orNow(in.At))}, nil
+		return &tagGraphOut{a.answers.TagGraph(a.orNow(in.At))}, nil
 	})
 	route(a, "tests-get", func(ctx context.Context, in *Paging) (*testList, error) {
 		tests, version, err := a.store.Tests(ctx)
@@ -103,14 +103,14 @@ func (a *API) routeAnswers() {
 		if bad := checkTests(list); len(bad) > 0 {
 			return nil, invalid(bad...)
 		}
-		return &testResults{api.Page[api.TestResult]{Items: orEmpty(a.answers.RunTests(list, time.Now()))}}, nil
+		return &testResults{api.Page[api.TestResult]{Items: orEmpty(a.answers.RunTests(list, a.store.Now()))}}, nil
 	})
 	a.routeReports()
 }
 
-func orNow(t time.Time) time.Time {
+func (a *API) orNow(t time.Time) time.Time {
 	if t.IsZero() {
-		return time.Now()
+		return a.store.Now()
 	}
 	return t
 }
@@ -135,11 +135,11 @@ func (a *API) explain(ctx context.Context, in *explainQuery) (*explained, error)
 	} else if to, err := a.store.FindSystem(ctx, in.To); err == nil {
 		dst = to.IPv4
 	} else if name, bad := names.Parse(in.To); bad == nil && a.answers.Names(name) {
-		return &explained{a.explainName(from.IPv6, name, proto, in.Port, orNow(in.At))}, nil
+		return &explained{a.explainName(from.IPv6, name, proto, in.Port, a.orNow(in.At))}, nil
 	} else {
 		return nil, refuse(err)
 	}
-	return &explained{a.answers.Explain(src, dst, proto, in.Port, orNow(in.At))}, nil
+	return &explained{a.answers.Explain(src, dst, proto, in.Port, a.orNow(in.At))}, nil
 }
 
 // explainName explains a flow to a name behind a gateway, in whose stead an address stands.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -51,7 +50,7 @@ func New(c Config) (*API, error) { return build(c, table[:]) }
 
 func build(c Config, rules []rule) (*API, error) {
 	a := &API{store: c.Store, control: c.Control, answers: c.Answers, vault: c.Vault, backups: c.Backups, log: c.Logger, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
-	a.auth = &authenticator{lookup: a.lookup, failures: newThrottle(), good: newRecent()}
+	a.auth = &authenticator{lookup: a.lookup, now: c.Store.Now, failures: newThrottle(), good: newRecent()}
 	a.denials = newDenials(c.Store, c.Logger)
 	a.mux = newMux(rules, a.guarded)
 	a.huma = humago.New(a.mux, huma.Config{
@@ -209,7 +208,7 @@ func refuse(err error) error {
 
 // change is the store.Change of a request. The version comes from If-Match.
 func change(ctx context.Context, ifMatch string) (store.Change, error) {
-	c := store.Change{By: store.Actor("token:" + principal(ctx).Name), At: time.Now().UTC(), Request: requestID(ctx)}
+	c := store.Change{By: store.Actor("token:" + principal(ctx).Name), At: principal(ctx).now().UTC(), Request: requestID(ctx)}
 	if ifMatch == "" || ifMatch == "*" {
 		return c, nil
 	}
@@ -227,7 +226,7 @@ func etag(version wire.Revision) string {
 
 // lookup finds the principal behind a token.
 func (a *API) lookup(ctx context.Context, hash [32]byte) (*Principal, error) {
-	t, err := a.store.Token(ctx, store.SecretHash(hash), time.Now())
+	t, err := a.store.Token(ctx, store.SecretHash(hash), a.store.Now())
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrTokenExpired):
 		return nil, errNoToken

@@ -37,6 +37,7 @@ type Principal struct {
 
 	hash  [32]byte  // of the token
 	until time.Time // when the token expires; zero is never
+	now   func() time.Time
 }
 
 // May reports whether the principal holds the scope.
@@ -59,8 +60,9 @@ var errNoToken = errors.New("no such token")
 // authenticator finds out who a request is from.
 type authenticator struct {
 	lookup   func(context.Context, [32]byte) (*Principal, error)
-	failures *throttle // by address
-	good     *recent   // hashes that worked, so that a neighbour's failures lock nobody out
+	now      func() time.Time // by which tokens end
+	failures *throttle        // by address
+	good     *recent          // hashes that worked, so that a neighbour's failures lock nobody out
 }
 
 // still returns an error unless the principal's token is good yet: what is answered for
@@ -93,7 +95,7 @@ func (a *authenticator) identify(r *http.Request) (*Principal, *api.Problem) {
 	switch {
 	case err == nil:
 		a.good.add(hash)
-		who.hash = hash
+		who.hash, who.now = hash, a.now
 		return who, nil
 	case errors.Is(err, errNoToken):
 		a.good.remove(hash)

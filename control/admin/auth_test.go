@@ -144,7 +144,7 @@ func TestEveryErrorOfTheStoreHasAnAnswer(t *testing.T) {
 
 // TestWhichVersionAChangeIsOf: none is any, and what is no version is not taken for none.
 func TestWhichVersionAChangeIsOf(t *testing.T) {
-	ctx := context.WithValue(t.Context(), principalKey{}, &Principal{Name: "ci"})
+	ctx := context.WithValue(t.Context(), principalKey{}, &Principal{Name: "ci", now: time.Now})
 	ctx = context.WithValue(ctx, requestKey{}, "r1")
 	for header, want := range map[string]wire.Revision{"": 0, "*": 0, `"42"`: 42, `W/"42"`: 42, "42": 42} {
 		c, err := change(ctx, header)

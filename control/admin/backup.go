@@ -121,6 +121,8 @@ func (a *API) health(ctx context.Context, full bool) (api.Health, error) {
 	if err != nil {
 		return h, err
 	}
+	h.Latest, _, h.BehindSince = a.store.Clock().Look()
+	h.Latest = h.Latest.UTC()
 	h.Revision, h.Schema, h.Pages, h.Records = c.Revision, c.Schema, c.Pages, c.Records
 	if c.Newest > 0 {
 		h.Newest = time.Unix(0, c.Newest).UTC()

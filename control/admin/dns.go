@@ -125,7 +125,7 @@ func (a *API) routeDNS() {
 		if err != nil {
 			return nil, refuse(err)
 		}
-		return &resolved{a.answers.Resolve(name, as.ID, orNow(in.At))}, nil
+		return &resolved{a.answers.Resolve(name, as.ID, a.orNow(in.At))}, nil
 	})
 }
 

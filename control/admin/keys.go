@@ -70,7 +70,7 @@ func (a *API) keyAction(do func(context.Context, store.Change, wire.KeyID) (wire
 
 func (a *API) keyCreate(ctx context.Context, in *keyCreate) (*created, error) {
 	b := &in.Body
-	if bad := checkKey(b, time.Now()); len(bad) > 0 {
+	if bad := checkKey(b, a.store.Now()); len(bad) > 0 {
 		return nil, invalid(bad...)
 	}
 	secret := enrol.NewSecret()

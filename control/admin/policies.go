@@ -53,7 +53,7 @@ func (a *API) routePolicies() {
 		if err != nil {
 			return nil, refuse(err)
 		}
-		now := time.Now()
+		now := a.store.Now()
 		return &policyList{page(list, *in, policyCursor, func(p *store.Policy) api.Policy { return a.policyView(p, now) })}, nil
 	})
 	route(a, "policy-get", func(ctx context.Context, in *PolicyRef) (*policyOut, error) {
@@ -149,7 +149,7 @@ func (a *API) policyCreate(ctx context.Context, in *policyCreate) (*policyOut, e
 }
 
 func (a *API) policyUpdate(ctx context.Context, in *policyUpdate) (*policyOut, error) {
-	if err := a.checkPolicy(ctx, &in.Body, time.Now()); err != nil {
+	if err := a.checkPolicy(ctx, &in.Body, a.store.Now()); err != nil {
 		return nil, err
 	}
 	id, out, err := a.changePolicy(ctx, &in.PolicyAction, func(ctx context.Context, c store.Change, id wire.PolicyID) (wire.Revision, error) {
@@ -271,7 +271,7 @@ func (a *API) overreach(ctx context.Context, docs []*wire.Policy, warn func(what
 const maxWarnings = 100
 
 func (a *API) showPolicy(status int, p store.Policy) *policyOut {
-	return &policyOut{Status: status, ETag: etag(p.Version), Body: either[api.Policy]{done: a.policyView(&p, time.Now())}}
+	return &policyOut{Status: status, ETag: etag(p.Version), Body: either[api.Policy]{done: a.policyView(&p, a.store.Now())}}
 }
 
 func (a *API) policyView(p *store.Policy, now time.Time) api.Policy {

@@ -198,7 +198,7 @@ func (a *API) enableSystem(ctx context.Context, c store.Change, id wire.SystemID
 // systemUpdate makes the changes of a PATCH one: one revision and one record, or none.
 func (a *API) systemUpdate(ctx context.Context, in *systemUpdate) (*systemBody, error) {
 	b := &in.Body
-	now := time.Now()
+	now := a.store.Now()
 	var bad []wire.Problem
 	if b.Name != nil {
 		if _, err := wire.ParseName(*b.Name); err != nil {
@@ -295,7 +295,7 @@ const systemBatch = 2000
 func (a *API) systemList(ctx context.Context, in *systemQuery) (*systemList, error) {
 	n := in.Limit + 1 // one more tells whether there is a next page
 	var kept []store.System
-	now, after := time.Now(), wire.SystemID(in.After)
+	now, after := a.store.Now(), wire.SystemID(in.After)
 	for len(kept) <= in.Limit {
 		batch, err := a.store.SystemsAfter(ctx, after, n)
 		if err != nil {
@@ -344,7 +344,7 @@ func (a *API) withLive(s *store.System) {
 
 func (a *API) showSystem(s store.System) *systemBody {
 	a.withLive(&s)
-	return &systemBody{ETag: etag(s.Version), Body: either[api.System]{done: systemView(&s, time.Now())}}
+	return &systemBody{ETag: etag(s.Version), Body: either[api.System]{done: systemView(&s, a.store.Now())}}
 }
 
 func systemView(s *store.System, now time.Time) api.System {

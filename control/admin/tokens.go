@@ -45,7 +45,7 @@ func (a *API) routeTokens() {
 
 func (a *API) tokenCreate(ctx context.Context, in *tokenCreate) (*tokenMade, error) {
 	b := &in.Body
-	if bad := checkToken(b, time.Now()); len(bad) > 0 {
+	if bad := checkToken(b, a.store.Now()); len(bad) > 0 {
 		return nil, invalid(bad...)
 	}
 	secret := NewToken()

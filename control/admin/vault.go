@@ -118,15 +118,16 @@ type SealedConfig struct {
 	Logger  *slog.Logger
 	Version string
 	Since   time.Time
+	Now     func() time.Time // by which tokens end
 }
 
 // NewSealed makes the API of a locked state: the same table and the same guard, for the
 // routes that need nothing of the state, and 503 with the code "sealed" for all else.
 func NewSealed(c SealedConfig) (http.Handler, error) {
 	a := &API{log: sparing.Logger(c.Logger), vault: c.Vault, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
-	a.auth = &authenticator{failures: newThrottle(), good: newRecent(), lookup: func(_ context.Context, hash [32]byte) (*Principal, error) {
+	a.auth = &authenticator{now: c.Now, failures: newThrottle(), good: newRecent(), lookup: func(_ context.Context, hash [32]byte) (*Principal, error) {
 		t, ok := c.Tokens[hash]
-		if !ok || !t.ExpiresAt.IsZero() && !time.Now().Before(t.ExpiresAt) {
+		if !ok || !t.ExpiresAt.IsZero() && !c.Now().Before(t.ExpiresAt) {
 			return nil, errNoToken
 		}
 		return principalOf(&t), nil

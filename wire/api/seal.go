@@ -74,6 +74,9 @@ type Health struct {
 	Pages    int64         `json:"pages"`
 	Records  int64         `json:"audit_records"`
 	Newest   time.Time     `json:"newest_record,omitzero"`
+	// Latest is the time by which what was granted ends; it does not go back with the clock.
+	Latest      time.Time `json:"latest,omitzero"`
+	BehindSince time.Time `json:"clock_behind_since,omitzero"` // zero while the clock is right
 	// Full checks only.
 	Checked   bool   `json:"checked"`
 	PagesErr  string `json:"pages_error,omitempty"`
