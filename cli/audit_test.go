@@ -150,7 +150,7 @@ func TestTheFileOfASandboxIsVerified(t *testing.T) {
 	s := newShell(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	a, err := tools.OpenAuditFile(at("runs"))
+	a, err := tools.OpenAuditFile(t.Context(), at("runs"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"enclave/cli/client"
 	"enclave/cli/node"
 	"enclave/control"
+	"enclave/sandbox/tools"
 	"enclave/store"
 	"enclave/store/audit"
 	"enclave/store/backup"
@@ -93,6 +94,7 @@ var known = []struct {
 	{seal.ErrSync, exitDamaged, api.CodeDiskFailed, "look at the disk, then start again: what was acknowledged is kept"},
 	{store.ErrNotStopped, exitTryAgain, "not_stopped", ""},
 	{store.ErrLocked, exitTryAgain, "locked", "stop the other one, or choose another --state"},
+	{tools.ErrAuditHeld, exitTryAgain, "locked", "end the process that keeps it, or pass another --audit"},
 	{store.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; bring a backup back with \"enclave backup restore FILE --state NEW-DIR\""},
 	{agent.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
 	{node.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},

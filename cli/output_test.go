@@ -20,6 +20,7 @@ import (
 	"enclave/agent/uplink"
 	"enclave/cli/client"
 	"enclave/cli/node"
+	"enclave/sandbox/tools"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -48,6 +49,7 @@ func TestExitCodes(t *testing.T) {
 		{usage("x"), 2, "usage"},
 		{errors.New("x"), 1, "error"},
 		{store.ErrLocked, 6, "locked"},
+		{tools.ErrAuditHeld, 6, "locked"},
 		{store.ErrDamaged, 7, "damaged"},
 		{store.ErrNewer, 7, "newer_state"},
 		{store.ErrOpenToOthers, 2, "open_to_others"},

@@ -90,7 +90,7 @@ func (a *app) sandboxHost(ctx context.Context, f *hostFlags, runner sandbox.Runn
 	}
 	closers = append(closers, h.Close)
 	if f.audit != "" {
-		file, err := tools.OpenAuditFile(f.audit)
+		file, err := tools.OpenAuditFile(ctx, f.audit)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -48,19 +48,30 @@ var ErrAuditChain = errors.New("the audit file has been changed")
 // ErrAuditTorn is a last line without its end, as a crash in the middle of a write leaves it.
 var ErrAuditTorn = fmt.Errorf("%w: its last line is cut short", ErrAuditChain)
 
+// ErrAuditHeld is returned for a file that another process keeps locked: one that appends
+// holds it for the moment of a record only.
+var ErrAuditHeld = fmt.Errorf("another process has kept the audit file locked for %s", openWait)
+
+// openWait bounds how long a start waits for the file: others may read all of it under the
+// lock when they start.
+const openWait = 10 * time.Second
+
 // ErrAuditHead is a file without the line that somebody remembers.
 var ErrAuditHead = fmt.Errorf("%w: none of its lines has that hash", ErrAuditChain)
 
 // OpenAuditFile opens or makes a file of mode 0600. What it holds already is verified. A
 // last line that a crash cut short was never promised to anybody: it is moved to the end
-// of PATH.torn, and Torn says how long it was.
-func OpenAuditFile(path string) (*AuditFile, error) {
+// of PATH.torn, and Torn says how long it was. It waits openWait at most for a process that
+// has the file locked, and then returns ErrAuditHeld.
+func OpenAuditFile(ctx context.Context, path string) (*AuditFile, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	a := &AuditFile{turns: make(chan struct{}, 1), f: f, last: sum(nil)}
-	if err := a.turn(context.Background(), a.catchUp); err != nil {
+	wait, cancel := context.WithTimeoutCause(ctx, openWait, ErrAuditHeld)
+	defer cancel()
+	if err := a.turn(wait, a.catchUp); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("audit: %s: %w", path, err)
 	}
@@ -70,6 +81,9 @@ func OpenAuditFile(path string) (*AuditFile, error) {
 // turn runs f while no other process appends, if its turn comes before ctx ends.
 func (a *AuditFile) turn(ctx context.Context, f func() error) error {
 	if err := lockfile.WaitFor(ctx, a.f); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return fmt.Errorf("audit: wait for the file: %w", err)
 	}
 	return errors.Join(f(), lockfile.Release(a.f))

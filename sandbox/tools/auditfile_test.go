@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"enclave/store/lockfile"
@@ -17,7 +18,7 @@ import (
 func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	for range 2 { // the second time it goes on where the first ended
-		a, err := OpenAuditFile(path)
+		a, err := OpenAuditFile(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +43,7 @@ func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 		"changed before a torn line": strings.Replace(string(text[:len(text)-5]), "tool.result", "tool.denied", 1),
 	} {
 		os.WriteFile(path, []byte(bad), 0o600)
-		if _, err := OpenAuditFile(path); !errors.Is(err, ErrAuditChain) {
+		if _, err := OpenAuditFile(t.Context(), path); !errors.Is(err, ErrAuditChain) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -55,7 +56,7 @@ func TestAuditFileShowsWhatWasChanged(t *testing.T) {
 // the last whole line, whether or not what was written of another could be taken back.
 func TestAWriteThatFailsEndsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	a, err := OpenAuditFile(path)
+	a, err := OpenAuditFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func TestTwoAppendByTurns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	var both sync.WaitGroup
 	for range 2 {
-		a, err := OpenAuditFile(path)
+		a, err := OpenAuditFile(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +133,7 @@ func TestTwoAppendByTurns(t *testing.T) {
 func TestATornLineIsSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	for range 2 {
-		a, err := OpenAuditFile(path)
+		a, err := OpenAuditFile(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +146,7 @@ func TestATornLineIsSetAside(t *testing.T) {
 		text, _ := os.ReadFile(path)
 		os.WriteFile(path, text[:len(text)-5], 0o600)
 	}
-	a, err := OpenAuditFile(path)
+	a, err := OpenAuditFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func TestATornLineIsSetAside(t *testing.T) {
 // TestAHeadIsRemembered: what the chain alone does not show.
 func TestAHeadIsRemembered(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	a, err := OpenAuditFile(path)
+	a, err := OpenAuditFile(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,16 +222,11 @@ func FuzzVerifyAudit(f *testing.F) {
 	})
 }
 
-// TestARecordWaitsNoLongerThanItMay for another process that has the file, nor for a record
-// that waits for one.
-func TestARecordWaitsNoLongerThanItMay(t *testing.T) {
+// TestAStartWaitsNoLongerThanItMay for a process that keeps the file, nor than its caller
+// does.
+func TestAStartWaitsNoLongerThanItMay(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	a, err := OpenAuditFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	other, err := os.OpenFile(path, os.O_RDWR, 0)
+	other, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,21 +234,71 @@ func TestARecordWaitsNoLongerThanItMay(t *testing.T) {
 	if err := lockfile.Wait(other); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	failed := make(chan error)
-	for range 2 {
-		go func() { failed <- a.Append(ctx, Record{Action: "run.end"}) }()
-	}
-	cancel()
-	for range 2 {
-		if err := <-failed; !errors.Is(err, context.Canceled) {
-			t.Errorf("%v", err)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := OpenAuditFile(t.Context(), path)
+		if took := time.Since(began); !errors.Is(err, ErrAuditHeld) || took < openWait || took > openWait+time.Second || !strings.Contains(err.Error(), path) {
+			t.Errorf("after %s: %v", took, err)
 		}
-	}
-	if err := lockfile.Release(other); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Append(t.Context(), Record{Action: "run.end"}); err != nil {
-		t.Error(err)
-	}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := OpenAuditFile(ctx, path); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrAuditHeld) {
+			t.Errorf("a caller that ends: %v", err)
+		}
+		time.AfterFunc(5*time.Second, func() { lockfile.Release(other) })
+		a, err := OpenAuditFile(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+	})
+}
+
+// TestARecordWaitsNoLongerThanItMay for another process that has the file, nor for a record
+// that waits for one.
+func TestARecordWaitsNoLongerThanItMay(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	synctest.Test(t, func(t *testing.T) {
+		a, err := OpenAuditFile(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		other, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if err := lockfile.Wait(other); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error)
+		for range 2 {
+			go func() { failed <- a.Append(ctx, Record{Action: "run.end"}) }()
+		}
+		synctest.Wait() // one waits for the file, the other for the one
+		cancel()
+		began := time.Now()
+		for range 2 {
+			select {
+			case err := <-failed:
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("%v", err)
+				}
+			case <-time.After(time.Minute):
+				t.Error("it waits although nobody waits for it")
+				lockfile.Release(other) // or it never ends
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %s to notice", took)
+		}
+		if err := lockfile.Release(other); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Append(t.Context(), Record{Action: "run.end"}); err != nil {
+			t.Error(err)
+		}
+	})
 }
