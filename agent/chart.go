@@ -72,6 +72,8 @@ func (c *chart) chartMap(m wire.Map, asOf time.Time) error {
 	switch s := m.Self; {
 	case m.Revision < c.seen:
 		return fmt.Errorf("map: %w: have seen %d, got %d", wire.ErrOldRevision, c.seen, m.Revision)
+	case m.Revision-c.seen > wire.MaxRevisionJump:
+		return fmt.Errorf("map: %w: have seen %d, got %d", wire.ErrRevisionJump, c.seen, m.Revision)
 	case s.ID != c.self:
 		return fmt.Errorf("map: %w: %.20q", errOtherMap, s.ID)
 	case (s.IPv4.IsValid() || s.IPv6.IsValid()) && !overlayAddrs(s.IPv4, s.IPv6):

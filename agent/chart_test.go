@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -138,6 +139,7 @@ func TestNeverBack(t *testing.T) {
 	old := mapOf(4, time.Time{})
 	loop := mapOf(9, time.Time{})
 	loop.Self.IPv4 = netip.MustParseAddr("127.0.0.1")
+	far, end := mapOf(5+wire.MaxRevisionJump+1, time.Time{}), mapOf(math.MaxUint64, time.Time{})
 	half := mapOf(9, time.Time{})
 	half.Self.IPv6 = netip.Addr{}
 	for name, tc := range map[string]struct {
@@ -146,6 +148,9 @@ func TestNeverBack(t *testing.T) {
 	}{
 		"older map":                {wire.Message{Map: &old}, wire.ErrOldRevision},
 		"older delta":              {wire.Message{Delta: &wire.Delta{Since: 5, Revision: 4}}, wire.ErrOldRevision},
+		"too far ahead":            {wire.Message{Map: &far}, wire.ErrRevisionJump},
+		"the last there is":        {wire.Message{Map: &end}, wire.ErrRevisionJump},
+		"delta too far ahead":      {wire.Message{Delta: &wire.Delta{Since: 5, Revision: far.Revision}}, wire.ErrRevisionJump},
 		"gap":                      {wire.Message{Delta: &wire.Delta{Since: 6, Revision: 7}}, wire.ErrGap},
 		"heartbeat of another":     {wire.Message{Heartbeat: &wire.Heartbeat{Revision: 6}}, wire.ErrGap},
 		"another system's":         {wire.Message{Map: &foreign}, errOtherMap},
@@ -174,6 +179,16 @@ func TestNeverBack(t *testing.T) {
 }
 
 var errAny = errors.New("any error")
+
+// TestARestoreIsNoJump: what a year of changes or a row of restores makes is believed, by
+// an agent that was away meanwhile, too.
+func TestARestoreIsNoJump(t *testing.T) {
+	c := newChart(newOrg(t, noon))
+	for _, rev := range []wire.Revision{1 << 20, 2<<20 + 1, 2<<20 + 1 + wire.MaxRevisionJump} {
+		m := mapOf(rev, time.Time{})
+		take(t, c, noon, wire.Message{Map: &m})
+	}
+}
 
 // TestRejected: a peer of which anything is wrong is left out and named; the others
 // stay.

@@ -36,6 +36,11 @@ const (
 	MaxJSONDepth   = 32        // nesting of any JSON document we accept
 )
 
+// MaxRevisionJump is by how much a map's revision may be ahead of the last one: more than
+// a hundred changes a second make in a year, and room for thousands of restores. Beyond it
+// is no count but damage, which would leave no revision above it to get out by.
+const MaxRevisionJump = 1 << 32
+
 // MaxClockSkew is how far an agent's clock may be from the control plane's.
 // Certificates, not-after instants and active hours all depend on it.
 const MaxClockSkew = 5 * time.Minute

@@ -123,6 +123,9 @@ type Delta struct {
 // ErrOldRevision is returned for a map or delta that would take the state back.
 var ErrOldRevision = errors.New("revision is older than the one applied")
 
+// ErrRevisionJump is returned for a map that is further ahead than MaxRevisionJump.
+var ErrRevisionJump = errors.New("revision is further ahead than changes can have brought it")
+
 // ErrGap is returned for a delta that does not follow the map at hand; the
 // receiver asks for a full map.
 var ErrGap = errors.New("delta does not follow the applied revision")
