@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -139,6 +140,15 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// address is where a caller calls from, without its port: what a key's ranges hold or do
+// not, and what is remembered of a system.
+func address(remote string) string {
+	if at, err := netip.ParseAddrPort(remote); err == nil {
+		return at.Addr().Unmap().WithZone("").String()
+	}
+	return remote
+}
+
 // cut bounds what a stranger says of itself.
 func cut(s string) string { return s[:min(len(s), wire.MaxNameLen)] }
 
@@ -159,7 +169,7 @@ func (s *Server) denied(r *http.Request, action, object string, err error, detai
 func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.EnrolRequest) error {
 	// Whoever has no key gets no further than this: the turn is for those that may
 	// change something. Who guesses is heard less and less.
-	from, asked := host(r.RemoteAddr), time.Now()
+	from, asked := wire.SubscriberOf(r.RemoteAddr), time.Now()
 	if s.limits.strays.spent(from, asked) {
 		return tooFast("wrong secrets from this address")
 	}
@@ -181,7 +191,7 @@ func (s *Server) enrolWith(w http.ResponseWriter, r *http.Request, req *wire.Enr
 	var resp *wire.EnrolResponse
 	_, err = s.hub.Change(ctx, func(ctx context.Context) (admin.Touched, wire.Revision, error) {
 		var err error
-		if resp, err = s.desk.Enrol(ctx, req, host(r.RemoteAddr), s.cfg.Store.Now()); err != nil {
+		if resp, err = s.desk.Enrol(ctx, req, address(r.RemoteAddr), s.cfg.Store.Now()); err != nil {
 			// A refusal changed nothing. Another failure may have come half-way, with an
 			// identity in the store that has no name here.
 			var p *api.Problem

@@ -2,10 +2,10 @@ package control
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"enclave/passage"
+	"enclave/wire"
 )
 
 // limitListener bounds the connections one address may hold. A connection over the
@@ -31,7 +31,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := host(c.RemoteAddr().String())
+		from := wire.SubscriberOf(c.RemoteAddr().String())
 		if l.enter(from) {
 			// A Bulk, since the port may be shared with the relay's.
 			return passage.NewBulk(&limitConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(from) })}), nil
@@ -68,22 +68,4 @@ type limitConn struct {
 func (c *limitConn) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
-}
-
-// host is the address without its port; IPv6 addresses count by /64, which is what
-// one subscriber has.
-func host(addr string) string {
-	h, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	ip, err := netip.ParseAddr(h)
-	if err != nil || ip.Unmap().Is4() {
-		return h
-	}
-	p, err := ip.WithZone("").Prefix(64)
-	if err != nil {
-		return h
-	}
-	return p.String()
 }

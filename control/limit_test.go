@@ -60,16 +60,18 @@ func TestLimitListener(t *testing.T) {
 	}
 }
 
-func TestHostCountsIPv6BySubscriber(t *testing.T) {
-	for addr, want := range map[string]string{
+// TestAddress: a key that enrols from a range holds against the whole address of a caller,
+// and not against the part that its calls are counted by.
+func TestAddress(t *testing.T) {
+	for remote, want := range map[string]string{
 		"192.0.2.1:80":          "192.0.2.1",
-		"[2001:db8:1:2::9]:80":  "2001:db8:1:2::/64",
-		"[fe80::1%eth0]:80":     "fe80::/64",
-		"[::ffff:192.0.2.1]:80": "::ffff:192.0.2.1",
+		"[2001:db8:1:2::9]:80":  "2001:db8:1:2::9",
+		"[fe80::1%eth0]:80":     "fe80::1",
+		"[::ffff:192.0.2.1]:80": "192.0.2.1",
 		"pipe":                  "pipe",
 	} {
-		if got := host(addr); got != want {
-			t.Errorf("host(%q) = %q, want %q", addr, got, want)
+		if got := address(remote); got != want {
+			t.Errorf("address(%q) = %q, want %q", remote, got, want)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,10 +82,7 @@ func (a *authenticator) identify(r *http.Request) (*Principal, *api.Problem) {
 		return nil, NewProblem(http.StatusUnauthorized, api.CodeUnauthorised, "not signed in", hint)
 	}
 	now := time.Now()
-	from, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		from = r.RemoteAddr
-	}
+	from := wire.SubscriberOf(r.RemoteAddr)
 	hash := Token(token).Hash()
 	if a.failures.spent(from, now) && !a.good.has(hash) {
 		return nil, NewProblem(http.StatusTooManyRequests, api.CodeTryAgain, "too many wrong tokens from this address", "wait a minute")

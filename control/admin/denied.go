@@ -11,6 +11,7 @@ import (
 
 	"enclave/store"
 	"enclave/store/audit"
+	"enclave/wire"
 )
 
 // Refusals by authority are recorded, but an attacker chooses how many there are. What
@@ -63,11 +64,12 @@ func (d *denials) note(ctx context.Context, now time.Time, n Denial) {
 	if err != nil {
 		host = n.From
 	}
-	if d.from.spent(host, now) || !d.all.AllowN(now, 1) {
+	from := wire.SubscriberOf(n.From)
+	if d.from.spent(from, now) || !d.all.AllowN(now, 1) {
 		d.count(now, n.Action)
 		return
 	}
-	d.from.take(host, now)
+	d.from.take(from, now)
 	if n.Actor == "" {
 		n.Actor = "stranger:" + bounded(host)
 	}

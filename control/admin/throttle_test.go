@@ -1,7 +1,10 @@
 package admin
 
 import (
+	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 )
@@ -37,5 +40,28 @@ func TestThrottleIsBounded(t *testing.T) {
 	}
 	if !th.spent("offender", now) {
 		t.Error("strangers pushed the offender out")
+	}
+}
+
+// TestFailuresCountBySubscriber: who has a /64 has no more tries than who has one address.
+func TestFailuresCountBySubscriber(t *testing.T) {
+	a := &authenticator{failures: newThrottle(), good: newRecent(), now: time.Now, lookup: func(context.Context, [32]byte) (*Principal, error) { return nil, errNoToken }}
+	try := func(from string) int {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = from
+		r.Header.Set("Authorization", "Bearer enctok_wrong")
+		_, p := a.identify(r)
+		return p.Status
+	}
+	for i := range failureBurst {
+		if got := try(fmt.Sprintf("[2001:db8:1:2::%x]:%d", i+1, 1000+i)); got != http.StatusUnauthorized {
+			t.Fatalf("try %d: %d", i, got)
+		}
+	}
+	if got := try("[2001:db8:1:2:ffff::1]:1"); got != http.StatusTooManyRequests {
+		t.Errorf("another address of the same /64: %d", got)
+	}
+	if got := try("[2001:db8:1:3::1]:1"); got != http.StatusUnauthorized {
+		t.Errorf("another /64: %d", got)
 	}
 }

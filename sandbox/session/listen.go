@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"enclave/wire"
 )
 
 // maxFromOne is how many connections one address may hold; IPv6 addresses count by /64,
@@ -73,11 +75,7 @@ func (l *fair) caller(a net.Addr) (netip.Addr, bool) {
 	if from.IsLoopback() || slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(from) }) {
 		return netip.Addr{}, false
 	}
-	if from.Is6() {
-		p, err := from.Prefix(64)
-		return p.Addr(), err == nil
-	}
-	return from, true
+	return wire.Subscriber(from).Addr(), true
 }
 
 // counted gives its place back when it closes, once.
