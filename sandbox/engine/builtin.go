@@ -75,6 +75,7 @@ func (r *realm) errors() {
 		r.yielding(p, "name")
 		r.prototype(p)
 	}
+	r.describe(r.kinds["TypeError"])
 }
 
 // global is the value of a name of the scope.

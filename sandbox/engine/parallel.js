@@ -1,5 +1,6 @@
-// parallel runs fn on items, some at a time.
-((TypeError, RangeError, isArray, lanes, all) => async (items, fn) => {
+// parallel runs fn on items, some at a time. Without fn it waits for them: Promise.all.
+((TypeError, RangeError, isArray, lanes, all) => async (items, ...rest) => {
+  const fn = rest.length > 0 ? rest[0] : x => x;
   if (!isArray(items)) throw new TypeError("parallel takes an array and a function");
   if (typeof fn !== "function") throw new TypeError("parallel takes an array and a function");
   const n = items.length;

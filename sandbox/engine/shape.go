@@ -44,18 +44,20 @@ type property struct {
 
 // shape finds these inside the interpreter's objects.
 type shape struct {
-	self     int     // the field of an object that says what it is
-	at       uintptr // and where it is
-	plain    plainShape
-	tab      unsafe.Pointer // what a value that is a property begins with
-	template reflect.Type
-	property reflect.Type
-	offsets  map[reflect.Type]uintptr // of the template in a kind of object; none: noTemplate
-	native   map[unsafe.Pointer]bool  // what interfaces on built-in functions begin with
-	failure  unsafe.Pointer           // what an interface on an error begins with
-	stack    uintptr                  // of the frames of an error
-	told     uintptr                  // of whether it has its text for the script
-	global   *template                // that of the global object, as it comes
+	self      int     // the field of an object that says what it is
+	at        uintptr // and where it is
+	plain     plainShape
+	tab       unsafe.Pointer // what a value that is a property begins with
+	template  reflect.Type
+	property  reflect.Type
+	offsets   map[reflect.Type]uintptr // of the template in a kind of object; none: noTemplate
+	native    map[unsafe.Pointer]bool  // what interfaces on built-in functions begin with
+	failure   unsafe.Pointer           // what an interface on an error begins with
+	stack     uintptr                  // of the frames of an error
+	told      uintptr                  // of whether it has its text for the script
+	maker     unsafe.Pointer           // what an interface on a constructor begins with
+	construct uintptr                  // of what it constructs by
+	global    *template                // that of the global object, as it comes
 }
 
 const noTemplate = ^uintptr(0)
@@ -118,6 +120,9 @@ func newShape() (*shape, error) {
 			return nil, errShape
 		}
 		s.native[s.words(o)[0]] = true
+	}
+	if err := s.newMakerShape(rt); err != nil {
+		return nil, err
 	}
 	return s, s.newTraceShape(rt)
 }

@@ -38,6 +38,7 @@ func newTolls() tolls {
 	t.finds()
 	t.objects()
 	t.globals()
+	t.locales()
 	return t
 }
 
@@ -200,6 +201,30 @@ func (t tolls) globals() {
 		t.add("global", name, func(r *realm, c *goja.FunctionCall) {
 			if s, ok := c.Argument(0).(goja.String); ok {
 				r.m.alloc(9 * int64(s.Length()))
+			}
+		})
+	}
+}
+
+// locales are those of what would write for a place on earth. There is no Intl: a language is
+// not taken for a radix, and what would be written wrongly without what it asks for is refused.
+func (t tolls) locales() {
+	for _, holder := range []string{numberProto, bigintProto} {
+		t.add(holder, "toLocaleString", func(r *realm, c *goja.FunctionCall) {
+			if !goja.IsUndefined(c.Argument(1)) {
+				r.throw("TypeError", "toLocaleString takes no options here, there is no Intl; round with toFixed(2), and add signs and units yourself")
+			}
+			c.Arguments = nil
+		})
+	}
+	for _, name := range []string{"toLocaleString", "toLocaleDateString", "toLocaleTimeString"} {
+		t.add(dateProto, name, func(r *realm, c *goja.FunctionCall) {
+			o, ok := c.Argument(1).(*goja.Object)
+			if !ok {
+				return
+			}
+			if zone := o.Get("timeZone"); zone != nil && !goja.IsUndefined(zone) && !zone.StrictEquals(r.rt.ToValue("UTC")) {
+				r.throw("RangeError", "there is no time zone but UTC here; shift the date by the hours that it is off, and say which zone that is")
 			}
 		})
 	}

@@ -36,7 +36,11 @@ func (w *walk) call(e *ast.CallExpression) {
 		w.callTool(e, id)
 		return
 	}
-	e.Callee = w.expression(e.Callee)
+	if w.isAll(e) {
+		e.Callee = &ast.Identifier{Name: Parallel, Idx: e.Callee.Idx0()}
+	} else {
+		e.Callee = w.expression(e.Callee)
+	}
 	iterates, over := w.iterates(e)
 	for i, x := range e.ArgumentList {
 		if iterates && isFunction(x) {
@@ -47,6 +51,20 @@ func (w *walk) call(e *ast.CallExpression) {
 	}
 	w.spelled(e, e.Callee.Idx0())
 	w.builtin(e)
+}
+
+// isAll reports whether a call is Promise.all(list), which everybody writes and parallel(list)
+// does. Nothing else of Promise is there, so it is that call or the name of nothing.
+func (w *walk) isAll(e *ast.CallExpression) bool {
+	dot, ok := e.Callee.(*ast.DotExpression)
+	if !ok || dot.Identifier.Name != "all" || len(e.ArgumentList) != 1 || w.scope.lookup(Parallel) != nil || !w.global(Parallel) {
+		return false
+	}
+	if _, spread := e.ArgumentList[0].(*ast.SpreadElement); spread {
+		return false
+	}
+	id, ok := dot.Left.(*ast.Identifier)
+	return ok && id.Name == "Promise" && w.scope.lookup("Promise") == nil && !w.global("Promise")
 }
 
 // iterates reports whether the call runs a function once for each of many things,

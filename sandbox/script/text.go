@@ -190,7 +190,7 @@ func (s *textScan) token(c byte) {
 	case c == '\\':
 		s.refuse(start, 1, "UNICODE_IDENTIFIER", "a backslash outside a string hides the letters of a name; write the name in plain letters")
 	case c == '#' || c == '@':
-		s.refuse(start, 1, "SYNTAX", "%q has no meaning here", c)
+		s.refuse(start, 1, "SYNTAX", "%q has no meaning here: there are no private members and no decorators; use variables and functions", c)
 	default:
 		s.punctuation(c, newline, start)
 	}

@@ -21,12 +21,15 @@ var instead = map[string]string{
 	"window": "there is no global object; use variables", "self": "there is no global object; use variables", "document": "there is no page here",
 	"setTimeout": "there are no timers; await what you wait for", "setInterval": "there are no timers; use a loop", "setImmediate": "there are no timers", "queueMicrotask": "there are no timers",
 	"await":   "it works in async functions only: write async before the function around it",
-	"Promise": "use async functions and await, and parallel(items, fn) for many at once",
+	"Promise": "use async functions, await and try, parallel(items, fn) for many at once, and of Promise itself nothing but Promise.all(list)",
 	"Symbol":  "use strings as keys", "Proxy": "use plain objects", "Reflect": "use plain objects", "WeakMap": "use Map", "WeakSet": "use Set",
 	"BigInt": "write BigInt literals: 10n", "Intl": "format with String and Number methods", "Buffer": "use strings", "arguments": "use rest parameters: (...args) => {}",
 	"ArrayBuffer": "use arrays", "Uint8Array": "use arrays", "DataView": "use arrays", "escape": "use encodeURIComponent", "unescape": "use decodeURIComponent",
 	"parseInt": "use Number(), or the level SECURE", "parseFloat": "use Number(), or the level SECURE", "isNaN": "use Number.isNaN", "isFinite": "use Number.isFinite",
 	"alert": "use console.log", "print": "use console.log", "structuredClone": "use JSON.parse(JSON.stringify(value))",
+	"crypto": "there are no keys and no hashes; call a tool", "performance": "use Date.now()", "TextEncoder": "use strings", "TextDecoder": "use strings", "atob": "call a tool", "btoa": "call a tool",
+	"URL": "take strings apart with match and split", "URLSearchParams": "use Object.entries(o).map(([k, v]) => k + '=' + encodeURIComponent(v)).join('&'), from the level SECURE on",
+	"WeakRef": "use variables", "AbortController": "there is nothing to cancel; a tool has its own deadline", "ReferenceError": "use Error", "URIError": "use Error", "AggregateError": "use Error",
 }
 
 func (w *walk) unknownGlobal(id *ast.Identifier) {

@@ -22,7 +22,8 @@ func Prompt(r script.Rules, list []Info) string {
   is an expression, is the result. It has to be JSON.
 - Tools are called as await callTool("name", { ... }): the name is a literal, the arguments
   are one object. A call that fails throws an Error with name, code and message.
-- parallel(items, fn) runs fn(item, index) for up to 100 items at once and returns their results.
+- parallel(items, fn) runs fn(item, index) for up to 100 items at once and returns their results;
+  Promise.all(list) waits for a list of at most 100. Nothing else of Promise is there.
 - There are const, let, functions, arrows, destructuring, for, for...of, while, switch, try,
   templates, spread, regular expressions (linear: no look-around, no back-references).
 - There are no imports, network, files, timers, process, eval, this, classes, generators, getters,

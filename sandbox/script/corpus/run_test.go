@@ -21,7 +21,7 @@ const plain = `(function (users) {
     slow: () => ({ ok: true }),
   }
   globalThis.callTool = async (name, args) => JSON.parse(JSON.stringify(tools[name](args ?? {})))
-  globalThis.parallel = (items, fn) => Promise.all(items.map(fn))
+  globalThis.parallel = (items, fn = x => x) => Promise.all(items.map(fn))
   globalThis.console = { log() {}, warn() {}, error() {} }
 })([{ id: 1, name: 'Ann', age: 30 }, { id: 2, name: 'Bob', age: 25 }, { id: 3, name: 'Cyd', age: 35 }])`
 
