@@ -52,6 +52,9 @@ var meant = map[string]string{
 	"fromAsync": "; await in a loop",
 }
 
+// noMembers is said where null or undefined is taken apart.
+const noMembers = "Value is not object coercible"
+
 // Between these stands the name of a member that is not there.
 const (
 	noMemberFrom = "Object has no member '"
@@ -67,6 +70,9 @@ func inOurWords(s goja.String) string {
 		return ""
 	}
 	text := s.String()
+	if text == noMembers {
+		return "null and undefined have no members: give a pattern a default (= {}), or ask with ?."
+	}
 	name, ok := strings.CutPrefix(text, noMemberFrom)
 	if hint := meant[strings.TrimSuffix(name, "'")]; ok && hint != "" {
 		return text + hint

@@ -27,6 +27,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"return ({ items: [] }).map(x => x)":             "EXECUTION_ERROR: TypeError: Object has no member 'map'" + notAList,
 		"return new Map().keys().filter(x => x)":         "EXECUTION_ERROR: TypeError: Object has no member 'filter'" + notAList,
 		"return Object.groupBy([1], x => x)":             "EXECUTION_ERROR: TypeError: Object has no member 'groupBy'" + meant["groupBy"],
+		"const f = ({ a }) => a; return f(null)":         "EXECUTION_ERROR: TypeError: null and undefined have no members: give a pattern a default (= {}), or ask with ?.",
 		"return ({}).other()":                            "EXECUTION_ERROR: TypeError: Object has no member 'other'",
 		"throw new TypeError('Object has no member')":    "EXECUTION_ERROR: TypeError: Object has no member",
 		"return String({ toString: 1, valueOf: null })":  "EXECUTION_ERROR: TypeError: " + described,
