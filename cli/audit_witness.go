@@ -66,7 +66,7 @@ was restored with --accept-rollback.`,
 			})
 		}}
 	outFlag(c, &out, "write the checkpoint to `FILE`, which must not exist")
-	c.Flags().StringVar(&refused, "refused", "", "write the one that was refused to `FILE`, which must not exist")
-	c.Flags().BoolVar(&accept, "accept", false, "forget it, and believe the next one")
+	c.Flags().StringVar(&refused, "refused", "", "write the checkpoint that was refused to `FILE`, which must not exist")
+	c.Flags().BoolVar(&accept, "accept", false, "forget what is remembered, and believe the next checkpoint")
 	return c
 }

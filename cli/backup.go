@@ -88,7 +88,7 @@ the state itself when none runs on it.`,
 				}
 			})
 		}})
-	c.Flags().StringArrayVar(&to, "recipient", nil, "who can open it, `age1…` or an SSH public key; may be given several times (default who can open the state)")
+	c.Flags().StringArrayVar(&to, "recipient", nil, "`RECIPIENT` that can open it, age1… or an SSH public key; may be given several times (default who can open the state)")
 	c.Flags().BoolVar(&overwrite, "overwrite", false, "replace FILE if it is there")
 	return c
 }

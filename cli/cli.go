@@ -129,6 +129,7 @@ in the state directory, or by ENCLAVE_URL, ENCLAVE_CA_FINGERPRINT and ENCLAVE_TO
 		" for more information about a command.", " for more.").Replace(root.UsageTemplate()))
 	giveExamples(root, "")
 	fitHelp(root)
+	a.completeFlags(root)
 	root.InitDefaultCompletionCmd()
 	if c, _, err := root.Find([]string{"completion"}); err == nil {
 		c.Args, c.RunE = subcommand, a.helpOf

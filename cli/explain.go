@@ -112,11 +112,10 @@ func (a *app) graph() *cobra.Command {
 		return a.print(g, func(w io.Writer) { fmt.Fprint(w, render(g)) })
 	}}
 	c.Flags().StringVar(&at, "at", "", "the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
-	c.Flags().StringVar(&format, "format", "text", "text, dot or mermaid")
+	c.Flags().StringVar(&format, "format", "text", "`FORMAT`: text, dot or mermaid")
 	c.Flags().StringVar(&from, "from-tag", "", "only what systems with this `TAG` may open")
 	c.Flags().StringVar(&to, "to-tag", "", "only what may be opened to systems with this `TAG`")
 	completing(c, map[string]completion{"from-tag": a.completeTags(), "to-tag": a.completeTags()})
-	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "dot", "mermaid"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

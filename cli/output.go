@@ -102,7 +102,7 @@ func (w *changing) flags(c *cobra.Command) *cobra.Command {
 	f.DurationVar(&w.timeout, "timeout", 30*time.Second, "how long --wait waits")
 	f.BoolVar(&w.wish.DryRun, "dry-run", false, "show what it would do and change nothing")
 	f.StringArrayVar(&w.wish.Force, "force", nil, "name of a kept `TEST` that the change may break; may be given several times")
-	f.StringVar(&w.wish.Reason, "reason", "", "why, for the activity log: `TEXT`")
+	f.StringVar(&w.wish.Reason, "reason", "", "why, for the audit trail: `TEXT`")
 	return c
 }
 
@@ -111,7 +111,7 @@ func (w *changing) flags(c *cobra.Command) *cobra.Command {
 func trying(c *cobra.Command, w *client.Wish) *cobra.Command {
 	f := c.Flags()
 	f.BoolVar(&w.DryRun, "dry-run", false, "say whether it would be done and change nothing")
-	f.StringVar(&w.Reason, "reason", "", "why, for the activity log: `TEXT`")
+	f.StringVar(&w.Reason, "reason", "", "why, for the audit trail: `TEXT`")
 	return c
 }
 

@@ -34,7 +34,7 @@ func (p *policyFlags) flags(a *app, c *cobra.Command) *cobra.Command {
 	f.StringVar(&p.priority, "priority", "", "which gateway new flows take: `HOW`, balanced, ordered or nearest")
 	f.StringVar(&p.notes, "notes", "", "free `TEXT`")
 	p.end.flags(c)
-	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "gateway": a.completeSystems(), "priority": words("balanced", "ordered", "nearest"), "allow": words("tcp/", "udp/", "icmp", "any"),
+	return completing(c, map[string]completion{"from": a.completeTags(), "to": a.completeTags(), "priority": words("balanced", "ordered", "nearest"), "allow": words("tcp/", "udp/", "icmp", "any"),
 		"trust": a.completeRequirements(), "receiver-trust": a.completeRequirements()})
 }
 

@@ -55,7 +55,7 @@ same size, so that two networks with the same addresses can be told apart.`,
 
 func (a *app) routeRemove() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "remove SYSTEM SUBNET", Short: "Take that back; flows through it are cut",
+	return w.flags(&cobra.Command{Use: "remove SYSTEM SUBNET", Short: "Take a subnet from a gateway; flows to it are cut",
 		Args: exactly("SYSTEM", "SUBNET"), ValidArgsFunction: a.completeRoutes(),
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := policy.ParseSubnet(args[1]); err != nil {

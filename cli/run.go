@@ -104,7 +104,7 @@ code 4 when it is revoked.`,
 	fl.StringVar(&f.listenTCP, "listen-tcp", "", "take peers at `HOST:PORT` by TCP, those to whom UDP does not pass and nobody else")
 	fl.BoolVar(&f.portMapping, "port-mapping", false, "ask the router for an open UDP port (PCP, NAT-PMP, UPnP-IGD), so that peers behind hard NATs reach this system directly")
 	fl.IntVar(&f.mtu, "mtu", 0, "size of the overlay's packets in `BYTES` (default 1280)")
-	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP stack: enclave, or stock for wireguard-go's own")
+	fl.StringVar(&f.netstack, "netstack", string(tunnel.Enclave), "user-space TCP/IP `STACK`: enclave, or stock for wireguard-go's own")
 	f.unseal.flags(c)
 	c.AddCommand(a.agentStatus())
 	return completing(c, map[string]completion{"netstack": words(stacks()...)})

@@ -70,7 +70,7 @@ func (a *app) sandboxCheck() *cobra.Command {
 			return nil
 		}}
 	f := c.Flags()
-	f.StringVar(&level, "level", "", "how far the script is trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
+	f.StringVar(&level, "level", "", "`LEVEL` of trust in the script: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
 	f.StringVar(&file, "tools", "", "`FILE` that declares the tools; without it every tool is taken to exist")
 	_ = c.RegisterFlagCompletionFunc("level", completeLevel)
 	_ = c.MarkFlagFilename("tools", "json")

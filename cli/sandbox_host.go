@@ -48,8 +48,8 @@ func (f *hostFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.DurationVar(&f.life, "run-life", 0, "longest life of a run's identity (default 10m)")
 	fl.StringVar(&f.opinionURL, "opinion-url", "", "`URL` of a chat API (up to and without /chat/completions) that the scoring gate asks about risky scripts, by their features")
 	fl.StringVar(&f.opinionModel, "opinion-model", "", "`NAME` of the model to ask")
-	fl.StringVar(&f.opinionKey, "opinion-key-file", "", "`FILE` with the bearer key of that API")
-	fl.BoolVar(&f.opinionOverlay, "opinion-overlay", false, "reach that API on the overlay, as each run itself (with --join)")
+	fl.StringVar(&f.opinionKey, "opinion-key-file", "", "`FILE` with the bearer key of the API of --opinion-url")
+	fl.BoolVar(&f.opinionOverlay, "opinion-overlay", false, "reach the API of --opinion-url on the overlay, as each run itself (with --join)")
 	return c
 }
 

@@ -49,8 +49,8 @@ as long as it lives: its tools reach what policy allows its tags, and nothing el
 	f.host.flags(c)
 	f.host.quiet = true
 	fl := c.Flags()
-	fl.StringVar(&f.level, "level", "", "how far the script is trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
-	fl.StringVar(&f.gate, "gate", "block", "what the scoring gate does from 70 points on: block, warn or off")
+	fl.StringVar(&f.level, "level", "", "`LEVEL` of trust in the script: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
+	fl.StringVar(&f.gate, "gate", "block", "`WHAT` the scoring gate does from 70 points on: block, warn or off")
 	fl.DurationVar(&f.limits.Timeout, "timeout", 0, "deadline for everything (default the level's)")
 	fl.Int64Var(&f.limits.Iterations, "iterations", 0, "passes of loops and calls of functions in all (default the level's)")
 	fl.IntVar(&f.limits.ToolCalls, "tool-calls", 0, "calls of tools in all (default the level's)")

@@ -84,7 +84,7 @@ streams tell what changed.`,
 	fl.BoolVar(&f.plain, "plain-http", false, "serve plain HTTP beyond loopback all the same, for a proxy that ends TLS in front")
 	fl.DurationVar(&f.reload, "reload", 0, "look this often whether the files of tools and certificate have changed, and read them again (default at SIGHUP only)")
 	fl.StringVar(&f.tokenFile, "token-file", "", "`FILE` of mode 0600 with a token and a user[@tenant] on each line, looked at every second (default sandbox.tokens in --state)")
-	fl.StringVar(&f.level, "level", "", "the least strict level that a caller may ask for (default STANDARD)")
+	fl.StringVar(&f.level, "level", "", "the least strict `LEVEL` that a caller may ask for: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
 	fl.BoolVar(&f.sealed, "require-encryption", false, "take sealed sessions only")
 	fl.StringArrayVar(&f.tags, "tag", nil, "`TAG` that callers may ask for; may be given several times (default all of the key's)")
 	fl.StringArrayVar(&f.origins, "allow-origin", nil, "`ORIGIN` whose pages may call, scheme://host; may be given several times (default none)")

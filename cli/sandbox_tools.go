@@ -63,7 +63,7 @@ such scripts: the language and the tools.`,
 		}}
 	f.toolFlags(c)
 	fl := c.Flags()
-	fl.StringVar(&level, "level", "", "how far scripts are trusted: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
+	fl.StringVar(&level, "level", "", "`LEVEL` of trust in scripts: STRICT, SECURE, STANDARD or PERMISSIVE (default STANDARD)")
 	fl.BoolVar(&prompt, "prompt", false, "print the language and the tools, for a model that writes scripts")
 	_ = c.RegisterFlagCompletionFunc("level", completeLevel)
 	return c

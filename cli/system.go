@@ -24,7 +24,7 @@ func (a *app) system() *cobra.Command {
 		a.systemVerb("revoke", "End a system's identity for good; its flows are cut", "revoked"),
 		a.systemUpdate(), a.systemDelete(), a.systemRoute(),
 		a.systemAdd("add", "Let an untagged system connect to another that has added it", "added", (*client.Client).AddPeer),
-		a.systemAdd("unadd", "Take that back", "took back", (*client.Client).RemovePeer),
+		a.systemAdd("unadd", "Take back that a system has added another", "took back", (*client.Client).RemovePeer),
 	)
 }
 

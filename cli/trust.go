@@ -97,7 +97,7 @@ func (a *app) trustMet() *cobra.Command {
 
 func (a *app) trustUnmet() *cobra.Command {
 	var w changing
-	return w.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark away; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeTrust(),
+	return w.flags(&cobra.Command{Use: "unmet SYSTEM REQUIREMENT", Short: "Take such a mark from a system; flows that need it are cut", Args: exactly("SYSTEM", "REQUIREMENT"), ValidArgsFunction: a.completeTrust(),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c, w, "marked "+args[0]+": "+args[1]+" is not met", func(cl *client.Client) (api.Changed, error) {
 				return cl.DropTrust(c.Context(), args[0], args[1])

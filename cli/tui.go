@@ -44,7 +44,7 @@ screen readers, "enclave status" and the other verbs say the same, with --json t
 	c.Flags().BoolVar(&o.ReadOnly, "read-only", false, "change nothing, whatever is pressed")
 	c.Flags().BoolVar(&o.NoMouse, "no-mouse", false, "leave the mouse to the terminal, so that it selects text as usual")
 	c.Flags().StringVar(&at, "sandbox", "", "`URL` of a sandbox server whose runs can be cancelled (default $ENCLAVE_SANDBOX_URL)")
-	c.Flags().StringVar(&tokenFile, "sandbox-token-file", "", "`FILE` with a token of that server (default $ENCLAVE_SANDBOX_TOKEN)")
+	c.Flags().StringVar(&tokenFile, "sandbox-token-file", "", "`FILE` with a token of that server (or $ENCLAVE_SANDBOX_TOKEN)")
 	c.Flags().BoolVar(&o.ASCII, "ascii", false, "use ASCII characters only (default where the locale is not UTF-8)")
 	return c
 }

@@ -42,7 +42,7 @@ func (f *serverFlags) flags(c *cobra.Command) *cobra.Command {
 	fl.DurationVar(&f.mapLife, "map-life", 0, "how long agents go on without word from control; counts when the organisation is made (default 24h)")
 	fl.DurationVar(&f.backups.Every, "backup-every", 0, "make a backup of the state so often, such as 24h; 0 makes none")
 	fl.IntVar(&f.backups.Keep, "backup-keep", 7, "how many of those backups to keep")
-	fl.StringVar(&f.backups.Dir, "backup-dir", "", "`DIR` for them, best on another disk (default "+store.BackupDir+" in the state)")
+	fl.StringVar(&f.backups.Dir, "backup-dir", "", "`DIR` for backups, best on another disk (default "+store.BackupDir+" in the state)")
 	fl.DurationVar(&f.svidLife, "svid-life", 0, "life of identities; counts when the organisation is made (default 24h)")
 	return c
 }
@@ -311,7 +311,7 @@ relay and do so while this one still carries them; it ends when the last has lef
 	fl.StringArrayVar(&f.advertiseSTUN, "advertise-stun", nil, "`HOST:PORT` by which agents reach STUN (default --stun); may be given several times")
 	fl.StringVar(&f.metrics, "metrics", "", "serve /metrics to Prometheus on `HOST:PORT`, in plain HTTP; they name no client and no address")
 	f.unseal.flags(c)
-	fl.DurationVar(&f.drain, "drain", 5*time.Second, "how long clients get at most to move to another relay when this one ends (`DURATION`)")
+	fl.DurationVar(&f.drain, "drain", 5*time.Second, "how long clients get at most to move to another relay when this one ends")
 	return c
 }
 
