@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"enclave/cli/client"
+	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -41,6 +42,15 @@ func (a *app) stateDir() (string, error) {
 		return "", usage("no state directory: %v", err).hint("pass --state DIR")
 	}
 	return filepath.Join(home, ".local", "state", "enclave"), nil
+}
+
+// ownState is stateDir for what runs on the state: not on one of another user.
+func (a *app) ownState() (string, error) {
+	dir, err := a.stateDir()
+	if err == nil {
+		err = store.CheckOwner(dir)
+	}
+	return dir, err
 }
 
 func writeContext(dir string, c apiContext) error {

@@ -100,6 +100,7 @@ var known = []struct {
 	{node.ErrDamaged, exitDamaged, "damaged", "the file was left as it is; put a backup in its place, or move it away and enrol again"},
 	{store.ErrNewer, exitDamaged, "newer_state", "run the version that wrote it, or a later one"},
 	{store.ErrOpenToOthers, exitUsage, "open_to_others", "it holds private keys; nobody else may enter it"},
+	{store.ErrNotOurs, exitUsage, "not_ours", "run it as that user, for example with sudo -u, or make it all yours: chown -R"},
 	{agent.ErrLongPath, exitUsage, "long_path", "choose a shorter --state"},
 	{uplink.ErrBadEndpoint, exitUsage, "usage", "pass --control and --ca-fingerprint as \"enclave up\" printed them"},
 	{client.ErrBadAddress, exitUsage, "usage", "see --url and ENCLAVE_URL"},

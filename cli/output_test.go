@@ -53,6 +53,7 @@ func TestExitCodes(t *testing.T) {
 		{store.ErrDamaged, 7, "damaged"},
 		{store.ErrNewer, 7, "newer_state"},
 		{store.ErrOpenToOthers, 2, "open_to_others"},
+		{store.ErrNotOurs, 2, "not_ours"},
 		{agent.ErrDamaged, 7, "damaged"},
 		{node.ErrDamaged, 7, "damaged"},
 		{agent.ErrNeedKey, 2, "need_key"},

@@ -129,7 +129,7 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 	if err := checkListenTCP(f.listenTCP); err != nil {
 		return err
 	}
-	dir, err := a.stateDir()
+	dir, err := a.ownState()
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (a *app) runServe(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, err := a.stateDir()
+	dir, err := a.ownState()
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ with it, or it was deleted.`,
 }
 
 func (a *app) runUp(ctx context.Context, f *serverFlags) error {
-	dir, err := a.stateDir()
+	dir, err := a.ownState()
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 		Args: exactly(), RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(c.Context())
 			defer stop()
-			dir, err := a.stateDir()
+			dir, err := a.ownState()
 			if err != nil {
 				return err
 			}
@@ -316,7 +316,7 @@ relay and do so while this one still carries them; it ends when the last has lef
 }
 
 func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
-	dir, err := a.stateDir()
+	dir, err := a.ownState()
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ var (
 	ErrDamaged      = errors.New("the store file is damaged; it was left untouched, restore a backup")
 	ErrNewer        = errors.New("the store was written by a newer program")
 	ErrOpenToOthers = errors.New("the state directory is open to other users")
+	ErrNotOurs      = errors.New("the state belongs to another user, who can read and change all of it")
 	ErrClosed       = errors.New("the store is closed")
 	ErrFull         = errors.New("the disk is full: nothing was changed; make room and try again")
 	ErrDisk         = errors.New("the disk failed")
