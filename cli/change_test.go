@@ -266,6 +266,23 @@ func TestRevokingNamesTheKey(t *testing.T) {
 	}
 }
 
+// TestExplainNamesWhoIsAway: where policy lets a flow pass, it is not what is in its way.
+func TestExplainNamesWhoIsAway(t *testing.T) {
+	s := newSite(t, nil)
+	s.mustEnrol("web")
+	s.mustEnrol("laptop")
+	s.ok("tag", "add", "web", "servers")
+	s.ok("tag", "add", "laptop", "laptops")
+	s.ok("policy", "create", "Web", "--from", "laptops", "--to", "servers", "--allow", "tcp/80")
+	const away = "web is not connected"
+	s.says(s.ok("explain", "laptop", "web", "tcp/80"), "ALLOW", away, "laptop is not connected")
+	for _, args := range [][]string{{"explain", "laptop", "web", "tcp/81"}, {"explain", "laptop", "web", "tcp/80", "--at", "1h"}} {
+		if out := s.ok(args...); strings.Contains(out, away) {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+}
+
 // TestStatusNamesWhatIsNotServed starts on a policy that an older program found right.
 func TestStatusNamesWhatIsNotServed(t *testing.T) {
 	s := newSite(t, func(st *store.Store, c store.Change) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"enclave/cli/client"
 	"enclave/control/policy"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -45,7 +47,12 @@ func (a *app) explain() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(e, func(w io.Writer) { explainText(w, &e, args) })
+			return a.print(e, func(w io.Writer) {
+				explainText(w, &e, args)
+				if e.Allow && at == "" {
+					away(c.Context(), w, cl, args[:2])
+				}
+			})
 		}}
 	c.Flags().StringVar(&at, "at", "", "the instant, `WHEN`: RFC 3339, a duration from now, or a wall clock (\"2026-12-24 18:00 Europe/Berlin\"; default now)")
 	return c
@@ -134,4 +141,14 @@ func readAll(in io.Reader, file string, most int) ([]byte, error) {
 		err = usage("%s is larger than %d bytes", file, most)
 	}
 	return raw, err
+}
+
+// away tells which ends of a flow that may pass are not connected to the control plane: then
+// policy is not what is in its way. What cannot be asked goes unsaid.
+func away(ctx context.Context, w io.Writer, cl *client.Client, ends []string) {
+	for _, name := range ends {
+		if s, err := cl.System(ctx, name); err == nil && s.State == wire.Disconnected {
+			fmt.Fprintf(w, "  %s is not connected to the control plane (last seen: %s); look whether its agent runs\n", clean(s.Name), when(s.LastSeen))
+		}
+	}
 }

@@ -88,7 +88,11 @@ func (a *app) systemShow() *cobra.Command {
 					rows = append(rows, []string{"carries", r.String()})
 				}
 				for _, t := range s.Trust {
-					rows = append(rows, []string{"trust", clean(t.Requirement) + " until " + when(&t.Until)})
+					text := clean(t.Requirement) + " until " + when(&t.Until)
+					if !t.Until.IsZero() && t.Until.Before(time.Now()) {
+						text += ", which is over"
+					}
+					rows = append(rows, []string{"trust", text})
 				}
 				table(w, rows...)
 			})
