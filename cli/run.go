@@ -146,9 +146,9 @@ func (a *app) runAgent(ctx context.Context, f *agentFlags) error {
 		return err
 	}
 	defer lock.Close()
-	ids, err := a.identities(&f.unseal)
+	ids, err := a.identitiesUntil(ctx, &f.unseal)
 	if err != nil {
-		return err
+		return a.unlessStopped(ctx, err)
 	}
 	keeper := &node.Keeper{Dir: dir, File: agentFile, Identities: ids, Damaged: agent.ErrDamaged}
 	host, _ := os.Hostname() // for people only

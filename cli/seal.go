@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,6 +61,28 @@ func (a *app) identities(f *unsealFlags) (ids []seal.Identity, err error) {
 	}
 	return ids, nil
 }
+
+// identitiesUntil is identities for what serves. Reading may wait, for a pipe that nobody
+// has written to, and a signal ends that, too: the reader then ends with the process.
+func (a *app) identitiesUntil(ctx context.Context, f *unsealFlags) ([]seal.Identity, error) {
+	type read struct {
+		ids []seal.Identity
+		err error
+	}
+	got := make(chan read, 1)
+	go func() {
+		ids, err := a.identities(f)
+		got <- read{ids, err}
+	}()
+	select {
+	case r := <-got:
+		return r.ids, r.err
+	case <-ctx.Done():
+		return nil, errStillReading
+	}
+}
+
+var errStillReading = errors.New("still waiting for the identity")
 
 func passphraseIn(file string) (seal.Identity, error) {
 	secret, err := readSecret(file)

@@ -148,9 +148,9 @@ func (a *app) runUp(ctx context.Context, f *serverFlags) error {
 		return err
 	}
 	defer closeAll(stun)
-	ids, err := a.identities(&f.unseal)
+	ids, err := a.identitiesUntil(ctx, &f.unseal)
 	if err != nil {
-		return err
+		return a.unlessStopped(ctx, err)
 	}
 	cfg := node.UpConfig{
 		Control: a.controlConfig(dir, url, l, f, ids),
@@ -255,9 +255,9 @@ enrol one with a key of "enclave key create --relay" and run "enclave relay".`,
 				return err
 			}
 			defer l.Close()
-			ids, err := a.identities(&f.unseal)
+			ids, err := a.identitiesUntil(ctx, &f.unseal)
 			if err != nil {
-				return err
+				return a.unlessStopped(ctx, err)
 			}
 			if err := notEmptied(dir); err != nil {
 				return err
@@ -355,9 +355,9 @@ func (a *app) runRelay(ctx context.Context, f *relayFlags) error {
 		return err
 	}
 	defer closeAll(stun)
-	ids, err := a.identities(&f.unseal)
+	ids, err := a.identitiesUntil(ctx, &f.unseal)
 	if err != nil {
-		return err
+		return a.unlessStopped(ctx, err)
 	}
 	cfg := node.RelayConfig{Control: first(f.control, a.Getenv("ENCLAVE_CONTROL")), Fingerprint: first(f.fingerprint, a.Getenv("ENCLAVE_CA_FINGERPRINT")),
 		Key: a.enrolmentKey(f.keyFile), Name: f.name, Keeper: &node.Keeper{Dir: dir, File: relayFile, Identities: ids, Damaged: node.ErrDamaged}, Drain: max(f.drain, time.Nanosecond),
