@@ -95,7 +95,7 @@ func (a *Agent) warnings(v *view, now time.Time) (out []string) {
 }
 
 func agentNetwork(n link.NetInfo) *api.AgentNetwork {
-	out := &api.AgentNetwork{Listen: n.Listen, UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port,
+	out := &api.AgentNetwork{Listen: n.Listen, UDP: n.UDP, IPv4: n.IPv4, IPv6: n.IPv6, Port: n.Port, Room: n.Room,
 		Observed: append([]netip.AddrPort{}, n.Observed...), Relays: []api.AgentRelay{}}
 	if m := n.Mapping; m != nil {
 		out.Mapping = &api.AgentMapping{How: m.How, Error: m.Error}

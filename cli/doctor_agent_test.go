@@ -35,6 +35,7 @@ func TestDoctorOfAnAgent(t *testing.T) {
 		{"no network yet", lookAtNetwork, &api.AgentStatus{}, blank, "not looked"},
 		{"easy", lookAtNetwork, network("easy", api.AgentNetwork{IPv4: true, IPv6: true}), fine, "IPv4 and IPv6"},
 		{"no NAT", lookAtNetwork, network("none", api.AgentNetwork{IPv4: true}), fine, "no NAT"},
+		{"little room", lookAtNetwork, network("none", api.AgentNetwork{IPv4: true, Room: 425_984}), fine, "416 KiB"},
 		{"hard", lookAtNetwork, network("hard", api.AgentNetwork{IPv4: true}), warn, "few pairs"},
 		{"blocked", lookAtNetwork, network("blocked", api.AgentNetwork{}), warn, "no path is direct by UDP"},
 		{"relays", lookAtRelays, relays(up, idle), fine, "fra1, one of 2"},

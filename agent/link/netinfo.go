@@ -14,6 +14,7 @@ type NetInfo struct {
 	IPv6     bool             `json:"ipv6"`     // one answered over IPv6
 	NAT      string           `json:"nat"`      // none, easy, hard, blocked, or empty: not known yet
 	Port     uint16           `json:"port"`     // of the UDP socket
+	Room     int              `json:"room"`     // bytes that the kernel holds for it; 0: not known
 	Observed []netip.AddrPort `json:"observed"` // as STUN servers see the socket
 	Home     wire.RelayID     `json:"home,omitempty"`
 	Relays   []RelayInfo      `json:"relays"`

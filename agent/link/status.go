@@ -58,7 +58,7 @@ func (l *Link) NetInfo() NetInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := NetInfo{
-		UDP: l.stun.udp, NAT: l.stun.nat, Port: l.udp.port(),
+		UDP: l.stun.udp, NAT: l.stun.nat, Port: l.udp.port(), Room: l.Room(),
 		Observed: slices.Clone(l.stun.observed), Home: l.relays.home,
 	}
 	if l.listener != nil {

@@ -40,8 +40,9 @@ type AgentNetwork struct {
 	UDP      bool             `json:"udp"` // some STUN server answered, by which family is next
 	IPv4     bool             `json:"ipv4"`
 	IPv6     bool             `json:"ipv6"`
-	Port     uint16           `json:"port"`     // of the UDP socket
-	Observed []netip.AddrPort `json:"observed"` // as STUN servers see it
+	Port     uint16           `json:"port"`                    // of the UDP socket
+	Room     int              `json:"socket_buffer,omitempty"` // bytes of what has come that the kernel holds; absent: not known
+	Observed []netip.AddrPort `json:"observed"`                // as STUN servers see it
 	Relays   []AgentRelay     `json:"relays"`
 	Mapping  *AgentMapping    `json:"port_mapping,omitempty"` // absent: not asked for
 	Listen   string           `json:"listen_tcp,omitempty"`   // where peers may come by TCP; absent: nowhere
