@@ -15,7 +15,9 @@
     }
   };
   const running = [];
-  for (let i = 0; i < n && i < lanes(); i++) running[i] = lane();
+  // What is awaited only is under way already: each is looked at now, so that the first to fail ends it.
+  const most = rest.length > 0 ? lanes() : n;
+  for (let i = 0; i < n && i < most; i++) running[i] = lane();
   await all(running);
   return out;
 })

@@ -99,7 +99,11 @@ func (t tolls) arrays() {
 // strings are those of what reads a text, or makes one.
 func (t tolls) strings() {
 	t.add(stringProto, "repeat", func(r *realm, c *goja.FunctionCall) {
-		n := integer(c.Argument(0))
+		f := c.Argument(0).ToFloat()
+		if f <= -1 || math.IsInf(f, 1) {
+			r.throw("RangeError", "repeat takes a count from 0 on, and no endless one")
+		}
+		n := integer(r.rt.ToValue(f))
 		r.set(c, 0, n)
 		r.m.alloc(times(r.text(c), n))
 	})

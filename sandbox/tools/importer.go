@@ -96,8 +96,7 @@ func foreignResult(text json.RawMessage) (s *schema, unchecked, err error) {
 	if s, err = readSchema(text); s == nil || err != nil {
 		return nil, nil, err
 	}
-	s.resolved, unchecked = judge(s.doc, true, nil)
-	return s, unchecked, nil
+	return s, s.judge(true, nil), nil
 }
 
 // toolName makes a foreign name one that a script can call.

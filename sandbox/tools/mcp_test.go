@@ -221,6 +221,7 @@ func TestWhatAForeignResultHides(t *testing.T) {
 		"tree":   `{"$ref":"#/components/schemas/Node"}`,
 		"ahead":  `{"properties":{"pin":{"x-secret":true},"n":{"pattern":"^(?!x)"}},"patternProperties":{"^(?=next)":{"properties":{"pin":{"writeOnly":true}}}}}`,
 		"old":    `{"properties":{"pin":{"x-secret":true},"n":{"minimum":0,"exclusiveMinimum":true},"next":{"properties":{"pin":{"x-secret":true}}}}}`,
+		"kind":   `{"properties":{"pin":{"x-secret":true,"type":"any"},"next":{"type":null,"properties":{"pin":{"x-secret":true}}}}}`,
 		"lost":   `{"properties":{"pin":{"$ref":"#/components/schemas/Gone"}}}`,
 		"broken": `{"properties":[{"x-secret":true}]}`,
 		"word":   `{"properties":{"pin":{"x-secret":"yes"}}}`,
@@ -236,11 +237,52 @@ func TestWhatAForeignResultHides(t *testing.T) {
 	s := r.Session(SessionConfig{Level: "PERMISSIVE"})
 	defer s.Close()
 	const hidden = `{"n":1,"next":{"n":"w","pin":"[REDACTED]"},"pin":"[REDACTED]","token":"[REDACTED]"}`
-	for tool, want := range map[string]string{"tree": hidden, "ahead": hidden, "old": hidden, "lost": "", "broken": "", "word": "",
+	for tool, want := range map[string]string{"tree": hidden, "ahead": hidden, "old": hidden, "kind": hidden, "lost": "", "broken": "", "word": "",
 		"let-in": `{"n":1,"next":{"n":"w","pin":"v"},"pin":"v","token":"[REDACTED]"}`} {
 		out, err := s.Call(t.Context(), tool, json.RawMessage(`{}`))
 		if string(out) != want || want == "" && codeOf(err) != UnknownTool {
 			t.Errorf("%s: %s, %v", tool, out, err)
+		}
+	}
+}
+
+// TestNullBesideAReference is how generators of OpenAPI 3.0 say that a member may be null.
+func TestNullBesideAReference(t *testing.T) {
+	const doc = `{"openapi":"3.0.3","components":{"schemas":{"S":{"type":"object","properties":{"n":{"type":"integer"},"pin":{"x-secret":true}}}}}}`
+	var whole map[string]any
+	if err := json.Unmarshal([]byte(doc), &whole); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		`{"nullable":true,"allOf":[{"$ref":"#/components/schemas/S"}]}`,
+		`{"nullable":true,"type":"object","oneOf":[{"$ref":"#/components/schemas/S"}],"discriminator":{"propertyName":"n"}}`,
+		`{"nullable":true,"$ref":"#/components/schemas/S"}`,
+		`{"nullable":true,"type":"object","properties":{"n":{"type":"integer"},"pin":{"x-secret":true}}}`,
+	} {
+		var one map[string]any
+		if err := json.Unmarshal([]byte(text), &one); err != nil {
+			t.Fatal(err)
+		}
+		p := pruner{doc: whole, old: true}
+		s, unchecked, err := foreignResult(p.schema(map[string]any{"properties": map[string]any{"a": one}}))
+		if err != nil || unchecked != nil {
+			t.Fatalf("%s: %v, %v", text, unchecked, err)
+		}
+		r, err := newRedactor("", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for value, fits := range map[string]bool{`null`: true, `{"n":1,"pin":"v"}`: true, `{"n":"x"}`: false, `7`: false} {
+			v, err := decode([]byte(`{"a":` + value + `}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bad := s.check("", v); (len(bad) == 0) != fits {
+				t.Errorf("%s: %s: %v", text, value, bad)
+			}
+			if out, _ := encode(r.hide(v, s)); strings.Contains(string(out), `"v"`) {
+				t.Errorf("%s: shown: %s", text, out)
+			}
 		}
 	}
 }

@@ -203,16 +203,11 @@ func (p *pruner) walk(v any, found map[string]any) any {
 		for k, one := range v {
 			out[k] = p.walk(one, found)
 		}
-		if null, _ := v["nullable"].(bool); p.old && null {
-			if kind, ok := v["type"].(string); ok {
-				out["type"] = []any{kind, "null"}
-			}
-			if enum, ok := v["enum"].([]any); ok {
-				out["enum"] = append(slices.Clone(enum), nil)
-			}
-		}
 		if ref, ok := v["$ref"].(string); ok {
 			out["$ref"] = p.follow(ref, found)
+		}
+		if null, _ := v["nullable"].(bool); p.old && null {
+			return orNull(out)
 		}
 		return out
 	case []any:
@@ -223,6 +218,23 @@ func (p *pruner) walk(v any, found map[string]any) any {
 		return out
 	}
 	return v
+}
+
+// orNull is a schema that lets null pass, too. Generators write nullable beside a reference,
+// alone or in allOf, and mean that.
+func orNull(out map[string]any) map[string]any {
+	for _, word := range []string{"$ref", "allOf", "anyOf", "oneOf"} {
+		if out[word] != nil {
+			return map[string]any{"anyOf": []any{out, map[string]any{"type": "null"}}}
+		}
+	}
+	if kind, ok := out["type"].(string); ok {
+		out["type"] = []any{kind, "null"}
+	}
+	if enum, ok := out["enum"].([]any); ok {
+		out["enum"] = append(slices.Clone(enum), nil)
+	}
+	return out
 }
 
 // follow takes what a reference leads to along and returns the reference to it there. One

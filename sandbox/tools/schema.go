@@ -21,6 +21,7 @@ type schema struct {
 	patterns map[string]*regexp.Regexp // of patternProperties, wherever they stand
 	speaks   bool                      // it calls something secret, or not secret
 	crowded  bool                      // some union has more branches than redaction follows
+	unknown  error                     // of a type that nothing can have: nothing can be checked
 }
 
 // maxCost bounds how many times the validator may visit a part of a schema for one
@@ -40,7 +41,7 @@ func compileAs(text json.RawMessage, foreign bool, known map[string]format) (*sc
 	if s == nil || err != nil {
 		return nil, err
 	}
-	if s.resolved, err = judge(s.doc, foreign, known); err != nil {
+	if err := s.judge(foreign, known); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -61,35 +62,39 @@ func readSchema(text json.RawMessage) (*schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := wellFormed(doc, doc, ""); err != nil {
+	s := &schema{doc: doc, patterns: make(map[string]*regexp.Regexp)}
+	if err := s.wellFormed(doc, ""); err != nil {
 		return nil, err
 	}
-	s := &schema{doc: doc, patterns: make(map[string]*regexp.Regexp)}
 	s.ready(doc)
 	return s, nil
 }
 
 // judge makes the library ready to check values.
-func judge(doc any, foreign bool, known map[string]format) (*jsonschema.Resolved, error) {
-	if cost, cyclic := schemaCost(doc); cost > maxCost || (cyclic && foreign) {
-		return nil, errors.New("the schema is too involved to check values against")
+func (s *schema) judge(foreign bool, known map[string]format) error {
+	if s.unknown != nil {
+		return s.unknown
 	}
-	if endless(doc) {
-		return nil, errors.New("a $ref leads back to itself, so that no value could ever be checked")
+	if cost, cyclic := schemaCost(s.doc); cost > maxCost || (cyclic && foreign) {
+		return errors.New("the schema is too involved to check values against")
 	}
-	text, err := encode(withFormats(doc, known))
+	if endless(s.doc) {
+		return errors.New("a $ref leads back to itself, so that no value could ever be checked")
+	}
+	text, err := encode(withFormats(s.doc, known))
 	if err != nil {
-		return nil, brief(err)
+		return brief(err)
 	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, brief(err)
+	var whole jsonschema.Schema
+	if err := json.Unmarshal(text, &whole); err != nil {
+		return brief(err)
 	}
-	resolved, err := s.Resolve(nil) // without a loader: nothing remote
+	resolved, err := whole.Resolve(nil) // without a loader: nothing remote
 	if err != nil {
-		return nil, brief(err)
+		return brief(err)
 	}
-	return resolved, nil
+	s.resolved = resolved
+	return nil
 }
 
 // Where schemas stand within a schema.
@@ -101,9 +106,9 @@ var (
 	kinds   = []string{"null", "boolean", "object", "array", "number", "integer", "string"}
 )
 
-// wellFormed finds what the library lets pass, unknown types and remote references, and all
-// that redaction could not follow.
-func wellFormed(root, v any, at string) error {
+// wellFormed finds what the library lets pass, remote references, and all that redaction
+// could not follow; it notes unknown types.
+func (s *schema) wellFormed(v any, at string) error {
 	m, ok := v.(map[string]any)
 	if !ok {
 		if _, ok := v.(bool); ok {
@@ -117,7 +122,7 @@ func wellFormed(root, v any, at string) error {
 	}
 	for _, name := range names {
 		if text, ok := name.(string); !ok || !slices.Contains(kinds, text) {
-			return fmt.Errorf("%s/type: %v is no type", at, name)
+			s.unknown = fmt.Errorf("%s/type: %v is no type", at, name) // of secrets it says nothing
 		}
 	}
 	for _, word := range inRefs {
@@ -125,7 +130,7 @@ func wellFormed(root, v any, at string) error {
 		if ok && !strings.HasPrefix(ref, "#") {
 			return errRemote
 		}
-		if _, found := lookup(root, ref); ok && !found {
+		if _, found := lookup(s.doc, ref); ok && !found {
 			return fmt.Errorf("%s/%s: %.100q leads nowhere in this schema: write a path such as #/$defs/name, in which %%20 is a blank and ~1 a slash within a name; anchors are not followed", at, word, ref)
 		}
 	}
@@ -145,7 +150,7 @@ func wellFormed(root, v any, at string) error {
 		}
 		for name, one := range parts {
 			if word != "dependencies" || list(one) == nil { // there it may be a list of names
-				errs = append(errs, wellFormed(root, one, at+"/"+word+"/"+name))
+				errs = append(errs, s.wellFormed(one, at+"/"+word+"/"+name))
 			}
 		}
 	}
@@ -154,22 +159,22 @@ func wellFormed(root, v any, at string) error {
 			return fmt.Errorf("%s/%s: want a list of schemas", at, word)
 		}
 		for _, one := range list(m[word]) {
-			errs = append(errs, wellFormed(root, one, at+"/"+word))
+			errs = append(errs, s.wellFormed(one, at+"/"+word))
 		}
 	}
 	for _, word := range inOnes {
 		one, ok := m[word]
 		if word == "items" && list(one) != nil {
-			if !draft7(root) {
+			if !draft7(s.doc) {
 				return fmt.Errorf("%s/items: a list of schemas is called prefixItems since 2020", at)
 			}
 			for _, one := range list(one) {
-				errs = append(errs, wellFormed(root, one, at+"/items"))
+				errs = append(errs, s.wellFormed(one, at+"/items"))
 			}
 			continue
 		}
 		if ok {
-			errs = append(errs, wellFormed(root, one, at+"/"+word))
+			errs = append(errs, s.wellFormed(one, at+"/"+word))
 		}
 	}
 	for _, err := range errs {
