@@ -123,7 +123,7 @@ func (c *Control) serverOf(ctx context.Context, st *store.Store) (*control.Serve
 }
 
 func (c *Control) prepare(ctx context.Context) error {
-	now := time.Now()
+	now := c.store.Now()
 	if err := c.initialise(ctx, now); err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (c *Control) Sealed() store.Sealed { return c.store.Sealed() }
 // RelayKey makes a key by which one relay enrols: `up` runs its own relay with it.
 func (c *Control) RelayKey(ctx context.Context) (string, error) {
 	secret, one := enrol.NewSecret(), 1
-	_, err := c.store.CreateKey(ctx, store.Change{By: by, At: time.Now()}, store.KeyParams{
+	_, err := c.store.CreateKey(ctx, store.Change{By: by, At: c.store.Now()}, store.KeyParams{
 		Name: "relay of this machine", Kind: store.RelayKey, Uses: &one, Secret: secret.Hash()})
 	return string(secret), err
 }

@@ -15,9 +15,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"enclave/agent"
+	"enclave/control"
 	"enclave/control/admin"
 	"enclave/control/enrol"
 	"enclave/store"
@@ -87,6 +89,36 @@ func TestTheFirstKeyIsShownWhileItIsInForce(t *testing.T) {
 	if _, err := c.store.DeleteKey(ctx, by, k.ID); err != nil || shown() {
 		t.Error("it is shown after its end", err)
 	}
+}
+
+// TestAFirstStartGoesByTheTimeOfTheState: it begins an hour before what the state has seen,
+// as the second bubble does.
+func TestAFirstStartGoesByTheTimeOfTheState(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	var seen time.Time
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = control.Init(t.Context(), st, store.Change{By: "test", At: time.Now()}, "test", store.DefaultSettings())
+		time.Sleep(time.Hour)
+		seen = time.Now()
+		if err := errors.Join(err, st.KeepTime(t.Context()), st.Close()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c, err := openHere(t, dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		k, err := c.store.FindKey(t.Context(), "first key")
+		if err != nil || k.CreatedAt.Before(seen) {
+			t.Errorf("the key is of %s, before %s; %v", k.CreatedAt, seen, err)
+		}
+	})
 }
 
 // openHere opens a control plane on a free port of this machine.

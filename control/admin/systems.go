@@ -178,7 +178,7 @@ func (a *API) orderSystem(ctx context.Context, in *SystemAction, how How, do fun
 // on that machine, whoever has the machine enrols it again.
 func (a *API) stillEnrols(ctx context.Context, id wire.KeyID) []string {
 	k, err := a.store.FindKey(ctx, string(id))
-	if err != nil || !k.Enabled || over(k.ExpiresAt, time.Now()) || k.UsesLeft != nil && *k.UsesLeft == 0 {
+	if err != nil || !k.Enabled || over(k.ExpiresAt, a.store.Now()) || k.UsesLeft != nil && *k.UsesLeft == 0 {
 		return nil // gone, or it lets nobody in
 	}
 	return []string{fmt.Sprintf("the enrolment key %s (%s), by which it came, still lets systems in: if it may lie on that machine, run \"enclave key disable %s\"", k.ID, k.Name, k.ID)}
