@@ -42,4 +42,8 @@ func TestNothingIsCutInSilence(t *testing.T) {
 	if view := ansi.Strip(m.View()); strings.Contains(view, "more line") || !strings.Contains(view, "several words") {
 		t.Errorf("the end of the details:\n%s", view)
 	}
+	press(m, "up") // another policy is seen from its beginning
+	if view := ansi.Strip(m.View()); !strings.Contains(view, "more line") {
+		t.Errorf("the beginning of the next details:\n%s", view)
+	}
 }

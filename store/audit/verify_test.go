@@ -164,7 +164,10 @@ func TestEveryByte(t *testing.T) {
 		}
 	}
 	for i := range whole {
-		for _, mask := range []byte{0x01, 0x20, 0x80} {
+		for k, mask := range []byte{0x01, 0x20, 0x80} {
+			if testing.Short() && i%3 != k {
+				continue // each reads all that is before the byte
+			}
 			spoilt := slices.Clone(whole)
 			spoilt[i] ^= mask
 			*v = fresh
@@ -180,7 +183,7 @@ func TestEveryByte(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d changes of %d bytes found", 3*len(whole), len(whole))
+	t.Logf("changes of %d bytes found", len(whole))
 }
 
 // TestRewrittenIsNarrowedDown has checkpoints inside the export.

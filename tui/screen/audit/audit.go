@@ -119,6 +119,7 @@ func (m *Model) Update(msg tea.Msg, s *screen.State) tea.Cmd {
 		m.search.Search(k)
 	case m.detail && m.scroll.Move(k):
 	case m.list.Move(k, len(rows), m.page):
+		m.scroll = screen.Page{}
 		if m.list.At < len(rows) {
 			m.at = rows[m.list.At].Seq
 		}

@@ -212,8 +212,8 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) tea.Cmd {
 		m.sort(at)
 	case cut.Is(k):
 		return m.cut(s)
-	default:
-		m.list.Move(k, rows, m.page)
+	case m.list.Move(k, rows, m.page):
+		m.scroll = screen.Page{}
 	}
 	return nil
 }

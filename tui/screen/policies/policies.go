@@ -131,7 +131,10 @@ func (m *Model) pressed(k tea.KeyMsg, s *screen.State) (cmd tea.Cmd) {
 		m.search.Search(k)
 		m.list.At = 0 // what is searched is under the cursor
 		return nil
-	case m.detail && m.scroll.Move(k), m.list.Move(k, len(rows), m.page):
+	case m.detail && m.scroll.Move(k):
+		return nil
+	case m.list.Move(k, len(rows), m.page):
+		m.scroll = screen.Page{}
 		return nil
 	}
 	return m.command(k, s, rows)
