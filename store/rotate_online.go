@@ -99,10 +99,7 @@ func (s *Store) growRoot(now time.Time) error {
 			return err // the file still is under an older one
 		}
 	}
-	if err := s.keys.Grow(now); err != nil {
-		return err
-	}
-	return s.keys.Save()
+	return s.keys.Grow(now)
 }
 
 // retireRoots drops every root but the newest, once nothing needs them.

@@ -101,7 +101,6 @@ func TestRotationStopsAnywhere(t *testing.T) {
 	at := start.Add(time.Hour)
 	steps := []func(s *Store, dir string) error{
 		func(s *Store, dir string) error { return s.keys.Grow(at) },
-		func(s *Store, dir string) error { return s.keys.Save() },
 		func(s *Store, dir string) error { return s.resealRows(t.Context()) },
 		func(s *Store, dir string) error { return errors.Join(s.read.Close(), s.write.Close()) },
 		func(s *Store, dir string) error {

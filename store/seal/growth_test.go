@@ -3,6 +3,7 @@ package seal
 import (
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -155,5 +156,41 @@ func TestAKeyringIsReadWhole(t *testing.T) {
 	}
 	if _, err := parseKeyring([]byte(strings.Repeat("{", 9))); err == nil {
 		t.Error("no document of ours is read")
+	}
+}
+
+// TestARootIsKeptBeforeItSeals: what a value is sealed under opens after a crash at any
+// instant, since the file has the root before the keyring in memory does, or neither has.
+func TestARootIsKeptBeforeItSeals(t *testing.T) {
+	id, dir := hybrid(t), filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k := NewKeyring(filepath.Join(dir, KeyringName), made, id.Recipient)
+	if err := k.Grow(made); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := k.Seal("row", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := ReadKeyring(k.path, []Identity{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret, err := kept.Open("row", sealed); err != nil || string(secret) != "secret" {
+		t.Errorf("the keyring on disk opens %q, %v", secret, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Grow(made); err == nil {
+		t.Error("a keyring that cannot be written grows")
+	}
+	if sealed, err = k.Seal("row", []byte("secret")); err != nil || !slices.Equal(k.Roots(), []uint32{1, 2}) {
+		t.Errorf("roots %d after that, %v", k.Roots(), err)
+	}
+	if secret, err := kept.Open("row", sealed); err != nil || string(secret) != "secret" {
+		t.Errorf("what is sealed after that opens by what is on disk as %q, %v", secret, err)
 	}
 }

@@ -38,7 +38,7 @@ const (
 )
 
 // Keyring holds the roots of one state and whom they are encrypted to. Add, Remove,
-// Rewrap and Save are for one goroutine at a time, the other methods for many.
+// Rewrap, Grow and Save are for one goroutine at a time, the other methods for many.
 type Keyring struct {
 	path string
 
@@ -79,17 +79,11 @@ type rootFile struct {
 
 // NewKeyring makes a keyring with one root, in memory until Save.
 func NewKeyring(path string, now time.Time, recipients ...Recipient) *Keyring {
-	k := &Keyring{path: path, recipients: recipients}
-	k.grow(now)
-	return k
+	return &Keyring{path: path, recipients: recipients, roots: []numbered{rootMade(1, now)}}
 }
 
-func (k *Keyring) grow(now time.Time) {
-	n := uint32(1)
-	if len(k.roots) > 0 {
-		n = k.newest().number + 1
-	}
-	k.roots = append(k.roots, newNumbered(NewRoot(), n, now.UTC().Truncate(time.Second)))
+func rootMade(number uint32, now time.Time) numbered {
+	return newNumbered(NewRoot(), number, now.UTC().Truncate(time.Second))
 }
 
 func (k *Keyring) newest() numbered { return k.roots[len(k.roots)-1] }
@@ -189,8 +183,9 @@ func parseKeyring(plain []byte) (*Keyring, error) {
 	return k, nil
 }
 
-// append writes the keyring to b, encrypted to its recipients.
-func (k *Keyring) append(b []byte) ([]byte, error) {
+// append writes the keyring, and one root more of it or none, to b, encrypted to its
+// recipients.
+func (k *Keyring) append(b []byte, more ...numbered) ([]byte, error) {
 	if fips140.Enforced() {
 		return nil, ErrFIPS
 	}
@@ -204,7 +199,7 @@ func (k *Keyring) append(b []byte) ([]byte, error) {
 		to, f.Recipients = append(to, a), append(f.Recipients, r.text)
 	}
 	k.mu.RLock()
-	for _, r := range k.roots {
+	for _, r := range slices.Concat(k.roots, more) {
 		f.Roots = append(f.Roots, rootFile{r.number, r.made, r.secret[:]})
 	}
 	plain, err := json.Marshal(f)
@@ -325,14 +320,29 @@ func (k *Keyring) Roots() []uint32 {
 	return out
 }
 
-// Grow adds a root, for a rotation. The older ones stay until Retire.
+// Grow adds a root, for a rotation, and saves. The older ones stay until Retire. The file has
+// the new one before anything is sealed under it: others seal values meanwhile, and one
+// whose root was lost in a crash would never open.
 func (k *Keyring) Grow(now time.Time) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.roots) == maxRoots {
+	have := k.Roots()
+	switch len(have) {
+	case 0:
+		return ErrWiped
+	case maxRoots:
 		return fmt.Errorf("%w: it has %d roots", ErrKeyring, maxRoots)
 	}
-	k.grow(now)
+	n := rootMade(have[len(have)-1]+1, now)
+	b, err := k.append(nil, n)
+	if err == nil {
+		err = ReplaceFile(k.path, b)
+	}
+	if err != nil {
+		n.wipe()
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.roots = append(k.roots, n)
 	return nil
 }
 

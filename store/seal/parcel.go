@@ -75,7 +75,7 @@ func Reborn(path string, now time.Time, secrets []byte, to ...Recipient) (*Keyri
 			return nil, err
 		}
 	}
-	k.grow(now)
+	k.roots = append(k.roots, rootMade(k.newest().number+1, now)) // and kept by Save, before anybody seals by it
 	return k, nil
 }
 

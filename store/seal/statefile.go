@@ -134,9 +134,6 @@ func (k *Keyring) RotateFiles(ctx context.Context, dir string, now time.Time) (u
 		if err := k.Grow(now); err != nil {
 			return 0, err
 		}
-		if err := k.Save(); err != nil {
-			return 0, err
-		}
 	}
 	if err := k.ResealFiles(ctx, dir); err != nil {
 		return 0, err
