@@ -2,6 +2,7 @@ package tools
 
 import (
 	"regexp"
+	"slices"
 )
 
 // Redaction asks of a schema what the validator has no word for: which parts of a value
@@ -26,6 +27,17 @@ func (all views) marked() (said, secret bool) {
 // inMarks are the keywords that say that a value is secret.
 var inMarks = []string{"x-secret", "writeOnly"}
 
+// inBranches are the keywords whose schemas count for some values only: what these know of a
+// member may be unevaluated all the same.
+var inBranches = []string{"anyOf", "oneOf", "not", "if", "dependentSchemas", "dependencies"}
+
+// perhaps reports whether some of what speaks may not count for a value.
+func (all views) perhaps() bool {
+	return slices.ContainsFunc(all, func(m map[string]any) bool {
+		return slices.ContainsFunc(inBranches, func(word string) bool { return m[word] != nil })
+	})
+}
+
 // property is what speaks of a member; nil is nothing. It returns the steps that it took.
 func (s *schema) property(all views, key string) (part any, steps int) {
 	var parts, rest []any
@@ -47,10 +59,12 @@ func (s *schema) property(all views, key string) (part any, steps int) {
 		if more := m["additionalProperties"]; !known && more != nil {
 			parts = append(parts, more)
 		}
-		rest = append(rest, m["unevaluatedProperties"])
+		if more := m["unevaluatedProperties"]; more != nil {
+			rest = append(rest, more)
+		}
 	}
-	if len(parts) == 0 {
-		parts = rest
+	if len(rest) > 0 && (len(parts) == 0 || all.perhaps()) {
+		parts = append(parts, rest...)
 	}
 	return together(parts), steps
 }

@@ -27,6 +27,7 @@ func TestEveryKeywordCanHide(t *testing.T) {
 		"no other member":       {`{"properties":{"a":SECRET},"additionalProperties":false}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"beside a pattern":      {`{"patternProperties":{"^b":{}},"additionalProperties":SECRET}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
 		"unevaluated":           {`{"allOf":[{"properties":{"b":{}}}],"unevaluatedProperties":SECRET}`, `{"a":"v","b":"w"}`, `{"a":"[REDACTED]","b":"w"}`},
+		"perhaps unevaluated":   {`{"anyOf":[{"properties":{"a":{}},"required":["k"]},{}],"unevaluatedProperties":SECRET}`, `{"a":"v"}`, `{"a":"[REDACTED]"}`},
 		"entries":               {`{"properties":{"a":{"items":SECRET}}}`, `{"a":["v"]}`, `{"a":"[REDACTED]"}`},
 		"first entries":         {`{"properties":{"a":{"prefixItems":[{},SECRET]}}}`, `{"a":["w","v"]}`, `{"a":"[REDACTED]"}`},
 		"an entry":              {`{"properties":{"a":{"contains":SECRET}}}`, `{"a":["v"]}`, `{"a":"[REDACTED]"}`},
