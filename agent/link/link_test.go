@@ -467,3 +467,18 @@ func TestPingEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// TestPingOfAPeerThatGoes: who is removed while it is asked is unknown from then on.
+func TestPingOfAPeerThatGoes(t *testing.T) {
+	run(t, "easy", "none", 1, func(w *world) {
+		w.until(5*time.Second, "direct", w.direct)
+		w.lab.mu.Lock()
+		w.lab.drop = func(_, _ netip.AddrPort) bool { return true }
+		w.lab.mu.Unlock()
+		gone := time.AfterFunc(1500*time.Millisecond, func() { w.alice.SetPeers(nil) })
+		defer gone.Stop()
+		if _, err := w.alice.Ping(w.t.Context(), "bob00"); !errors.Is(err, ErrUnknownPeer) {
+			t.Errorf("ping of a peer that goes: %v", err)
+		}
+	})
+}

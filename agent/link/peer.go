@@ -156,10 +156,12 @@ func (l *Link) Ping(ctx context.Context, id wire.SystemID) (Result, error) {
 	for {
 		l.mu.Lock()
 		q := &question{at: time.Now(), answer: answer}
-		if p = l.peers[id]; p == nil {
+		known := l.peers[id]
+		if known == nil {
 			l.mu.Unlock()
 			return Result{}, ErrUnknownPeer
 		}
+		p = known
 		tx := disco.NewTxID()
 		l.touchLocked(p, q.at)
 		r := p.route.Load()
