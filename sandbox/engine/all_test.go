@@ -12,6 +12,7 @@ func TestWhatIsAwaitedOnlyTakesNoTurns(t *testing.T) {
 	for source, want := range map[string]string{
 		"const p = callTool('never', {}), f = async () => { throw new Error('x') }; return await parallel([p, p, p, f()])": "EXECUTION_ERROR: Error: x",
 		"const a = [1, 2, 3, 4].map(async x => x), all = parallel(a); a.length = 0; return await all":                      "[1,2,3,4]",
+		"return await Promise.all(new Set([1]))": "EXECUTION_ERROR: TypeError: Promise.all takes an array here: [...x] makes one of anything else that can be iterated",
 	} {
 		if res, _ := runWith(t, sandbox.Spec{Source: source, Limits: sandbox.Limits{Pending: 2}}); describe(res) != want {
 			t.Errorf("%s: %s, want %s", source, describe(res), want)

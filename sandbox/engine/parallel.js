@@ -1,6 +1,7 @@
 // parallel runs fn on items, some at a time. Without fn it waits for them: Promise.all.
 ((TypeError, RangeError, isArray, lanes, all) => async (items, ...rest) => {
   const fn = rest.length > 0 ? rest[0] : x => x;
+  if (!isArray(items) && rest.length === 0) throw new TypeError("Promise.all takes an array here: [...x] makes one of anything else that can be iterated");
   if (!isArray(items)) throw new TypeError("parallel takes an array and a function");
   if (typeof fn !== "function") throw new TypeError("parallel takes an array and a function");
   const n = items.length;
