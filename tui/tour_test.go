@@ -158,3 +158,23 @@ func TestTheToursKeysCollideWithNone(t *testing.T) {
 		t.Errorf("form: %s", p)
 	}
 }
+
+// TestHowAStepStandsIsSeen on a small screen, whose pane cannot be scrolled, however much
+// there is to say.
+func TestHowAStepStandsIsSeen(t *testing.T) {
+	for _, more := range []int{0, 1, 4, 20} {
+		lines := []string{"laptop-dee is pending."}
+		for i := range more {
+			lines = append(lines, fmt.Sprintf("Figure %d: 3832 kB.", i))
+		}
+		for _, action := range []string{"", "kill the relay"} {
+			for _, size := range [][2]int{{60, 16}, {80, 24}} {
+				m := toured(t, &guide{sight: tour.Sight{Lines: lines, Action: action}}, Options{})
+				m.Update(tea.WindowSizeMsg{Width: size[0], Height: size[1]})
+				if view := ansi.Strip(m.View()); !strings.Contains(view, "laptop-dee is pending.") || !strings.Contains(view, "Press 2") {
+					t.Errorf("%v, %d more lines:\n%s", size, more, view)
+				}
+			}
+		}
+	}
+}

@@ -30,6 +30,9 @@ func (m *Model) Frame(t theme.Theme, w, h int, body func(w, h int) string) strin
 		return strings.Join(left, "\n")
 	}
 	own := min(max(5, h/3), 10)
+	if need := 1 + len(m.short(t, w, h)); need > own && own < h/2 {
+		own++ // on a small screen that row is what shows how the step stands
+	}
 	return body(w, h-own) + "\n" + m.head(t, w) + "\n" + theme.Box(m.short(t, w, own-1), w, own-1)
 }
 
@@ -112,8 +115,11 @@ func (m *Model) short(t theme.Theme, w, h int) []string {
 		return append(told, does...)
 	}
 	do := theme.Wrap(m.steps[m.at].Do, w)
-	room := max(0, h-len(does)-min(1, len(told)))
-	do = do[:min(len(do), room)]
+	room := h - len(does) - min(1, len(told))
+	if len(do)+len(does)+len(told) > h {
+		room-- // for the line that says how many are missing: how the step stands is not below it
+	}
+	do = do[:min(len(do), max(0, room))]
 	return append(append(do, does...), told...)
 }
 
