@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -313,4 +314,49 @@ func FuzzMCP(f *testing.F) {
 			mcpValue(out, told)
 		}
 	})
+}
+
+// TestALargeResultOfADocument lets the tool in where nothing that its schema reaches can call
+// anything secret, and leaves it out otherwise, wherever the word stands.
+func TestALargeResultOfADocument(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"pin":"w","token":"v"}`))
+	}))
+	defer srv.Close()
+	var many strings.Builder // parts
+	for i := range maxPruned * 2 / 3 {
+		fmt.Fprintf(&many, `,"m%d":{"type":"string"}`, i)
+	}
+	long := strings.Repeat("x", MaxSchema)
+	const let, out = `{"pin":"w","token":"[REDACTED]"}`, ""
+	cases := map[string]struct{ schema, want string }{
+		"parts":   {`{"$ref":"#/components/schemas/Parts"}`, let},
+		"long":    {`{"description":"` + long + `","properties":{"next":{"$ref":"#/components/schemas/Tree"}}}`, let},
+		"said":    {`{"$ref":"#/components/schemas/Parts","properties":{"pin":{"x-secret":true}}}`, out},
+		"behind":  {`{"$ref":"#/components/schemas/Parts","properties":{"a":{"$ref":"#/components/schemas/Behind"}}}`, out},
+		"nowhere": {`{"$ref":"#/components/schemas/Parts","properties":{"a":{"$ref":"#/components/schemas/Gone"}}}`, out},
+		"remote":  {`{"$ref":"#/components/schemas/Parts","properties":{"a":{"$ref":"other.json"}}}`, out},
+		"dynamic": {`{"description":"` + long + `","$dynamicRef":"#/components/schemas/Behind"}`, out},
+		"yes":     {`{"description":"` + long + `","properties":{"pin":{"x-secret":"yes"}}}`, out},
+	}
+	doc := `{"openapi":"3.1.0","components":{"schemas":{"Parts":{"type":"array","properties":{"a":{}` + many.String() + `}},
+		"Tree":{"properties":{"next":{"$ref":"#/components/schemas/Tree"}}},
+		"Behind":{"items":[{"$ref":"#/components/schemas/Tree"},{"$ref":"#/components/schemas/Secret"}]},"Secret":{"writeOnly":true}}},"paths":{`
+	for name, tc := range cases {
+		doc += `"/` + name + `":{"get":{"operationId":"` + name + `","responses":{"200":{"content":{"application/json":{"schema":` + tc.schema + `}}}}}},`
+	}
+	file := filepath.Join(t.TempDir(), "d.json")
+	if err := os.WriteFile(file, []byte(strings.TrimSuffix(doc, ",")+"}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, `{"version":1,"openapi":[{"name":"d","document":"`+file+`","server":"`+srv.URL+`","allow_addresses":["127.0.0.0/8"]}]}`, nil)
+	s := r.Session(SessionConfig{Level: "PERMISSIVE"})
+	defer s.Close()
+	for tool, tc := range cases {
+		got, err := s.Call(t.Context(), tool, json.RawMessage(`{}`))
+		if string(got) != tc.want || tc.want == "" && codeOf(err) != UnknownTool {
+			t.Errorf("%s: %s, %v", tool, got, err)
+		}
+	}
 }

@@ -34,6 +34,7 @@ func (r *Registry) importOpenAPI(o *OpenAPI, s secrets, cfg Config) error {
 	}
 	paths, _ := doc["paths"].(map[string]any)
 	im := importer{registry: r, rules: &o.Import, prefix: o.Prefix, seen: make(map[string]bool)}
+	hush := newSilence(doc)
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		item, _ := paths[path].(map[string]any)
 		for _, method := range []string{"get", "head", "post", "put", "patch", "delete"} {
@@ -41,7 +42,7 @@ func (r *Registry) importOpenAPI(o *OpenAPI, s secrets, cfg Config) error {
 			if !ok {
 				continue
 			}
-			if err := im.operation(doc, path, method, item, op, o, client, s); err != nil {
+			if err := im.operation(hush, path, method, item, op, o, client, s); err != nil {
 				return err
 			}
 		}
@@ -50,7 +51,8 @@ func (r *Registry) importOpenAPI(o *OpenAPI, s secrets, cfg Config) error {
 }
 
 // operation imports one.
-func (im *importer) operation(doc map[string]any, path, method string, item, op map[string]any, o *OpenAPI, client *http.Client, s secrets) error {
+func (im *importer) operation(hush *silence, path, method string, item, op map[string]any, o *OpenAPI, client *http.Client, s secrets) error {
+	doc := hush.doc
 	id, _ := op["operationId"].(string)
 	if id == "" {
 		id = method + strings.ReplaceAll(strings.ReplaceAll(path, "{", ""), "}", "")
@@ -109,6 +111,10 @@ func (im *importer) operation(doc map[string]any, path, method string, item, op 
 	ver, _ := doc["openapi"].(string)
 	self := pruner{doc: doc, old: strings.HasPrefix(ver, "3.0")}
 	argsText, resultText := self.schema(args), self.schema(result)
+	if result != nil && (self.left < 0 || len(resultText) > MaxSchema) && hush.of(result) {
+		im.registry.log.Warn("results of an imported tool are passed unchecked, without what their keys give away: their schema is too large, and calls nothing secret", "tool", id, "at_most", MaxSchema)
+		resultText = nil
+	}
 	text, _ := op["summary"].(string)
 	if more, _ := op["description"].(string); more != "" {
 		text = strings.TrimSpace(text + "\n" + more)
