@@ -360,3 +360,53 @@ func TestALargeResultOfADocument(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryGoodAnswerHides: what any of an operation's answers calls secret is hidden, whichever
+// the server gives, and each is checked against what it may be.
+func TestEveryGoodAnswerHides(t *testing.T) {
+	const plain, secret = `{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}`, `{"type":"object","required":["pin"],"properties":{"pin":{"x-secret":true}}}`
+	as := func(schema string) string { return `{"content":{"application/json":{"schema":` + schema + `}}}` }
+	for _, tc := range []struct {
+		responses string
+		bad       bool // an answer of another kind is refused
+	}{
+		{`"200":` + as(plain) + `,"206":` + as(secret), true},
+		{`"2XX":` + as(secret) + `,"201":` + as(plain), true},
+		{`"200":` + as(plain) + `,"201":` + as(plain) + `,"default":` + as(secret), true},
+		{`"200":{"description":"what it likes"},"202":` + as(secret), false},
+		{`"204":{"description":"nothing"},"200":` + as(secret), true},
+		{`"204":{"description":"nothing"},"default":` + as(secret), true},
+		{`"default":` + as(secret) + `,"404":` + as(plain), true},
+	} {
+		doc, err := decode([]byte(`{"responses":{` + tc.responses + `}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := pruner{doc: doc.(map[string]any)}
+		s, unchecked, err := foreignResult(p.schema(success(newSilence(p.doc), p.doc)))
+		if err != nil || unchecked != nil {
+			t.Fatalf("%s: %v, %v", tc.responses, unchecked, err)
+		}
+		r, err := newRedactor("", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := map[string]any{"pin": "v", "n": json.Number("1")}
+		if out, _ := encode(r.hide(v, s)); string(out) != `{"n":1,"pin":"[REDACTED]"}` {
+			t.Errorf("%s: shown: %s", tc.responses, out)
+		}
+		if bad := s.check("", v); len(bad) > 0 {
+			t.Errorf("%s: %v", tc.responses, bad)
+		}
+		if bad := s.check("", map[string]any{"other": "v"}); (len(bad) > 0) != tc.bad {
+			t.Errorf("%s: another kind: %v", tc.responses, bad)
+		}
+	}
+	for _, responses := range []string{``, `"204":{"description":"nothing"}`, `"404":` + as(secret)} {
+		doc, _ := decode([]byte(`{"responses":{` + responses + `}}`))
+		op := doc.(map[string]any)
+		if got := success(newSilence(op), op); got != nil {
+			t.Errorf("%s: %v", responses, got)
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -104,10 +106,7 @@ func (im *importer) operation(hush *silence, path, method string, item, op map[s
 		}
 	}
 	args := map[string]any{"type": "object", "properties": props, "required": required, "additionalProperties": false}
-	var result map[string]any
-	if sch := success(doc, op); sch != nil {
-		result = map[string]any{"allOf": []any{sch}}
-	}
+	result := success(hush, op)
 	ver, _ := doc["openapi"].(string)
 	self := pruner{doc: doc, old: strings.HasPrefix(ver, "3.0")}
 	argsText, resultText := self.schema(args), self.schema(result)
@@ -126,15 +125,43 @@ func (im *importer) operation(hush *silence, path, method string, item, op map[s
 	return im.add(id, text, argsText, resultText, kind, e, o.Overlay)
 }
 
-// success is the schema of the operation's good answer.
-func success(doc, op map[string]any) any {
+// goodCode is what responses call an answer that is no error.
+var goodCode = regexp.MustCompile(`^2([0-9][0-9]|XX)$`)
+
+// success is the schema of the operation's good answers; nil says nothing of them. A server
+// may give any of them, so what one calls secret is hidden in all.
+func success(hush *silence, op map[string]any) map[string]any {
 	responses, _ := op["responses"].(map[string]any)
-	for _, code := range []string{"200", "201", "202", "2XX", "default"} {
-		if res, ok := deref(doc, responses[code]).(map[string]any); ok {
-			return jsonSchemaOf(res["content"])
+	of := func(code string) any {
+		res, _ := deref(hush.doc, responses[code]).(map[string]any)
+		return jsonSchemaOf(res["content"])
+	}
+	var all []any
+	said := false
+	for _, code := range slices.Sorted(maps.Keys(responses)) {
+		if !goodCode.MatchString(code) {
+			continue
+		}
+		sch := of(code)
+		said = said || sch != nil
+		if sch == nil && (code == "204" || code == "205") { // which have no body
+			sch = map[string]any{"type": "null"}
+		}
+		if sch = orAny(sch); !slices.ContainsFunc(all, func(one any) bool { return reflect.DeepEqual(one, sch) }) {
+			all = append(all, sch)
 		}
 	}
-	return nil
+	// That of default, mostly an error's, would only blur what a good one looks like.
+	if sch := of("default"); sch != nil && (len(all) == 0 || !hush.of(sch)) {
+		all, said = append(all, sch), true
+	}
+	switch {
+	case !said:
+		return nil
+	case len(all) == 1:
+		return map[string]any{"allOf": all}
+	}
+	return map[string]any{"anyOf": all}
 }
 
 func jsonSchemaOf(content any) any {
