@@ -33,7 +33,8 @@ func (h *hub) run(ctx context.Context) {
 		case <-h.kick:
 		}
 		now := h.now()
-		timer.Reset(h.tick(ctx, now).Sub(h.clock.Now()))
+		// The time may stand still until the wall clock has come along: no busy loop.
+		timer.Reset(max(h.tick(ctx, now).Sub(h.clock.Now()), time.Millisecond))
 	}
 }
 

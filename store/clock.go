@@ -22,7 +22,7 @@ type Clock struct {
 	time  latest
 	began time.Time // the first reading, from which the monotonic clock counts
 	kept  time.Time // the latest that is written down
-	since time.Time // when the wall clock was first found behind; zero while it is not
+	since time.Time // when it was first found behind, as the wall clock showed it; zero while it is not
 }
 
 // latest is the pure half of Clock: what the two clocks have shown at the latest look.
@@ -55,7 +55,7 @@ func (c *Clock) Now() time.Time {
 }
 
 // Look returns the time and, where this machine's clock is so far behind it that it was set
-// back, by how much and since when.
+// back, by how much and since when, as that clock shows it.
 func (c *Clock) Look() (now time.Time, behind time.Duration, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,7 +69,7 @@ func (c *Clock) Look() (now time.Time, behind time.Duration, since time.Time) {
 		return now, 0, c.since
 	}
 	if c.since.IsZero() {
-		c.since = now
+		c.since = wall.Round(0)
 	}
 	return now, behind, c.since
 }

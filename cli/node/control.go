@@ -208,11 +208,10 @@ func NewAdministrator(ctx context.Context, dir string, ids []seal.Identity, now 
 	return err
 }
 
-// First is what this start made; nil unless it was the first.
+// First is what this start made, until Run; nil unless it was the first.
 func (c *Control) First() *First { return c.first }
 
-// EnrolmentKey is the first key for as long as nobody has enrolled with it, and empty
-// after that.
+// EnrolmentKey is the first key, until Run, if nobody has enrolled with it yet.
 func (c *Control) EnrolmentKey() string { return c.key }
 
 // Fingerprint is that of the organisation's root.
@@ -232,7 +231,7 @@ func (c *Control) RelayKey(ctx context.Context) (string, error) {
 // Run serves until ctx ends, then closes the store.
 func (c *Control) Run(ctx context.Context) error {
 	front := control.NewFront(c.server, c.reopen)
-	c.server = nil // the front's: a state that is locked must leave nothing behind
+	c.server, c.first, c.key = nil, nil, "" // a state that is locked must leave nothing behind
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return front.Run(ctx, c.cfg.Listener) })
 	g.Go(func() error { return c.plan.run(ctx) })

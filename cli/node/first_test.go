@@ -46,8 +46,12 @@ func TestTheFirstKeyIsShownUntilItIsUsed(t *testing.T) {
 	c = open() // ends before it serves
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if err := c.Run(stopped); err != nil || c.EnrolmentKey() != first.EnrolmentKey || c.First() != nil {
-		t.Errorf("the second start: %v, a first one again: %v, the same key: %v", err, c.First() != nil, c.EnrolmentKey() == first.EnrolmentKey)
+	again, key := c.First() != nil, c.EnrolmentKey()
+	if err := c.Run(stopped); err != nil || key != first.EnrolmentKey || again {
+		t.Errorf("the second start: %v, a first one again: %v, the same key: %v", err, again, key == first.EnrolmentKey)
+	}
+	if c.EnrolmentKey() != "" {
+		t.Error("what serves has the key in memory, also when the state is locked")
 	}
 	c = open()
 	wantFirst(t, c, first.EnrolmentKey, admin.Token(first.Token))

@@ -116,22 +116,33 @@ func (p *plan) run(ctx context.Context) error {
 	}
 	for {
 		p.mu.Lock()
-		next := time.Now()
-		if p.state.Last != nil {
-			next = p.state.Last.Add(p.Every)
-		}
-		if retry := min(backupRetry, p.Every); p.state.Failed != nil {
-			next = p.state.Failed.Add(retry)
-		}
+		st, now := p.store, p.store.Now()
+		next := p.due(now)
 		p.state.Next = next.UTC()
 		p.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Until(next)):
+		case <-time.After(next.Sub(now)):
 		}
-		p.once(ctx, time.Now().UTC())
+		p.once(ctx, st.Now().UTC())
 	}
+}
+
+// due is when the next backup is, by control's time, which does not go back with the wall
+// clock. A backup of a time that is still to come was made before somebody took the time
+// back, and is not waited for. The caller holds mu.
+func (p *plan) due(now time.Time) time.Time {
+	after := func(at *time.Time, pause time.Duration) time.Time {
+		if at == nil || at.After(now) {
+			return now
+		}
+		return at.Add(pause)
+	}
+	if p.state.Failed != nil {
+		return after(p.state.Failed, min(backupRetry, p.Every))
+	}
+	return after(p.state.Last, p.Every)
 }
 
 // once makes one backup and removes those that are too many.
@@ -151,7 +162,7 @@ func (p *plan) once(ctx context.Context, now time.Time) {
 		return
 	}
 	if err == nil {
-		err = p.prune()
+		err = p.prune(path)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,9 +177,11 @@ func (p *plan) once(ctx context.Context, now time.Time) {
 	p.log.Info("backup made", "file", path, "bytes", p.state.Size)
 }
 
-// prune removes the oldest.
-func (p *plan) prune() error {
+// prune removes the oldest. Those whose names are of a later time than that of the newest
+// stay, and do not count: they were made before somebody took the time back.
+func (p *plan) prune(newest string) error {
 	list, err := p.all()
+	list = slices.DeleteFunc(list, func(path string) bool { return path > newest })
 	for len(list) > p.Keep {
 		err = errors.Join(err, os.Remove(list[0]))
 		list = list[1:]

@@ -37,6 +37,7 @@ type API struct {
 	vault       Vault
 	backups     func() *api.BackupStatus
 	log         *slog.Logger
+	strangers   *slog.Logger // what others cause while the state is locked
 	version     string
 	auth        *authenticator
 	denials     *denials

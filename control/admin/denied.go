@@ -137,7 +137,7 @@ func bounded(s string) string {
 // enrolment. While the state is locked there is no trail to write to, only the log.
 func (a *API) Denied(ctx context.Context, n Denial) {
 	if a.denials == nil {
-		a.log.Warn("request refused", "action", n.Action, "object", n.Object, "from", n.From)
+		a.strangers.Warn("request refused", "action", n.Action, "object", n.Object, "from", n.From)
 		return
 	}
 	a.denials.note(ctx, time.Now(), n)

@@ -76,7 +76,7 @@ type Health struct {
 	Newest   time.Time     `json:"newest_record,omitzero"`
 	// Latest is the time by which what was granted ends; it does not go back with the clock.
 	Latest      time.Time `json:"latest,omitzero"`
-	BehindSince time.Time `json:"clock_behind_since,omitzero"` // zero while the clock is right
+	BehindSince time.Time `json:"clock_behind_since,omitzero"` // as that clock showed it; zero while it is right
 	// Full checks only.
 	Checked   bool   `json:"checked"`
 	PagesErr  string `json:"pages_error,omitempty"`
