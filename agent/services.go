@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"enclave/agent/proxy"
-	"enclave/sparing"
+	"enclave/loglimit"
 )
 
 // Services are the ways in which programs of this machine and the overlay meet.
@@ -30,7 +30,7 @@ func (a *Agent) Serve(ctx context.Context, s Services) error {
 	if err != nil {
 		return err
 	}
-	log := sparing.Logger(a.log.With("part", "proxy"))
+	log := loglimit.New(a.log.With("part", "proxy"))
 	g, ctx := errgroup.WithContext(ctx)
 	if l := open.socks; l != nil {
 		a.log.Info("SOCKS5 proxy", "listen", l.Addr())
@@ -66,7 +66,7 @@ func (a *Agent) Serve(ctx context.Context, s Services) error {
 }
 
 func (a *Agent) expose(ctx context.Context, e proxy.Expose) error {
-	relay := &proxy.Relay{Dialer: &net.Dialer{}, Target: e.Target, Log: sparing.Logger(a.log.With("part", "proxy"))}
+	relay := &proxy.Relay{Dialer: &net.Dialer{}, Target: e.Target, Log: loglimit.New(a.log.With("part", "proxy"))}
 	if e.Network == "udp" {
 		pc, err := a.ListenUDP(ctx, e.Port)
 		if err != nil {

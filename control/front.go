@@ -13,7 +13,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
-	"enclave/sparing"
+	"enclave/loglimit"
 	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire/svid"
@@ -75,7 +75,7 @@ const (
 
 // NewFront makes a front for a server. With a reopen it owns the server's store.
 func NewFront(s *Server, reopen Reopen) *Front {
-	f := &Front{cfg: s.cfg, log: s.log, strangers: sparing.Logger(s.log), trust: s.trust, reopen: reopen, wishes: make(chan store.Change)}
+	f := &Front{cfg: s.cfg, log: s.log, strangers: loglimit.New(s.log), trust: s.trust, reopen: reopen, wishes: make(chan store.Change)}
 	f.cfg.Store = nil // the server's, which may change
 	f.live.Store(newLive(s))
 	return f

@@ -10,7 +10,7 @@ import (
 
 	"enclave/control/admin"
 	"enclave/control/enrol"
-	"enclave/sparing"
+	"enclave/loglimit"
 	"enclave/store"
 	"enclave/wire"
 	"enclave/wire/api"
@@ -54,7 +54,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("control server: %w", err)
 	}
 	clear(org.CAKey) // parsed
-	s := &Server{cfg: cfg, log: cfg.Logger, strangers: sparing.Logger(cfg.Logger), ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust(), limits: newLimits()}
+	s := &Server{cfg: cfg, log: cfg.Logger, strangers: loglimit.New(cfg.Logger), ca: ca.WithLife(org.Settings.SVIDLife), trust: ca.Trust(), limits: newLimits()}
 	if s.cert, err = enrol.NewServerCert(s.ca, nil, cfg.Hosts...); err != nil {
 		return nil, fmt.Errorf("control server: %w", err)
 	}

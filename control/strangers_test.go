@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"enclave/sparing"
+	"enclave/loglimit"
 	"enclave/store"
 	"enclave/wire"
 )
@@ -41,7 +41,7 @@ func TestStrangersFillNoLog(t *testing.T) {
 		c.MaxPerAddress, c.Logger = places, slog.New(slog.NewTextHandler(&log, nil))
 	})
 	c := w.client(nil)
-	const tries = 3 * sparing.Burst
+	const tries = 3 * loglimit.Burst
 	for range tries {
 		if _, p := do(t, c, "POST", "https://"+w.addr+wire.PathEnrol, nil, wire.EnrolRequest{}, nil); p == nil {
 			t.Fatal("enrolled")
@@ -66,8 +66,8 @@ func TestStrangersFillNoLog(t *testing.T) {
 		c.Close()
 	}
 	for _, what := range []string{"agent request refused", "connection refused"} {
-		if n := log.with(what); n < sparing.Burst || n >= tries*2/3 {
-			t.Errorf("%d lines %q of %d, want %d and few more", n, what, tries, sparing.Burst)
+		if n := log.with(what); n < loglimit.Burst || n >= tries*2/3 {
+			t.Errorf("%d lines %q of %d, want %d and few more", n, what, tries, loglimit.Burst)
 		}
 	}
 }

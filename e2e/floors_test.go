@@ -54,7 +54,7 @@ var floors = []struct {
 	{"enclave/sandbox/script", 1, "a pure package knows no socket, file, clock, logger or context"},
 	{"enclave/sandbox/score", 1, "a pure package knows no socket, file, clock, logger or context"},
 	{"enclave/store", 2, "the I/O floor imports pure packages and wire"},
-	{"enclave/sparing", 2, "the I/O floor imports pure packages and wire"},
+	{"enclave/loglimit", 2, "the I/O floor imports pure packages and wire"},
 	{"enclave/passage", 2, "the I/O floor imports pure packages and wire"},
 	{"enclave/agent/link", 2, "the I/O floor imports pure packages and wire"},
 	{"enclave/agent/tunnel", 2, "the I/O floor imports pure packages and wire"},

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"enclave/sparing"
+	"enclave/loglimit"
 	"enclave/wire"
 )
 
@@ -124,7 +124,7 @@ func New(cfg Config) *Gateway {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{cfg: cfg, log: sparing.Logger(cfg.Log), echoes: make(chan struct{}, cfg.Limits.Echo), taken: make(map[sender]int), flows: make(map[flowKey]*carried)}
+	g := &Gateway{cfg: cfg, log: loglimit.New(cfg.Log), echoes: make(chan struct{}, cfg.Limits.Echo), taken: make(map[sender]int), flows: make(map[flowKey]*carried)}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	g.routes.Store(new(Routes))
 	return g

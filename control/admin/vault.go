@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"enclave/sparing"
+	"enclave/loglimit"
 	"enclave/store"
 	"enclave/store/seal"
 	"enclave/wire/api"
@@ -124,7 +124,7 @@ type SealedConfig struct {
 // NewSealed makes the API of a locked state: the same table and the same guard, for the
 // routes that need nothing of the state, and 503 with the code "sealed" for all else.
 func NewSealed(c SealedConfig) (http.Handler, error) {
-	a := &API{log: c.Logger, strangers: sparing.Logger(c.Logger), vault: c.Vault, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
+	a := &API{log: c.Logger, strangers: loglimit.New(c.Logger), vault: c.Vault, version: c.Version, crossOrigin: http.NewCrossOriginProtection()}
 	a.auth = &authenticator{now: c.Now, failures: newThrottle(), good: newRecent(), lookup: func(_ context.Context, hash [32]byte) (*Principal, error) {
 		t, ok := c.Tokens[hash]
 		if !ok || !t.ExpiresAt.IsZero() && !c.Now().Before(t.ExpiresAt) {

@@ -1,4 +1,4 @@
-// Package sparing bounds what somebody else can make a log hold.
+// Package loglimit bounds what somebody else can make a log hold.
 //
 // A line that a stranger or a peer causes, by a request that is refused or a connection
 // that leads nowhere, is worth reading once and costs them nothing to repeat: thousands a
@@ -7,7 +7,7 @@
 // slog.LevelInfo pass: whoever asked for them wants all.
 //
 // It keeps no text, and it never waits. Decision: 0231.
-package sparing
+package loglimit
 
 import (
 	"context"
@@ -24,9 +24,9 @@ const (
 	Every = 5 * time.Second
 )
 
-// Logger writes to log at most Burst lines at once and one each Every, whoever causes them.
-// What is derived from it shares the bound.
-func Logger(log *slog.Logger) *slog.Logger {
+// New returns a logger that writes to log at most Burst lines at once and one each Every,
+// whoever causes them. What is derived from it shares the bound.
+func New(log *slog.Logger) *slog.Logger {
 	return slog.New(handler{log.Handler(), &bound{lines: rate.NewLimiter(rate.Every(Every), Burst)}})
 }
 

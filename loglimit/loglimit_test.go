@@ -1,4 +1,4 @@
-package sparing
+package loglimit
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 func TestLinesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer
-		log := Logger(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		log := New(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		part := log.With("part", "x").WithGroup("g")
 		for i := range 10_000 {
 			part.Info("refused", "n", i)
@@ -38,7 +38,7 @@ func TestLinesAreBounded(t *testing.T) {
 }
 
 func ExampleLogger() {
-	log := Logger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	log := New(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}
