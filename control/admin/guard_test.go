@@ -53,7 +53,8 @@ func TestEveryWriteHasADeadline(t *testing.T) {
 // TestWhatTheGuardAsks of every request, before its handler sees it.
 func TestWhatTheGuardAsks(t *testing.T) {
 	const good = "enctok_good"
-	a := &API{crossOrigin: http.NewCrossOriginProtection(), log: slog.New(slog.DiscardHandler)}
+	silent := slog.New(slog.DiscardHandler)
+	a := &API{crossOrigin: http.NewCrossOriginProtection(), log: silent, strangers: silent}
 	a.auth = &authenticator{failures: newThrottle(), good: newRecent(), lookup: func(_ context.Context, hash [32]byte) (*Principal, error) {
 		if hash != Token(good).Hash() {
 			return nil, errNoToken
