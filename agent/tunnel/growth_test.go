@@ -1,8 +1,12 @@
 package tunnel
 
 import (
+	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"enclave/wire"
 )
 
 // TestWindowsGrowForAFew: places are for those that get data from afar, and go from the
@@ -126,5 +130,40 @@ func TestSendersShare(t *testing.T) {
 	}
 	if len(g.to) != 1 || len(g.in) != 6 {
 		t.Fatalf("%d senders and %d receivers are known", len(g.to), len(g.in))
+	}
+}
+
+// roomyBind says what the kernel holds for it, and may have been given more when it is opened
+// again.
+type roomyBind struct {
+	*memBind
+	room atomic.Int64
+}
+
+func (b *roomyBind) Room() int { return int(b.room.Load()) }
+
+// TestWindowsHearWhatTheKernelHolds each time that WireGuard opens its bind.
+func TestWindowsHearWhatTheKernelHolds(t *testing.T) {
+	bind := &roomyBind{memBind: new(wiring).bind(wire.WireGuardKey{1})}
+	tun, err := New(Config{Addrs: []netip.Addr{netip.MustParseAddr("100.64.0.1")}, PrivateKey: [32]byte{1}, Bind: bind, Filter: new(switchFilter)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tun.Close()
+	g := &tun.stack.(*nic).growth
+	for _, room := range []int64{425_984, 4 << 20} {
+		bind.room.Store(room)
+		if err := tun.Up(); err != nil {
+			t.Fatal(err)
+		}
+		g.mu.Lock()
+		kernel := g.kernel
+		g.mu.Unlock()
+		if int64(kernel) != room {
+			t.Errorf("windows are made for %d bytes, the kernel holds %d", kernel, room)
+		}
+		if err := tun.dev.Down(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
