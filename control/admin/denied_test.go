@@ -1,16 +1,20 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"enclave/loglimit"
 	"enclave/store"
 )
 
@@ -99,5 +103,29 @@ func TestOneAddressLeavesRoom(t *testing.T) {
 	d.note(t.Context(), now, Denial{Action: "auth.deny", From: strings.Repeat("x", 2*maxDenialText)}) // no host and port
 	if list := out.take(); len(list) != 1 || len(list[0]) > 3*maxDenialText {
 		t.Errorf("%.400q", list)
+	}
+}
+
+// TestALockedStateKeepsLittleOfStrangers: there is no trail to count refusals in, so each is
+// a line of the log, a bounded number of times.
+func TestALockedStateKeepsLittleOfStrangers(t *testing.T) {
+	var log bytes.Buffer
+	h, err := NewSealed(SealedConfig{Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tries = 3 * loglimit.Burst
+	for i := range tries {
+		r := httptest.NewRequest("GET", "/api/v1/seal", nil)
+		r.Header.Set("Authorization", "Bearer enctok_wrong")
+		r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1000", i%200) // nobody is throttled
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusUnauthorized {
+			t.Fatalf("try %d: %d", i, w.Code)
+		}
+	}
+	if n := bytes.Count(log.Bytes(), []byte("request refused")); n < loglimit.Burst || n >= tries*2/3 {
+		t.Errorf("%d lines of %d refusals, want %d and few more", n, tries, loglimit.Burst)
 	}
 }
