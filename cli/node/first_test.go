@@ -99,7 +99,23 @@ func TestTheFirstKeyIsShownWhileItIsInForce(t *testing.T) {
 // as the second bubble does.
 func TestAFirstStartGoesByTheTimeOfTheState(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
-	var seen time.Time
+	seen := anHourAhead(t, dir)
+	synctest.Test(t, func(t *testing.T) {
+		c, err := openHere(t, dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		k, err := c.store.FindKey(t.Context(), "first key")
+		if err != nil || k.CreatedAt.Before(seen) {
+			t.Errorf("the key is of %s, before %s; %v", k.CreatedAt, seen, err)
+		}
+	})
+}
+
+// anHourAhead makes a state that has seen a time an hour after the one at which bubbles
+// begin.
+func anHourAhead(t *testing.T, dir string) (seen time.Time) {
 	synctest.Test(t, func(t *testing.T) {
 		st, err := store.Open(t.Context(), dir)
 		if err != nil {
@@ -112,17 +128,7 @@ func TestAFirstStartGoesByTheTimeOfTheState(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	synctest.Test(t, func(t *testing.T) {
-		c, err := openHere(t, dir, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		k, err := c.store.FindKey(t.Context(), "first key")
-		if err != nil || k.CreatedAt.Before(seen) {
-			t.Errorf("the key is of %s, before %s; %v", k.CreatedAt, seen, err)
-		}
-	})
+	return seen
 }
 
 // openHere opens a control plane on a free port of this machine.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,29 +9,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"enclave/control"
 	"enclave/store"
 )
 
 // TestBackupsGoByTheTimeOfTheState: each is made when it is due although the wall clock was
-// set back by an hour, as it is in the second bubble; and one whose name is of a time to come
+// set back by an hour, as it is in each bubble; and one whose name is of a time to come
 // neither delays the next nor takes its place.
 func TestBackupsGoByTheTimeOfTheState(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	backups := filepath.Join(dir, store.BackupDir)
-	var seen time.Time
-	synctest.Test(t, func(t *testing.T) {
-		st, err := store.Open(t.Context(), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = control.Init(t.Context(), st, store.Change{By: "test", At: time.Now()}, "test", store.DefaultSettings())
-		time.Sleep(time.Hour)
-		seen = time.Now()
-		if err := errors.Join(err, st.KeepTime(t.Context()), st.Close(), os.MkdirAll(backups, 0o700)); err != nil {
-			t.Fatal(err)
-		}
-	})
+	seen := anHourAhead(t, dir)
+	if err := os.MkdirAll(backups, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	name := func(at time.Time) string { return at.UTC().Format(backupName) }
 	before, toCome := seen.Add(-20*time.Minute), seen.Add(240*time.Hour)
 	for _, tt := range []struct {
